@@ -1,0 +1,69 @@
+"""What a run is: one frozen value that holds every choice, and the checks that it makes sense.
+
+A preset in `configs/` builds a complete `Config`; the command line overrides single fields by their dotted names;
+the run directory keeps the result as JSON (all three: `presets.py`). No default lives outside these classes. A class
+checks its own fields, `Config` checks those that must fit together, and each check is one sentence with the remedy.
+"""
+
+from dataclasses import dataclass
+
+from t5like.config.checks import require, require_types
+from t5like.config.data import MASK, Data, Objective, Source, Vocabulary
+from t5like.config.layout import Mesh, Rules
+from t5like.config.model import Model
+from t5like.config.training import Eval, Optimizer, Train
+
+__all__ = [
+    "MASK",
+    "Config",
+    "Data",
+    "Eval",
+    "Mesh",
+    "Model",
+    "Objective",
+    "Optimizer",
+    "Rules",
+    "Source",
+    "Train",
+    "Vocabulary",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run."""
+
+    model: Model
+    data: Data
+    optimizer: Optimizer = Optimizer()
+    mesh: Mesh = Mesh()
+    rules: Rules = Rules()
+    train: Train
+    eval: Eval = Eval()
+
+    def __post_init__(self) -> None:
+        require_types("config", self)
+        pieces, objective = self.data.vocabulary.pieces, self.data.objective.kind
+        require(
+            self.model.vocab >= pieces,
+            f"model.vocab={self.model.vocab} is below the {pieces} pieces of data.vocabulary; "
+            f"set model.vocab={-(-pieces // 128) * 128}.",
+        )
+        family = {"span_corruption": "encoder-decoder", "causal": "decoder", "masked": "encoder"}[objective]
+        require(
+            self.model.family == family,
+            f"data.objective.kind={objective!r} trains an {family} model, but model.encoder_layers="
+            f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make an {self.model.family}.",
+        )
+        longest = max(self.data.lengths.values())
+        require(
+            self.model.max_positions is None or longest <= self.model.max_positions,
+            f"Rows of {longest} tokens do not fit model.max_positions={self.model.max_positions}: "
+            "lower data.length or raise model.max_positions.",
+        )
+        reserved = self.optimizer.warmup + self.optimizer.decay
+        require(
+            reserved <= self.train.steps,
+            f"optimizer.warmup={self.optimizer.warmup} and optimizer.decay={self.optimizer.decay} exceed "
+            f"train.steps={self.train.steps}.",
+        )

@@ -1,0 +1,75 @@
+"""Where arrays live: the mesh of devices, and the mesh axes that each dimension is split over."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from t5like.config.checks import require, require_types
+
+MeshAxes = tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mesh:
+    """How many devices each mesh axis has; one axis may be -1 and takes all that are left."""
+
+    slice: int = 1
+    """Between slices, over the data-centre network: copies of the model."""
+    data: int = 1
+    """Copies of the model within a slice."""
+    fsdp: int = -1
+    """Rows of the batch and, with them, shards of the parameters."""
+    sequence: int = 1
+    """Parts of the length."""
+    tensor: int = 1
+    """Parts of heads, feed-forward layers and vocabulary."""
+
+    def __post_init__(self) -> None:
+        require_types("mesh", self)
+        sizes = dataclasses.astuple(self)
+        require(
+            all(size > 0 or size == -1 for size in sizes) and sizes.count(-1) <= 1,
+            f"mesh {dataclasses.asdict(self)}: every axis must be above 0, and at most one of them -1.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The mesh axes that each dimension is split over, a field per dimension; () keeps it whole."""
+
+    batch: MeshAxes = ("slice", "data", "fsdp")
+    """Rows of a batch."""
+    length: MeshAxes = ("sequence",)
+    """Tokens of a row."""
+    act_embed: MeshAxes = ()
+    """Residual stream of activations."""
+    act_heads: MeshAxes = ("tensor",)
+    """Heads of queries, keys and values."""
+    act_mlp: MeshAxes = ("tensor",)
+    """Hidden feed-forward activations."""
+    act_vocab: MeshAxes = ("tensor",)
+    """Logits."""
+    layers: MeshAxes = ()
+    """Layers of a stack, in every parameter that each layer has."""
+    vocab: MeshAxes = ("tensor",)
+    """Rows of the embedding and columns of the output."""
+    embed: MeshAxes = ("fsdp",)
+    """Residual stream in matrices."""
+    heads: MeshAxes = ("tensor",)
+    """Heads in matrices."""
+    kv: MeshAxes = ()
+    """Width of a head in matrices."""
+    mlp: MeshAxes = ("tensor",)
+    """Hidden feed-forward width in matrices."""
+    buckets: MeshAxes = ()
+    """Buckets of the relative position bias."""
+    positions: MeshAxes = ()
+    """Rows of a learned position table."""
+    norm: MeshAxes = ()
+    """Scales and biases of the width of the residual stream, too small to split."""
+
+    def __post_init__(self) -> None:
+        require_types("rules", self)
+        known = [field.name for field in dataclasses.fields(Mesh)]
+        for name, axes in dataclasses.asdict(self).items():
+            for axis in axes:
+                require(axis in known, f"rules.{name} names mesh axis {axis!r}; there are {', '.join(known)}.")

@@ -1,0 +1,92 @@
+"""What a Transformer is made of."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from t5like.config.checks import require, require_positive, require_types
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A Transformer. Which of its two stacks has layers makes it a T5, a BERT or a GPT."""
+
+    encoder_layers: int = 0
+    """Layers of the encoder; 0 leaves it out."""
+    decoder_layers: int = 0
+    """Layers of the decoder; 0 leaves it out."""
+    embed: int
+    """Width of the residual stream."""
+    heads: int
+    """Attention heads."""
+    kv: int
+    """Width of one head's queries, keys and values."""
+    mlp: int
+    """Hidden width of the feed-forward layer."""
+    vocab: int
+    """Rows of the embedding: at least the vocabulary's pieces, best a multiple of 128."""
+    positions: Literal["relative", "learned", "sinusoidal", "rotary"] = "relative"
+    """How a token knows its place: T5's relative bias, BERT's table, sines added once, or rotated queries and keys."""
+    max_positions: int | None = None
+    """Longest sequence, and the rows of a learned position table; None sets no limit."""
+    relative_buckets: int = 32
+    """Buckets of the relative position bias."""
+    relative_distance: int = 128
+    """Distance from which on all tokens share the last relative bucket."""
+    rotary_base: float = 10_000.0
+    """Longest wavelength of the rotary positions, over 2 pi."""
+    norm: Literal["rms", "layer"] = "rms"
+    """Normalisation: root mean square with a scale, or LayerNorm with scale and bias."""
+    norm_position: Literal["pre", "post"] = "pre"
+    """`pre`: x + f(norm(x)) and a norm after the last layer; `post`: norm(x + f(x)), as in 2017 and in BERT."""
+    norm_epsilon: float = 1e-6
+    """Added to the variance inside the normalisation."""
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "gelu_tanh"
+    """Non-linearity of the feed-forward layer; `gelu_tanh` is the approximation that T5 1.1 and GPT-2 use."""
+    gated: bool = True
+    """Whether the activation gates a second projection (GEGLU, SwiGLU)."""
+    bias: bool = False
+    """Whether projections have biases."""
+    tied: bool = False
+    """Whether the output shares the embedding's weights."""
+    scale_logits: bool = False
+    """Whether the last hidden states are multiplied by embed^-0.5 (T5 1.0)."""
+    scale_attention: bool = False
+    """Whether scores are divided by sqrt(kv); T5 leaves that to the initial query weights."""
+    embedding_deviation: float = 1.0
+    """Standard deviation of the embedding's initial values."""
+    dropout: float = 0.0
+    """Share of activations dropped while training, broadcast along the length as in T5."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Type of activations and products; parameters, softmax, logits and loss are float32."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass computes again: nothing, all but the weight products, or the whole layer."""
+
+    def __post_init__(self) -> None:
+        require_types("model", self)
+        require_positive("model", self, "embed", "heads", "kv", "mlp", "vocab", "norm_epsilon", "embedding_deviation")
+        require(
+            self.encoder_layers >= 0 and self.decoder_layers >= 0 and self.encoder_layers + self.decoder_layers > 0,
+            f"model.encoder_layers={self.encoder_layers} and model.decoder_layers={self.decoder_layers}: "
+            "give at least one stack a layer.",
+        )
+        require(0 <= self.dropout < 1, f"model.dropout={self.dropout} must be at least 0 and below 1.")
+        require(
+            self.positions != "learned" or (self.max_positions or 0) > 0,
+            "model.positions='learned' needs model.max_positions, the rows of its table.",
+        )
+        for kind, name in {"rotary": "kv", "sinusoidal": "embed"}.items():
+            require(
+                self.positions != kind or getattr(self, name) % 2 == 0,
+                f"model.positions={kind!r} pairs dimensions: model.{name}={getattr(self, name)} must be even.",
+            )
+        require(
+            self.positions != "relative" or self.relative_buckets >= 4 and self.relative_distance > self.relative_buckets,
+            f"model.relative_buckets={self.relative_buckets} must be at least 4 and below "
+            f"model.relative_distance={self.relative_distance}.",
+        )
+
+    @property
+    def family(self) -> Literal["encoder-decoder", "encoder", "decoder"]:
+        if self.encoder_layers and self.decoder_layers:
+            return "encoder-decoder"
+        return "encoder" if self.encoder_layers else "decoder"

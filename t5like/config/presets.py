@@ -1,0 +1,166 @@
+"""How a config is named on the command line, overridden, written and read again.
+
+A SOURCE is a preset (a Python file that holds `config = Config(...)`) or a run directory (which holds
+`config.json`). Overrides are flags with dotted names, `--optimizer.learning_rate 3e-4`. JSON is the plain tree of
+fields; a key that is no field is an error, so a config of another version is never half understood.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import pathlib
+import re
+import runpy
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from t5like.config import Config
+from t5like.errors import UserError, did_you_mean
+
+FILE = "config.json"
+
+
+def load(source: str) -> Config:
+    """The config of a preset or of a run directory.
+
+    Raises:
+      UserError: no such file, no config in it, or a field that does not exist or has a wrong value.
+    """
+    path = pathlib.Path(source)
+    if path.is_dir():
+        return read(path)
+    if not path.is_file():
+        raise UserError(f"{source} is neither a preset nor a run directory; see configs/ for presets.")
+    if path.suffix != ".py":
+        raise UserError(f"{source} is no preset: presets are Python files that hold `config = Config(...)`.")
+    try:
+        config = runpy.run_path(source).get("config")
+    except TypeError as error:
+        raise UserError(f"{source}: {_unknown_field(error)}") from None
+    except (SyntaxError, NameError, ImportError, AttributeError) as error:
+        raise UserError(f"{source} is not valid Python: {error}.") from None
+    if not isinstance(config, Config):
+        raise UserError(f"{source} holds no `config = Config(...)`.")
+    return config
+
+
+def read(run: pathlib.Path) -> Config:
+    """The config that a run directory keeps."""
+    file = run / FILE
+    if not file.is_file():
+        raise UserError(f"{run} is not a run directory: it has no {FILE}.")
+    try:
+        return from_json(Config, json.loads(file.read_text("utf-8")), str(file))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is not valid JSON: {error}.") from None
+
+
+def write(config: Config, run: pathlib.Path) -> None:
+    """Writes `config.json` into the run directory, whole or not at all."""
+    partial = run / f"{FILE}.partial"
+    partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
+    partial.replace(run / FILE)
+
+
+def from_json(kind: Any, values: Any, where: str) -> Any:
+    """The inverse of `dataclasses.asdict` after a trip through JSON.
+
+    Raises:
+      UserError: a key that is no field of its class, or a missing one; `where` names the file.
+    """
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        for key in values.keys() - hints.keys():
+            raise UserError(f"{where}: {kind.__name__} has no field {key!r}{did_you_mean(key, hints)}")
+        for field in dataclasses.fields(kind):
+            if field.name not in values and field.default is dataclasses.MISSING:
+                raise UserError(f"{where}: {kind.__name__}.{field.name} is missing.")
+        fields = {key: from_json(hints[key], value, where) for key, value in values.items()}
+        return typing.cast(Any, kind)(**fields)
+    if typing.get_origin(kind) is tuple:
+        return tuple(from_json(typing.get_args(kind)[0], value, where) for value in values)
+    return float(values) if kind is float and isinstance(values, int) else values
+
+
+def override(config: Config, options: Any, flags: Sequence[str], command: str) -> tuple[Config, Any]:
+    """Both values with fields replaced by `--name value` flags: a command's options by their names, those of the
+    config by their dotted names. `--help` lists every field.
+
+    Raises:
+      UserError: a flag that does not exist, with the closest that does; a value of the wrong type.
+      SystemExit: with status 0 after `--help`.
+    """
+    import tyro
+
+    bare = tyro.conf.arg(name="")
+
+    def both(
+        options: typing.Annotated[type(options), bare] = options,  # pyright: ignore[reportInvalidTypeForm]
+        config: typing.Annotated[Config, bare] = config,
+    ) -> tuple[Config, Any]:
+        return config, options
+
+    flags = [re.sub(r"(?<!^)(?<!^-)-(?=[^=]*(=|$))", "_", flag) if flag.startswith("--") else flag for flag in flags]
+    known = {"--help", *(f"--{name}" for name in (*leaves(config), *leaves(options)))}
+    for flag in flags:
+        if flag.startswith("--") and (name := flag.split("=")[0]) not in known:
+            raise UserError(f"{command} has no flag {name}{did_you_mean(name, known)}")
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(both, args=flags, prog=command, use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_first_paragraph(complaint.getvalue())) from None
+
+
+def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of every field that holds no further fields; elements of tuples count from 0."""
+    if dataclasses.is_dataclass(value):
+        items: list[tuple[str, Any]] = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        items = [(str(number), element) for number, element in enumerate(value)]
+    else:
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for name, element in items:
+        found |= leaves(element, f"{prefix}.{name}" if prefix else name)
+    return found
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted name -> (old, new) of every field in which two configs differ."""
+    left, right = leaves(old), leaves(new)
+    return {
+        name: (left.get(name), right.get(name))
+        for name in sorted(left.keys() | right.keys())
+        if left.get(name) != right.get(name)
+    }
+
+
+def _unknown_field(error: TypeError) -> str:
+    match = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if match:
+        for kind in _classes(Config):
+            if kind.__name__ == match[1]:
+                return f"{match[1]} has no field {match[2]!r}{did_you_mean(match[2], typing.get_type_hints(kind))}"
+    missing = re.match(r"(\w+)\.__init__\(\) missing \d+ required keyword-only arguments?: (.*)", str(error))
+    return f"{missing[1]} needs {missing[2]}." if missing else f"{error}."
+
+
+def _classes(kind: type) -> Iterator[type]:
+    yield kind
+    for hint in typing.get_type_hints(kind).values():
+        for inner in (hint, *typing.get_args(hint)):
+            if dataclasses.is_dataclass(inner):
+                yield from _classes(typing.cast(type, inner))
+
+
+def _first_paragraph(box: str) -> str:
+    """The sentence of one of tyro's framed messages."""
+    lines = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
+    end = next((n for n, line in enumerate(lines) if not line or set(line) <= {"─"}), len(lines))
+    return " ".join(lines[:end]).rstrip(".") + "."

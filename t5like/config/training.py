@@ -1,0 +1,98 @@
+"""How a model is trained and evaluated."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from t5like.config.checks import require, require_positive, require_types
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How gradients become updates."""
+
+    name: Literal["adafactor", "adamw"] = "adafactor"
+    """Adafactor as T5 uses it (updates relative to each parameter's size), or AdamW."""
+    learning_rate: float = 0.01
+    """Peak rate."""
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "warmup_stable_decay"] = "inverse_sqrt"
+    """Course of the rate after the warm-up."""
+    warmup: int = 0
+    """Steps of the linear rise from 0 to the peak."""
+    hold: int = 10_000
+    """inverse_sqrt: step up to which the rate stays at its peak; from there it is peak * sqrt(hold / step)."""
+    decay: int = 0
+    """warmup_stable_decay: steps of the linear descent at the end."""
+    final: float = 0.0
+    """linear, cosine, warmup_stable_decay: last rate, as a share of the peak."""
+    clip: float | None = None
+    """Largest global norm of the gradient; None does not clip."""
+    weight_decay: float = 0.0
+    """adamw: decay of matrices; norms and biases are left out."""
+    beta1: float = 0.9
+    """adamw: decay of the mean of gradients."""
+    beta2: float = 0.999
+    """adamw: decay of the mean of squared gradients."""
+
+    def __post_init__(self) -> None:
+        require_types("optimizer", self)
+        require_positive("optimizer", self, "learning_rate", "hold")
+        require(self.clip is None or self.clip > 0, f"optimizer.clip={self.clip} must be above 0, or None.")
+        for name in ("warmup", "decay", "final", "weight_decay"):
+            require(getattr(self, name) >= 0, f"optimizer.{name}={getattr(self, name)} must not be negative.")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The course of the run."""
+
+    directory: str
+    """Run directory: all that a later command needs."""
+    steps: int
+    """Optimizer steps of the whole run."""
+    batch: int
+    """Rows of a step, over all devices."""
+    accumulate: int = 1
+    """Parts that a batch is computed in, one after the other; the result is the same."""
+    seed: int = 0
+    """Seed of the initial parameters and of dropout."""
+    z_loss: float = 1e-4
+    """Weight of log(Z)^2, which keeps the logits from drifting."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What happens when loss or gradient is not finite; the update is left out in any case."""
+    log_every: int = 10
+    """Steps between lines of metrics."""
+    save_every: int = 1000
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = 3
+    """Newest checkpoints that are kept."""
+    tensorboard: bool = True
+    """Whether to write event files for TensorBoard."""
+    compilation_cache: str = "~/.cache/t5like"
+    """Folder of compiled programs, which a restart finds again; empty turns it off."""
+
+    def __post_init__(self) -> None:
+        require_types("train", self)
+        require_positive("train", self, "steps", "batch", "accumulate", "log_every", "save_every", "keep")
+        require(bool(self.directory), "train.directory is empty: name the run directory.")
+        require(
+            self.batch % self.accumulate == 0,
+            f"train.batch={self.batch} is not a multiple of train.accumulate={self.accumulate}.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Evaluation on held-out rows."""
+
+    every: int = 1000
+    """Training steps between evaluations; the last step is always evaluated."""
+    rows: int = 1024
+    """Held-out rows, or fewer when there are fewer."""
+    batch: int = 64
+    """Rows that are evaluated at once."""
+
+    def __post_init__(self) -> None:
+        require_types("eval", self)
+        require_positive("eval", self, "every", "rows", "batch")

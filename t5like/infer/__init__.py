@@ -1,0 +1,1 @@
+"""What a finished or running run can say: evaluation, generation and mask filling."""

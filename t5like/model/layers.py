@@ -1,0 +1,97 @@
+"""The arithmetic of a Transformer, as pure functions of arrays. Nothing here knows of Flax, meshes or configs."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Hidden = Float[Array, "batch length embed"]
+
+
+def rms_norm(x: Hidden, scale: Float[Array, " embed"], epsilon: float) -> Hidden:
+    """Root-mean-square normalisation in float32 (Zhang and Sennrich 2019), as T5 has it."""
+    wide = x.astype(jnp.float32)
+    variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    return (wide * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) * _row(scale, x)
+
+
+def layer_norm(x: Hidden, scale: Float[Array, " embed"], bias: Float[Array, " embed"], epsilon: float) -> Hidden:
+    """LayerNorm in float32 (Ba et al. 2016)."""
+    wide = x.astype(jnp.float32)
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) * _row(scale, x) + _row(bias, x)
+
+
+def _row(vector: Float[Array, " embed"], x: Hidden) -> Float[Array, "1 1 embed"]:
+    return vector.astype(x.dtype)[None, None]
+
+
+def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
+    """The activation that `config.model.activation` names."""
+    return {
+        "relu": jax.nn.relu,
+        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+        "silu": jax.nn.silu,
+    }[name](x)
+
+
+def dropout(x: Float[Array, "*shape"], rate: float, key: Array) -> Float[Array, "*shape"]:
+    """Zeroes a share of `x` and scales the rest; one mask serves all places along the second-last axis, as in T5."""
+    shape = (*x.shape[:-2], 1, x.shape[-1])
+    kept = jax.random.bernoulli(key, 1 - rate, shape)
+    return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros((), x.dtype))
+
+
+def relative_bucket(distance: Int[Array, "*shape"], buckets: int, farthest: int, causal: bool) -> Int[Array, "*shape"]:
+    """T5's bucket of key position - query position: exact when near, logarithmic when far.
+
+    Half of the buckets are exact; bidirectional stacks use one half of all for each side (Raffel et al. 2020).
+    """
+    if causal:
+        offset, distance = jnp.zeros_like(distance), jnp.maximum(-distance, 0)
+    else:
+        buckets //= 2
+        offset, distance = jnp.where(distance > 0, buckets, 0), jnp.abs(distance)
+    exact = buckets // 2
+    ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(jnp.float32(farthest / exact))
+    far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
+    return offset + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
+
+
+def sinusoids(positions: Int[Array, "batch length"], embed: int) -> Float[Array, "batch length embed"]:
+    """The fixed position vectors of Vaswani et al. 2017: sines in the first half, cosines in the second."""
+    angles = _angles(positions, embed, 10_000.0)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def rotate(
+    x: Float[Array, "batch length heads kv"], positions: Int[Array, "batch length"], base: float
+) -> Float[Array, "batch length heads kv"]:
+    """Rotary positions (Su et al. 2021) over the two halves of each head, as in Llama."""
+    angles = _angles(positions, x.shape[-1], base)[:, :, None]
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def _angles(positions: Int[Array, "batch length"], width: int, base: float) -> Float[Array, "batch length half"]:
+    frequency = base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    return positions.astype(jnp.float32)[:, :, None] * frequency[None, None]
+
+
+def attention_mask(
+    query_segments: Int[Array, "batch query"],
+    key_segments: Int[Array, "batch key"],
+    causal: bool,
+) -> Bool[Array, "batch query key"]:
+    """Which keys each query sees: those of its own segment and, if causal, none that comes later in the row."""
+    allowed = query_segments[:, :, None] == key_segments[:, None, :]
+    if causal:
+        allowed &= jnp.tri(query_segments.shape[1], key_segments.shape[1], dtype=bool)[None]
+    return allowed
+
+
+def cache_mask(positions: Int[Array, "batch query"], slots: int) -> Bool[Array, "batch query slots"]:
+    """Which slots of a decode cache each query sees: those up to its own position."""
+    return jnp.arange(slots, dtype=jnp.int32)[None, None, :] <= positions[:, :, None]

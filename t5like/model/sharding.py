@@ -1,0 +1,102 @@
+"""Where arrays live: the mesh, and the mesh axes that the named dimensions of arrays are split over.
+
+Every dimension has one of the names that are the fields of `config.Rules`. `param` and `shard` check the names where
+they are written, and `shard` needs a mesh: a misspelt name, a forgotten dimension or a missing mesh is an error here,
+while Flax would silently replicate.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from t5like import config
+from t5like.config import Rules
+from t5like.errors import UserError, did_you_mean
+
+
+def make_mesh(sizes: config.Mesh, devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """The device mesh of the config's sizes; an axis of -1 takes the devices that the others leave.
+
+    Raises:
+      UserError: the sizes need another number of devices than there are.
+    """
+    devices = jax.devices() if devices is None else devices
+    shape = dataclasses.asdict(sizes)
+    fixed = math.prod(size for size in shape.values() if size > 0)
+    if -1 in shape.values():
+        shape = {name: len(devices) // fixed if size == -1 else size for name, size in shape.items()}
+    if math.prod(shape.values()) != len(devices):
+        wanted = ", ".join(f"mesh.{name}={size}" for name, size in dataclasses.asdict(sizes).items() if size != 1)
+        raise UserError(
+            f"{wanted or 'mesh'} needs {'a multiple of ' if -1 in dataclasses.astuple(sizes) else ''}{fixed} devices, "
+            f"but there {'is' if len(devices) == 1 else 'are'} {len(devices)}."
+        )
+    grid = mesh_utils.create_device_mesh(tuple(shape.values()), devices)
+    return jax.sharding.Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def spec(rules: Rules, axes: tuple[str | None, ...]) -> PartitionSpec:
+    """The mesh axes of an array whose dimensions have these names.
+
+    Raises:
+      ValueError: a name that is no field of `Rules`, or two dimensions on one mesh axis.
+    """
+    known = dataclasses.asdict(rules)
+    for axis in axes:
+        if axis is not None and axis not in known:
+            raise ValueError(f"no dimension is named {axis!r}{did_you_mean(axis, known)}")
+    used = [mesh_axis for axis in axes if axis for mesh_axis in known[axis]]
+    if len(used) != len(set(used)):
+        raise ValueError(f"dimensions {axes} would be split over {used}: one mesh axis cannot split two of them")
+    return PartitionSpec(*(known[axis] or None if axis else None for axis in axes))
+
+
+def param(
+    module: nn.Module, name: str, rules: Rules, shape: tuple[int, ...], axes: tuple[str, ...], init: Any
+) -> jax.Array:
+    """`module.param` of float32 whose dimensions are named."""
+    if len(shape) != len(axes):
+        raise ValueError(f"parameter {name!r} has shape {shape} but axes {axes}")
+    spec(rules, axes)
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape)
+
+
+def shard(x: jax.Array, rules: Rules, *axes: str | None) -> jax.Array:
+    """Constrains an activation to the mesh axes of its named dimensions; None leaves a dimension whole."""
+    if len(axes) != x.ndim:
+        raise ValueError(f"axes {axes} for an array of shape {x.shape}")
+    if jax.sharding.get_abstract_mesh().empty:
+        raise RuntimeError("an activation was sharded without a mesh: run within `jax.set_mesh(make_mesh(...))`")
+    return jax.lax.with_sharding_constraint(x, spec(rules, axes))
+
+
+def shardings(abstract: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
+    """A NamedSharding for every parameter of an abstract tree, as `jax.eval_shape(model.init, ...)` gives it.
+
+    Raises:
+      UserError: a dimension that the mesh does not divide.
+    """
+
+    def place(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
+        placed = spec(rules, boxed.names)
+        for name, size, axes in zip(boxed.names, boxed.value.shape, placed, strict=True):
+            parts = math.prod(mesh.shape[axis] for axis in axes or ())
+            if size % parts:
+                raise UserError(
+                    f"Parameter {jax.tree_util.keystr(path, simple=True, separator='/')} has {name}={size}, which "
+                    f"{parts} devices of mesh axes {', '.join(axes)} do not divide: change mesh or rules.{name}."
+                )
+        return NamedSharding(mesh, placed)
+
+    is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
+    return jax.tree_util.tree_map_with_path(place, abstract, is_leaf=is_box)
+
+
+def batch_sharding(rules: Rules, mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Where the `[batch, length]` features of a batch live: rows are split, their tokens only inside the step."""
+    return NamedSharding(mesh, spec(rules, ("batch", None)))

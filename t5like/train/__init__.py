@@ -1,0 +1,1 @@
+"""The training run: loss, optimizer, state, step, loop, checkpoints and logs."""
