@@ -38,6 +38,8 @@ class Model:
     """Normalisation: root mean square with a scale, or LayerNorm with scale and bias."""
     norm_position: Literal["pre", "post"] = "pre"
     """`pre`: x + f(norm(x)) and a norm after the last layer; `post`: norm(x + f(x)), as in 2017 and in BERT."""
+    embedding_norm: bool = False
+    """Whether the embedded tokens are normalised, as in BERT."""
     norm_epsilon: float = 1e-6
     """Added to the variance inside the normalisation."""
     activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "gelu_tanh"
@@ -54,6 +56,8 @@ class Model:
     """Whether scores are divided by sqrt(kv); T5 leaves that to the initial query weights."""
     embedding_deviation: float = 1.0
     """Standard deviation of the embedding's initial values."""
+    scale_embedding: bool = False
+    """Whether embedded tokens are multiplied by embed^0.5 (Vaswani et al. 2017)."""
     dropout: float = 0.0
     """Share of activations dropped while training, broadcast along the length as in T5."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"

@@ -84,8 +84,9 @@ def shardings(abstract: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
 
     def place(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
         placed = spec(rules, boxed.names)
-        for name, size, axes in zip(boxed.names, boxed.value.shape, placed, strict=True):
-            parts = math.prod(mesh.shape[axis] for axis in axes or ())
+        for name, size in zip(boxed.names, boxed.value.shape, strict=True):
+            axes = getattr(rules, name)
+            parts = math.prod(mesh.shape[axis] for axis in axes)
             if size % parts:
                 raise UserError(
                     f"Parameter {jax.tree_util.keystr(path, simple=True, separator='/')} has {name}={size}, which "

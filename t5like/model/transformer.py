@@ -207,7 +207,7 @@ class Stack(nn.Module):
     def _relative_bias(self, distance: Int[Array, "rows query key"]) -> Bias:
         m = self.model
         shape, axes = (m.relative_buckets, m.heads), ("buckets", "heads")
-        table = param(self, "relative", self.rules, shape, axes, nn.initializers.normal(m.heads**-0.5))
+        table = param(self, "relative", self.rules, shape, axes, nn.initializers.normal(m.embed**-0.5))
         bucket = layers.relative_bucket(distance, m.relative_buckets, m.relative_distance, self.causal)
         return jnp.moveaxis(table.astype(jnp.dtype(m.dtype))[bucket], -1, 1)
 
@@ -225,9 +225,8 @@ class Transformer(nn.Module):
             self.position_table = param(self, "positions", self.rules, shape, ("positions", "embed"), deviation)
         if not m.tied:
             self.output = param(self, "output", self.rules, (m.embed, m.vocab), ("embed", "vocab"), fan_in(0))
-        if m.norm_position == "post":
-            self.encoder_norm = Norm(m, self.rules) if m.encoder_layers else None
-            self.decoder_norm = Norm(m, self.rules) if m.decoder_layers else None
+        if m.embedding_norm:
+            self.embedding_norm = Norm(m, self.rules)
         if m.encoder_layers:
             self.encoder = Stack(m, self.rules, m.encoder_layers, causal=False)
         if m.decoder_layers:
@@ -289,14 +288,17 @@ class Transformer(nn.Module):
 
     def _run(self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any) -> tuple[Hidden, Cache]:
         m = self.model
-        x = self.embedding[tokens].astype(jnp.dtype(m.dtype))
+        # The table is gathered over fsdp before the look-up, as every weight is; the look-up itself cannot be split there.
+        table = shard(self.embedding.astype(jnp.dtype(m.dtype)), self.rules, "vocab", "act_embed")
+        x = shard(table[tokens], self.rules, "batch", "length", "act_embed")
+        if m.scale_embedding:
+            x *= jnp.asarray(m.embed**0.5, x.dtype)
         if m.positions == "learned":
             x += self.position_table[positions].astype(x.dtype)
         elif m.positions == "sinusoidal":
-            x = x * jnp.asarray(m.embed**0.5, x.dtype) + layers.sinusoids(positions, m.embed).astype(x.dtype)
-        if m.norm_position == "post":
-            norm = self.decoder_norm if stack is self.decoder else self.encoder_norm
-            x = norm(x)
+            x += layers.sinusoids(positions, m.embed).astype(x.dtype)
+        if m.embedding_norm:
+            x = self.embedding_norm(x)
         return stack(x, positions, *rest)
 
 

@@ -1,0 +1,99 @@
+"""What training changes, and where it lives: step, parameters and optimizer state, made in place on the mesh."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec
+
+from t5like.config import Config
+from t5like.model.sharding import shardings
+from t5like.model.transformer import Transformer
+from t5like.train.optimizer import make_optimizer, path_name
+
+
+class State(NamedTuple):
+    """A run at one step. The data's whole state is `step` too: rows are addressed by number."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a run that is known before it has any numbers.
+
+    `abstract` is the state as shapes and types that carry their shardings; `shardings` is the same tree of shardings.
+    """
+
+    config: Config
+    mesh: jax.sharding.Mesh
+    net: Transformer
+    optimizer: optax.GradientTransformation
+    abstract: State
+    shardings: State
+
+    def initial_state(self) -> State:
+        """The state of step 0, each shard computed where it lives."""
+        return jax.jit(lambda: _initial(self.config, self.net, self.optimizer), out_shardings=self.shardings)()
+
+
+def plan_run(config: Config, mesh: jax.sharding.Mesh) -> Plan:
+    """Shapes, shardings, network and optimizer of a run; call it, and all that follows, under `jax.set_mesh(mesh)`.
+
+    Raises:
+      UserError: a dimension that the mesh does not divide.
+    """
+    net = Transformer(config.model, config.rules)
+    boxed = jax.eval_shape(lambda: _boxed_params(config, net))
+    axes = {path_name(path): box.names for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)}
+    optimizer = make_optimizer(config.optimizer, config.train.steps, axes)
+    abstract = jax.eval_shape(lambda: _initial(config, net, optimizer))
+    placed = _state_shardings(abstract, shardings(boxed, config.rules, mesh), mesh)
+    with_shardings = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed)
+    return Plan(config, mesh, net, optimizer, with_shardings, placed)
+
+
+def abstract_batch(config: Config, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Names, shapes and types of the features that the config's objective makes of `rows` rows."""
+    features = {}
+    for stack, length in config.data.lengths.items():
+        for name in ("input_tokens", "segment_ids", "positions"):
+            features[f"{stack}_{name}"] = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    predicting, length = list(config.data.lengths.items())[-1]
+    features[f"{predicting}_target_tokens"] = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    features[f"{predicting}_loss_weights"] = jax.ShapeDtypeStruct((rows, length), jnp.float32)
+    return features
+
+
+def _boxed_params(config: Config, net: Transformer) -> Any:
+    shapes = abstract_batch(config, config.train.batch)
+    batch = {name: jnp.zeros(feature.shape, feature.dtype) for name, feature in shapes.items()}
+    return net.init(jax.random.key(config.train.seed), batch)["params"]
+
+
+def _initial(config: Config, net: Transformer, optimizer: optax.GradientTransformation) -> State:
+    params = nn.unbox(_boxed_params(config, net))
+    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def _is_box(leaf: Any) -> bool:
+    return isinstance(leaf, nn.LogicallyPartitioned)
+
+
+def _state_shardings(abstract: State, params: Any, mesh: jax.sharding.Mesh) -> State:
+    """A parameter's own place for every leaf of its optimizer state that has its shape; the rest is whole everywhere."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    shapes = {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(abstract.params)}
+    places = {path_name(path): place for path, place in jax.tree_util.tree_leaves_with_path(params)}
+
+    def place(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        keys = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
+        name = "/".join(keys)
+        return places[name] if shapes.get(name) == leaf.shape else whole
+
+    return State(whole, params, jax.tree_util.tree_map_with_path(place, abstract.opt_state))

@@ -1,0 +1,122 @@
+"""One step: (state, batch) -> (state, metrics), a pure function that is the same on one device and on thousands."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from t5like.config import Config, Rules
+from t5like.model.sharding import shard
+from t5like.model.transformer import Transformer
+from t5like.train.losses import Sums, token_losses, weighted_sums
+from t5like.train.optimizer import make_schedule
+from t5like.train.state import State
+
+Batch = dict[str, Array]
+
+
+class Metrics(NamedTuple):
+    """What a step reports, float32 scalars; the loss of a token is `sums.nll / sums.weight`."""
+
+    sums: Sums
+    gradient_norm: Array
+    learning_rate: Array
+    finite: Array
+
+
+def train_step(
+    state: State, batch: Batch, config: Config, net: Transformer, optimizer: optax.GradientTransformation
+) -> tuple[State, Metrics]:
+    """Lowers the mean loss over the batch's weighted targets by one update.
+
+    The mean is over the whole batch however it is sharded or accumulated. An update from a loss or gradient that is
+    not finite is left out; the step is counted all the same, and `finite` says so.
+    """
+    sums, gradient = accumulated_gradient(state, batch, config, net)
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradient)
+    norm = optax.global_norm(gradient)
+    with jax.named_scope("optimizer"):
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+    finite = jnp.isfinite(norm) & jnp.isfinite(sums.objective)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+    )
+    rate = jnp.asarray(make_schedule(config.optimizer, config.train.steps)(state.step), jnp.float32)
+    return State(state.step + 1, params, opt_state), Metrics(sums, norm, rate, finite.astype(jnp.float32))
+
+
+def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Any]:
+    """The batch's sums and the gradient of their `objective`, computed in `train.accumulate` parts."""
+    parts = config.train.accumulate
+    key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
+
+    def gradient_of(part: Batch, number: Array) -> tuple[Sums, Any]:
+        def objective(params: Any) -> tuple[Array, Sums]:
+            keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
+            logits = net.apply({"params": params}, part, rngs=keys)
+            sums = weighted_sums(logits, *targets_and_weights(part), config.train.z_loss)
+            return sums.objective, sums
+
+        (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        return sums, gradient
+
+    if parts == 1:
+        return gradient_of(batch, jnp.zeros((), jnp.int32))
+    # Part n takes every parts-th row from n on, so that each device keeps its own rows.
+    split = {name: _split_rows(x, parts, config.rules) for name, x in batch.items()}
+
+    def add(total: tuple[Sums, Any], numbered: tuple[Batch, Array]) -> tuple[tuple[Sums, Any], None]:
+        return jax.tree.map(jnp.add, total, gradient_of(*numbered)), None
+
+    zero = jax.tree.map(jnp.zeros_like, state.params)
+    start = Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields)), zero
+    return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
+
+
+class EvalSums(NamedTuple):
+    """Sums over held-out targets, float32 scalars. `text` are targets that spell text, neither sentinels nor EOS."""
+
+    nll: Array
+    weight: Array
+    correct: Array
+    text_nll: Array
+    text_weight: Array
+    text_bytes: Array
+    unigram_nll: Array
+
+
+def eval_step(
+    params: Any,
+    batch: Batch,
+    piece_bytes: Float[Array, " vocab"],
+    unigram: Float[Array, " vocab"],
+    net: Transformer,
+) -> EvalSums:
+    """The sums of one batch; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency."""
+    targets, weights = targets_and_weights(batch)
+    losses = token_losses(net.apply({"params": params}, batch), targets)
+    size = piece_bytes[targets]
+    text = weights * (size > 0).astype(jnp.float32)
+    return EvalSums(
+        nll=jnp.sum(weights * losses.nll),
+        weight=jnp.sum(weights),
+        correct=jnp.sum(weights * losses.correct),
+        text_nll=jnp.sum(text * losses.nll),
+        text_weight=jnp.sum(text),
+        text_bytes=jnp.sum(text * size),
+        unigram_nll=jnp.sum(text * unigram[targets]),
+    )
+
+
+def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
+    """Target tokens and loss weights, of the decoder if the batch has one."""
+    stack = "decoder" if "decoder_target_tokens" in batch else "encoder"
+    return batch[f"{stack}_target_tokens"], batch[f"{stack}_loss_weights"]
+
+
+def _split_rows(x: Array, parts: int, rules: Rules) -> Array:
+    rows = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+    return shard(rows, rules, None, "batch", None)
