@@ -22,6 +22,11 @@ from t5like.errors import UserError, did_you_mean
 FILE = "config.json"
 
 
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """The options of a command that has none but the config's fields."""
+
+
 def load(source: str) -> Config:
     """The config of a preset or of a run directory.
 

@@ -101,3 +101,9 @@ def shardings(abstract: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
 def batch_sharding(rules: Rules, mesh: jax.sharding.Mesh) -> NamedSharding:
     """Where the `[batch, length]` features of a batch live: rows are split, their tokens only inside the step."""
     return NamedSharding(mesh, spec(rules, ("batch", None)))
+
+
+def row_parts(rules: Rules) -> int:
+    """Among how many devices of the current mesh the rows of a batch are split."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return math.prod(mesh.shape[axis] for axis in rules.batch)

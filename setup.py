@@ -1,0 +1,50 @@
+"""t5like: what it needs and the command it installs. Versions that are tested together stand in constraints/."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "t5like" / "__init__.py").read_text()).group(1)
+LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+
+TEST = ["pytest", "pytest-xdist", "beartype"]
+
+setup(
+    name="t5like",
+    version=VERSION,
+    description="Pretrain, fine-tune, evaluate and sample T5, BERT and GPT models in JAX",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["t5like", "t5like.*"]),
+    install_requires=[
+        "jax>=0.10.2,<0.13",
+        "flax>=0.12.8",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        f"tensorflow-cpu>=2.21; {LINUX_X86}",
+        f"tensorflow>=2.21; not ({LINUX_X86})",
+        "tensorflow-datasets>=4.9.10",
+        "sentencepiece>=0.2.1",
+        "numpy>=2.0",
+        "etils[epath]>=1.13",
+        "jaxtyping>=0.3.7",
+        "tyro>=1.0",
+        "tensorboardX>=2.6.4",
+        "zstandard>=0.23",
+    ],
+    extras_require={
+        "test": TEST,
+        "dev": [*TEST, "ruff", "pyright[nodejs]", "build"],
+        "tpu": ["jax[tpu]"],
+        "gpu": ["jax[cuda13]"],
+        "plan": ["libtpu"],
+        "beam": ["apache-beam"],
+        "wandb": ["wandb"],
+        "hf": ["transformers", "safetensors"],
+    },
+    entry_points={"console_scripts": ["t5like = t5like.cli:main"]},
+)

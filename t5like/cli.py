@@ -1,0 +1,231 @@
+"""The commands. The only place that prints errors and exits; each imports what it needs when it needs it."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from t5like.errors import UserError, did_you_mean
+
+HELP = """t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX.
+
+  t5like train SOURCE       train from scratch, or go on where the run directory stands
+  t5like prepare SOURCE     learn the vocabulary and tokenise the documents (train does it by itself)
+  t5like eval SOURCE        held-out loss, perplexity and bits per byte of a run
+  t5like generate SOURCE    text from prompts, or answers to held-out passages
+  t5like fill SOURCE        likeliest pieces for each [MASK], for encoders
+
+SOURCE is a preset (configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every field of a config can be
+overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learning_rate 0.01
+`t5like COMMAND SOURCE --help` lists the options and every field.
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepOption:
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    prompt: tuple[str, ...] = ()
+    """Prompts; a T5's may hold sentinels such as <extra_id_0>."""
+    prompt_file: str = ""
+    """File with a prompt on each line; - reads standard input."""
+    held_out: int = 0
+    """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers."""
+    tokens: int = 64
+    """Most tokens of an answer."""
+    temperature: float = 0.0
+    """0 takes the likeliest token; 1 samples from the model's own distribution."""
+    top_k: int = 0
+    """Samples among the k likeliest tokens; 0 takes all."""
+    top_p: float = 1.0
+    """Samples among the likeliest tokens that together have this probability."""
+    seed: int = 0
+    """Seed of the sampling."""
+    batch: int = 16
+    """Prompts that are answered at once."""
+    json: bool = False
+    """Whether to print JSON lines."""
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FillOptions:
+    text: tuple[str, ...] = ()
+    """Texts with [MASK] where a piece is wanted."""
+    top: int = 5
+    """Candidates for each mask."""
+    json: bool = False
+    """Whether to print JSON lines."""
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+
+def train(config: Any, options: Any) -> None:
+    from t5like.train.loop import train
+
+    train(config)
+
+
+def prepare(config: Any, options: Any) -> None:
+    from t5like.data.prepare import prepare
+
+    prepare(config.data)
+
+
+def evaluate(config: Any, options: StepOption) -> None:
+    from t5like.infer.restored import restore
+    from t5like.train.evaluate import Evaluator
+
+    with restore(config, options.step) as restored:
+        figures = Evaluator(restored.plan, restored.vocabulary)(restored.params)
+        print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
+        print(f"  loss               {figures['loss']:8.3f} nats a token")
+        print(f"  perplexity         {figures['perplexity']:8.2f} a token")
+        print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
+        print(f"  accuracy           {figures['accuracy']:8.3f}")
+        print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
+        print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
+        record = {"step": restored.step, **figures}
+        (restored.run.path / "eval.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def generate(config: Any, options: GenerateOptions) -> None:
+    from t5like.infer.decode import Sampling
+
+    sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
+    for name in ("tokens", "batch"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)} must be above 0.")
+    prompts = [] if options.held_out else list(_prompts(options))
+    from t5like.infer.generate import Generator, fill_sentinels, inference_net
+    from t5like.infer.restored import restore
+
+    with restore(config, options.step) as restored:
+        net = inference_net(restored.config)
+        if options.held_out:
+            return _print_passages(restored, net, options)
+        generator = Generator(net, restored.vocabulary, sampling, options.tokens, options.seed)
+        for at in range(0, len(prompts), options.batch):
+            part = prompts[at : at + options.batch]
+            for prompt, answer in zip(part, generator(restored.params, part), strict=True):
+                filled = fill_sentinels(prompt, answer) if "<extra_id_" in prompt else None
+                record = {"prompt": prompt, "answer": answer} | ({"filled": filled} if filled else {})
+                print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
+
+
+def fill(config: Any, options: FillOptions) -> None:
+    if not options.text or options.top < 1:
+        raise UserError('Nothing to fill: give --text "The [MASK] sat" and a --top above 0.')
+    from t5like.infer.fill import fill
+    from t5like.infer.generate import inference_net
+    from t5like.infer.restored import restore
+
+    with restore(config, options.step) as restored:
+        net = inference_net(restored.config)
+        for text in options.text:
+            masks = fill(restored.params, net, restored.vocabulary, text, options.top)
+            if options.json:
+                print(json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False))
+                continue
+            print(text)
+            for number, candidates in enumerate(masks, 1):
+                listed = "  ".join(f"{c.text} {c.probability:.3f}" for c in candidates)
+                print(f"  [MASK] {number}: {listed}")
+
+
+COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Any]] = {
+    "train": (train, None),
+    "prepare": (prepare, None),
+    "eval": (evaluate, StepOption()),
+    "generate": (generate, GenerateOptions()),
+    "fill": (fill, FillOptions()),
+}
+
+
+def _prompts(options: GenerateOptions) -> Iterator[str]:
+    yield from options.prompt
+    if options.prompt_file:
+        try:
+            file = sys.stdin if options.prompt_file == "-" else open(options.prompt_file, encoding="utf-8")
+            with file:
+                yield from (line.rstrip("\n") for line in file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--prompt_file {options.prompt_file} cannot be read: {error}.") from None
+    elif not options.prompt:
+        raise UserError("Nothing to answer: give --prompt, --prompt_file or --held_out.")
+
+
+def _print_passages(restored: Any, net: Any, options: GenerateOptions) -> None:
+    from t5like.infer.passages import as_json_lines, as_text, held_out_passages
+
+    passages = held_out_passages(restored, net, options.held_out)
+    restored.run.samples.mkdir(exist_ok=True)
+    file = restored.run.samples / f"{restored.step}.jsonl"
+    file.write_text(as_json_lines(passages), "utf-8")
+    print(as_json_lines(passages) if options.json else as_text(passages), end="")
+    print(f"Kept in {file}.", file=sys.stderr)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carries out a command line, without its program name."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UserError(f"There is no command {name!r}{did_you_mean(name, COMMANDS)}")
+    if not rest or rest[0].startswith("-"):
+        raise UserError(f"t5like {name} needs a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory.")
+    function, options = COMMANDS[name]
+    function(*_configure(name, rest[0], rest[1:], options))
+
+
+def _configure(command: str, source: str, flags: Sequence[str], options: Any) -> tuple[Any, Any]:
+    """The config and options of a command. What reads a run takes its config from the run directory, also where the
+    SOURCE is the preset that it was started from."""
+    from t5like.config import presets
+    from t5like.config.run_directory import RunDirectory
+
+    def override(config: Any) -> tuple[Any, Any]:
+        return presets.override(config, options or presets.NoOptions(), flags, f"t5like {command} {source}")
+
+    run = RunDirectory(pathlib.Path(source))
+    if run.path.is_dir():
+        run.exists()
+        config = run.config()
+        return override(dataclasses.replace(config, train=dataclasses.replace(config.train, directory=source)))
+    config, parsed = override(presets.load(source))
+    if command in ("train", "prepare"):
+        return config, parsed
+    directory = pathlib.Path(config.train.directory).expanduser()
+    if not directory.is_dir():
+        raise UserError(f"There is no run in {directory}: `t5like train {source}` makes one.")
+    return override(RunDirectory(directory).config())
+
+
+def main() -> None:
+    """The entry point `t5like`: 0 done, 2 a user's mistake, 128 + n stopped by signal n."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    try:
+        run(sys.argv[1:])
+    except UserError as error:
+        print(f"t5like: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        print(f"t5like: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 130))

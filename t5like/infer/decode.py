@@ -1,0 +1,102 @@
+"""Tokens, one after the other: prefill the cache with the prompt, then one step per token in a loop on the device."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from t5like.config.checks import require
+from t5like.model.transformer import Cache, Transformer, empty_cache
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. `temperature` 0 takes the likeliest."""
+
+    temperature: float = 0.0
+    """0 takes the likeliest token; 1 samples from the model's own distribution."""
+    top_k: int = 0
+    """Samples among the k likeliest tokens; 0 takes all."""
+    top_p: float = 1.0
+    """Samples among the likeliest tokens that together have this probability."""
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, f"temperature={self.temperature} must not be negative.")
+        require(self.top_k >= 0, f"top_k={self.top_k} must not be negative.")
+        require(0 < self.top_p <= 1, f"top_p={self.top_p} must lie above 0 and not above 1.")
+
+
+class Prompts(NamedTuple):
+    """Prompts of a batch. `tokens` and `lengths` are what the decoder is given first, padded at the end; `encoder` holds
+    the encoder's features for a model that has one."""
+
+    tokens: Array
+    lengths: Array
+    encoder: dict[str, Array] | None
+
+
+def choose(
+    logits: Float[Array, "batch vocab"], key: Array, sampling: Sampling
+) -> Int[Array, " batch"]:
+    """The next token of each row; top-k is applied before top-p, both after the temperature."""
+    if sampling.temperature == 0:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    logits = logits / sampling.temperature
+    if sampling.top_k:
+        kth = jax.lax.top_k(logits, min(sampling.top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits < kth, -jnp.inf, logits)
+    if sampling.top_p < 1:
+        ordered = jnp.sort(logits, axis=-1, descending=True)
+        shares = jax.nn.softmax(ordered, axis=-1)
+        before = jnp.cumsum(shares, axis=-1) - shares
+        least = jnp.min(jnp.where(before < sampling.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
+
+
+def generate(
+    params: Any,
+    prompts: Prompts,
+    seed: Int[Array, ""],
+    net: Transformer,
+    sampling: Sampling,
+    most: int,
+    eos: int,
+    allowed: Bool[Array, " vocab"],
+) -> Int[Array, "batch most"]:
+    """Up to `most` tokens after each prompt, EOS included, then zeros; stops when every row has ended.
+
+    Tokens that are not `allowed`, such as rows of the embedding that no piece has, are never chosen.
+    """
+    apply = lambda method, *rest: net.apply({"params": params}, *rest, method=method)  # noqa: E731
+    batch, length = prompts.tokens.shape
+    memory = segments = None
+    if prompts.encoder is not None:
+        memory, segments = apply(Transformer.encode, prompts.encoder), prompts.encoder["encoder_segment_ids"]
+    places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
+    cache = empty_cache(net.model, batch, length + most)
+    logits, cache = apply(Transformer.decode, prompts.tokens, places, cache, segments, memory)
+    logits = jnp.take_along_axis(logits, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
+    key = jax.random.key(seed)
+
+    class Progress(NamedTuple):
+        number: Array
+        logits: Array
+        cache: Cache
+        written: Array
+        ended: Array
+
+    def step(now: Progress) -> Progress:
+        scores = jnp.where(allowed[None], now.logits, -jnp.inf)
+        token = choose(scores, jax.random.fold_in(key, now.number), sampling)
+        token = jnp.where(now.ended, 0, token)
+        written = jax.lax.dynamic_update_index_in_dim(now.written, token, now.number, axis=1)
+        place = (prompts.lengths + now.number)[:, None]
+        logits, cache = apply(Transformer.decode, token[:, None], place, now.cache, segments)
+        return Progress(now.number + 1, logits[:, 0], cache, written, now.ended | (token == eos))
+
+    none = jnp.zeros((batch, most), jnp.int32), jnp.zeros((batch,), bool)
+    start = Progress(jnp.zeros((), jnp.int32), logits, cache, *none)
+    return jax.lax.while_loop(lambda now: (now.number < most) & ~now.ended.all(), step, start).written

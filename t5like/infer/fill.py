@@ -1,0 +1,73 @@
+"""Masks filled by an encoder: what `t5like fill` does."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from t5like.config import MASK
+from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError
+from t5like.infer.generate import check_length
+from t5like.model.sharding import row_parts
+from t5like.model.transformer import Transformer
+
+
+class Candidate(NamedTuple):
+    """A piece that may stand for a mask."""
+
+    piece: int
+    text: str
+    probability: float
+
+
+def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: int) -> list[list[Candidate]]:
+    """For each [MASK] of the text, the likeliest pieces with their probabilities, best first.
+
+    Raises:
+      UserError: no mask in the text, one longer than the model allows, or a model that is no encoder.
+    """
+    if net.model.family != "encoder":
+        raise UserError(f"`t5like fill` is for encoders; this is an {net.model.family}: use `t5like generate`.")
+    if MASK not in text:
+        raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
+    ids = [*vocabulary.encode(text), vocabulary.eos]
+    check_length(net.model, len(ids))
+    return fill_tokens(params, net, vocabulary, ids, top)
+
+
+def fill_tokens(
+    params: Any, net: Transformer, vocabulary: Vocabulary, ids: Sequence[int], top: int
+) -> list[list[Candidate]]:
+    """The same for a text in numbers, of one segment."""
+    places = np.flatnonzero(np.array(ids) == vocabulary.special[MASK])
+    logits = jax.device_get(_compiled(net)(params, _features(ids, row_parts(net.rules))))[0, places]
+    logits[:, vocabulary.size :] = -np.inf
+    logits[:, [vocabulary.pad, vocabulary.unk, vocabulary.eos, *vocabulary.special.values()]] = -np.inf
+    probabilities = np.asarray(jax.nn.softmax(jnp.asarray(logits), axis=-1))
+    best = np.argsort(-probabilities, axis=-1)[:, :top]
+    return [
+        [Candidate(int(piece), vocabulary.name(int(piece)), float(row[piece])) for piece in pieces]
+        for row, pieces in zip(probabilities, best, strict=True)
+    ]
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(net: Transformer) -> Any:
+    def logits(params: Any, features: dict[str, Array]) -> Float[Array, "batch length vocab"]:
+        return net.apply({"params": params}, features)  # pyright: ignore[reportReturnType]
+
+    return jax.jit(logits)
+
+
+def _features(ids: Sequence[int], rows: int) -> dict[str, Array]:
+    length = -(-len(ids) // 32) * 32
+    real = np.arange(length) < len(ids)
+    tokens = np.zeros(length, np.int32)
+    tokens[: len(ids)] = ids
+    features = {"input_tokens": tokens, "segment_ids": real.astype(np.int32), "positions": np.arange(length) * real}
+    return {f"encoder_{name}": jnp.asarray(np.tile(x.astype(np.int32), (rows, 1))) for name, x in features.items()}

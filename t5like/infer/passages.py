@@ -1,0 +1,97 @@
+"""Held-out passages: what the model saw, what was there, what it says, and what it said before it was trained."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from t5like.config import MASK
+from t5like.data.stream import Rows
+from t5like.data.vocabulary import Vocabulary
+from t5like.infer.decode import Sampling
+from t5like.infer.fill import fill_tokens
+from t5like.infer.generate import Generator, spans_of
+from t5like.infer.restored import Restored
+from t5like.model.transformer import Transformer
+
+
+class Gap(NamedTuple):
+    """One place that the model had to fill."""
+
+    name: str
+    truth: str
+    model: str
+    untrained: str
+
+
+class Passage(NamedTuple):
+    """A held-out row: its input and the gaps in it."""
+
+    shown: str
+    gaps: list[Gap]
+
+
+def held_out_passages(restored: Restored, net: Transformer, count: int) -> list[Passage]:
+    """Passages from the held-out rows, answered greedily by the restored and by the initial parameters."""
+    rows = Rows(restored.config.data, restored.vocabulary, "validation")
+    features = rows(np.arange(min(count, rows.count)))
+    untrained = restored.plan.initial_state().params
+    both = restored.params, untrained
+    passages = {"span_corruption": _spans, "causal": _continuations, "masked": _masks}
+    return passages[restored.config.data.objective.kind](both, net, restored.vocabulary, features)
+
+
+def as_text(passages: list[Passage]) -> str:
+    """The passages for people."""
+    lines = []
+    for number, passage in enumerate(passages, 1):
+        lines += [f"--- held-out passage {number} ---", passage.shown, ""]
+        for gap in passage.gaps:
+            lines += [f"{gap.name}", *(f"  {name:<10}{getattr(gap, name)!r}" for name in ("truth", "model", "untrained"))]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def as_json_lines(passages: list[Passage]) -> str:
+    """The passages for programs, one JSON object a line."""
+    records = ({"shown": p.shown, "gaps": [gap._asdict() for gap in p.gaps]} for p in passages)
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _spans(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
+    generator = Generator(net, vocabulary, Sampling(), features["decoder_target_tokens"].shape[1])
+    prompts = [[int(n) for n in row if n not in (vocabulary.pad, vocabulary.eos)] for row in features["encoder_input_tokens"]]
+    answers = [[spans_of(vocabulary.decode(row)) for row in generator.tokens(params, prompts)] for params in both]
+    passages = []
+    for prompt, target, model, untrained in zip(prompts, features["decoder_target_tokens"], *answers, strict=True):
+        truth = spans_of(vocabulary.decode(target))
+        gaps = [Gap(name, text, model.get(name, ""), untrained.get(name, "")) for name, text in truth.items()]
+        passages.append(Passage(vocabulary.decode(prompt), gaps))
+    return passages
+
+
+def _continuations(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
+    targets = features["decoder_target_tokens"]
+    half = targets.shape[1] // 2
+    generator = Generator(net, vocabulary, Sampling(), min(half, 48))
+    answers = [generator.tokens(params, targets[:, :half].tolist()) for params in both]
+    return [
+        Passage(
+            vocabulary.decode(row[:half]),
+            [Gap("continuation", *(vocabulary.decode(ids) for ids in (row[half : half + 48], model, untrained)))],
+        )
+        for row, model, untrained in zip(targets, *answers, strict=True)
+    ]
+
+
+def _masks(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
+    passages = []
+    for ids, targets in zip(features["encoder_input_tokens"], features["encoder_target_tokens"], strict=True):
+        model, untrained = (fill_tokens(params, net, vocabulary, ids.tolist(), top=1) for params in both)
+        places = np.flatnonzero(ids == vocabulary.special[MASK])
+        gaps = [
+            Gap(f"{MASK} {number}", vocabulary.name(int(targets[place])), own[0].text, first[0].text)
+            for number, (place, own, first) in enumerate(zip(places, model, untrained, strict=True), 1)
+        ]
+        passages.append(Passage(vocabulary.decode(ids), gaps))
+    return passages

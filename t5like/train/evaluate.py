@@ -1,0 +1,86 @@
+"""Held-out figures of a set of parameters: loss, perplexity, bits per byte, and a unigram model's beside them."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from t5like.config import Rules
+from t5like.data.stream import Rows, evaluation_stream
+from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError
+from t5like.model.sharding import batch_sharding, row_parts
+from t5like.train.state import Plan, abstract_batch
+from t5like.train.step import EvalSums, eval_step
+
+
+class Evaluator:
+    """Evaluates parameters on the same held-out rows each time; compiled on first use."""
+
+    def __init__(self, plan: Plan, vocabulary: Vocabulary):
+        self._plan, settings = plan, plan.config.eval
+        self._rows = Rows(plan.config.data, vocabulary, "validation")
+        self._place = batch_sharding(plan.config.rules, plan.mesh)
+        check_rows("eval.batch", settings.batch, plan.config.rules)
+        training = Rows(plan.config.data, vocabulary, "train")
+        tables = vocabulary_tables(vocabulary, training.tokens.counts(vocabulary.size), plan.config.model.vocab)
+        self._tables = jax.device_put(tables, jax.sharding.NamedSharding(plan.mesh, jax.sharding.PartitionSpec()))
+        self._step = functools.cache(self._compile)
+
+    def __call__(self, params: Any) -> dict[str, float]:
+        """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `accuracy`, `bits_per_byte`, and for the targets
+        that spell text (all but sentinels and EOS) `text_loss` beside `unigram_text_loss`."""
+        settings = self._plan.config.eval
+        totals = np.zeros(len(EvalSums._fields), np.float64)
+        for features in evaluation_stream(self._rows, settings.rows, settings.batch):
+            sums = self._step()(params, put(features, self._place), *self._tables)
+            totals += np.array(jax.device_get(sums), np.float64)
+        return figures(EvalSums(*totals))
+
+    def _compile(self) -> Any:
+        step = jax.jit(functools.partial(eval_step, net=self._plan.net))
+        features = abstract_batch(self._plan.config, self._plan.config.eval.batch)
+        batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=self._place) for n, f in features.items()}
+        return step.lower(self._plan.abstract.params, batch, *self._tables).compile()
+
+
+def figures(sums: EvalSums) -> dict[str, float]:
+    """The figures of `Evaluator` from its sums."""
+    loss = sums.nll / max(sums.weight, 1)
+    return {
+        "loss": float(loss),
+        "perplexity": float(np.exp(loss)),
+        "accuracy": float(sums.correct / max(sums.weight, 1)),
+        "bits_per_byte": float(sums.nll / np.log(2) / max(sums.text_bytes, 1)),
+        "text_loss": float(sums.text_nll / max(sums.text_weight, 1)),
+        "unigram_text_loss": float(sums.unigram_nll / max(sums.text_weight, 1)),
+        "tokens": float(sums.weight),
+    }
+
+
+def vocabulary_tables(vocabulary: Vocabulary, counts: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of the embedding, float32: the bytes of text it spells, and its -log frequency among text pieces.
+
+    The frequencies are those of the training split, each count raised by one.
+    """
+    spells = vocabulary.bytes_of > 0
+    counts = np.where(spells, counts + 1, 0)
+    nll = np.where(spells, -np.log(np.maximum(counts, 1) / counts.sum()), 0)
+    padding = (0, rows - vocabulary.size)
+    return np.pad(vocabulary.bytes_of, padding).astype(np.float32), np.pad(nll, padding).astype(np.float32)
+
+
+def put(features: dict[str, np.ndarray], place: jax.sharding.NamedSharding) -> dict[str, jax.Array]:
+    """This host's rows of a batch, onto its devices."""
+    return {name: jax.make_array_from_process_local_data(place, x) for name, x in features.items()}
+
+
+def check_rows(name: str, rows: int, rules: Rules) -> None:
+    """Raises `UserError` if a batch of `rows` does not divide over the devices of the current mesh."""
+    parts = row_parts(rules)
+    if rows % parts:
+        raise UserError(
+            f"{name}={rows} does not divide over the {parts} devices that split a batch: "
+            f"make it a multiple of {parts}, or change mesh."
+        )

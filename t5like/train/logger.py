@@ -1,0 +1,118 @@
+"""What a run says: metrics.jsonl, events.jsonl, TensorBoard, and one line on the terminal.
+
+On a terminal the line is rewritten in place; elsewhere (a file, a pipe, a pod's log) each is printed.
+"""
+
+import datetime
+import json
+import pathlib
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from t5like.errors import UserError
+
+
+class Logger:
+    """The logs of one run directory; lines of steps after `first_step` that a killed run left behind are dropped."""
+
+    def __init__(self, folder: pathlib.Path, first_step: int, tensorboard: bool):
+        self._folder, self._width = folder, 0
+        self._live = sys.stdout.isatty()
+        _drop_later_steps(folder / "metrics.jsonl", first_step)
+        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+        self._board = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end_line()
+        for file in (self._metrics, self._events, *([self._board] if self._board else [])):
+            file.close()
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Keeps figures of a step; figures of one name over steps make a curve."""
+        _append(self._metrics, {"step": step, **values})
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Keeps that something happened, with its time."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        _append(self._events, {"event": name, "time": now, **fields})
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._end_line()
+        print(text, flush=True)
+
+    def progress(self, text: str) -> None:
+        """A line that the next one replaces, where the terminal can."""
+        if not self._live:
+            print(text, flush=True)
+            return
+        print(f"\r{text:<{self._width}}", end="", flush=True)
+        self._width = len(text)
+
+    def _end_line(self) -> None:
+        if self._width:
+            print(flush=True)
+            self._width = 0
+
+
+class Pace:
+    """Steps per second and the time left, from the steps since the last call; the compilation does not count."""
+
+    def __init__(self, step: int, last_step: int):
+        self._step, self._last_step, self._time = step, last_step, time.monotonic()
+
+    def __call__(self, step: int) -> tuple[float, float]:
+        """Seconds a step since the last call, and the seconds that the rest will take at that pace."""
+        now = time.monotonic()
+        seconds = (now - self._time) / max(step - self._step, 1)
+        self._step, self._time = step, now
+        return seconds, seconds * (self._last_step - step)
+
+    def restart(self) -> None:
+        """Leaves out the time since the last call, which something else than steps took."""
+        self._time = time.monotonic()
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _append(file: Any, record: dict[str, Any]) -> None:
+    try:
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+    except OSError as error:
+        raise UserError(f"{file.name} cannot be written: {error.strerror}; the last checkpoint is safe.") from None
+
+
+def _drop_later_steps(file: pathlib.Path, last_step: int) -> None:
+    """Keeps the whole lines of steps up to the last one; a line cut short by a kill goes too."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text("utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    partial = file.with_suffix(".partial")
+    partial.write_text("".join(kept), "utf-8")
+    partial.replace(file)

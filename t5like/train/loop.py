@@ -1,0 +1,153 @@
+"""A training run, from a config to the last checkpoint."""
+
+import functools
+import pathlib
+import time
+from typing import Any
+
+import jax
+
+from t5like.config import Config
+from t5like.config.run_directory import RunDirectory
+from t5like.data.prepare import prepare
+from t5like.data.stream import Rows, training_stream
+from t5like.model.sharding import batch_sharding, make_mesh
+from t5like.train.checkpoint import Checkpoints
+from t5like.train.evaluate import Evaluator, check_rows, put
+from t5like.train.guard import Interrupted, Interruption, check_finite
+from t5like.train.logger import Logger, Pace, duration
+from t5like.train.state import Plan, State, abstract_batch, plan_run
+from t5like.train.step import Metrics, train_step
+
+
+def train(config: Config) -> None:
+    """Runs the config's training to its last step, from the newest checkpoint of its run directory if there is one.
+
+    Raises:
+      UserError: the run directory belongs to another config or cannot be written, the data cannot be prepared, or the
+        batch or a parameter does not divide over the devices.
+      Interrupted: a signal asked for the end; the state is saved.
+    """
+    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    changed = run.claim(config)
+    mesh = make_mesh(config.mesh)
+    if config.train.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.train.compilation_cache).expanduser()))
+    with jax.set_mesh(mesh), Interruption() as interruption:
+        check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
+        check_rows("eval.batch", config.eval.batch, config.rules)
+        plan = plan_run(config, mesh)
+        vocabulary = prepare(config.data)
+        vocabulary.save(run.vocabulary)
+        with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
+            state, origin = starting_state(plan, checkpoints)
+            first = int(jax.device_get(state.step))
+            if first >= config.train.steps:
+                print(f"{run.path} is finished: step {first} of {config.train.steps}.")
+                return
+            with Logger(run.path, first, config.train.tensorboard) as logger:
+                logger.event("resumed" if first else "started", step=first, devices=mesh.size, changed=changed)
+                logger.say(f"{origin}; {parameter_count(plan):,} parameters on {mesh.size} {mesh.devices.flat[0].platform} device(s).")
+                rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
+                run_steps(plan, state, first, rows, evaluator, checkpoints, logger, interruption)
+
+
+def starting_state(plan: Plan, checkpoints: Checkpoints) -> tuple[State, str]:
+    """Where a run begins: 1. at the newest checkpoint of its directory; 2. from scratch."""
+    if steps := checkpoints.steps():
+        return checkpoints.restore(plan.abstract), f"Resuming at step {steps[-1]}"
+    return plan.initial_state(), "Starting from scratch"
+
+
+def run_steps(
+    plan: Plan,
+    state: State,
+    first: int,
+    rows: Rows,
+    evaluator: Evaluator,
+    checkpoints: Checkpoints,
+    logger: Logger,
+    interruption: Interruption,
+) -> None:
+    """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits."""
+    settings, last = plan.config.train, plan.config.train.steps
+    place = batch_sharding(plan.config.rules, plan.mesh)
+    compiled = compile_step(plan, place, logger)
+    stream = training_stream(rows, first, last, settings.batch)
+    report = Reporter(plan, logger, Pace(first, last))
+    pending: tuple[int, Metrics] | None = None
+    with jax.transfer_guard("disallow"):
+        for step in range(first + 1, last + 1):
+            state, metrics = compiled(state, put(next(stream), place))
+            if pending:
+                report(*pending)
+            pending = step, metrics
+            stopping = interruption.signal
+            if step % settings.save_every == 0 or step == last or stopping:
+                report(*pending)
+                pending = None
+                checkpoints.save(state, step)
+                logger.event("saved", step=step)
+            if stopping:
+                checkpoints.wait()
+                logger.event("preempted", step=step, signal=stopping.name)
+                raise Interrupted(stopping, step)
+            if step % plan.config.eval.every == 0 or step == last:
+                figures = evaluator(state.params)
+                logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
+                logger.say(f"step {step:,}: held-out loss {figures['loss']:.3f}, unigram text loss "
+                           f"{figures['unigram_text_loss']:.3f}, text loss {figures['text_loss']:.3f}")
+                report.pace.restart()
+    checkpoints.wait()
+    logger.event("finished", step=last)
+
+
+class Reporter:
+    """Checks each step's metrics, and logs those of every `train.log_every`th."""
+
+    def __init__(self, plan: Plan, logger: Logger, pace: Pace):
+        self._settings, self._logger, self.pace = plan.config.train, logger, pace
+        self._tokens = self._settings.batch * sum(plan.config.data.lengths.values())
+
+    def __call__(self, step: int, metrics: Metrics) -> None:
+        values: Metrics = jax.device_get(metrics)
+        check_finite(float(values.finite), step, self._settings.non_finite)
+        if not values.finite:
+            self._logger.event("skipped", step=step)
+        if step % self._settings.log_every and step != self._settings.steps:
+            return
+        sums, (seconds, left) = values.sums, self.pace(step)
+        loss = float(sums.nll / sums.weight)
+        kept = {
+            "loss": loss,
+            "objective": float(sums.objective / sums.weight),
+            "accuracy": float(sums.correct / sums.weight),
+            "target_tokens": float(sums.weight),
+            "gradient_norm": float(values.gradient_norm),
+            "learning_rate": float(values.learning_rate),
+        }
+        self._logger.metrics(step, kept)
+        self._logger.progress(
+            f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}  {self._tokens / seconds:,.0f} tokens/s  "
+            f"{duration(left)} left"
+        )
+
+
+def compile_step(plan: Plan, place: jax.sharding.NamedSharding, logger: Logger) -> Any:
+    """The compiled train step; its memory is stated before the first one runs."""
+    function = functools.partial(train_step, config=plan.config, net=plan.net, optimizer=plan.optimizer)
+    features = abstract_batch(plan.config, plan.config.train.batch)
+    batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=place) for n, f in features.items()}
+    step = jax.jit(function, out_shardings=(plan.shardings, None), donate_argnums=0)
+    started = time.monotonic()
+    compiled = step.lower(plan.abstract, batch).compile()
+    memory = compiled.memory_analysis()
+    needed = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    needed += memory.generated_code_size_in_bytes - memory.alias_size_in_bytes
+    logger.say(f"Compiled in {time.monotonic() - started:.0f} s; a step needs {needed / 2**20:,.0f} MiB on each device.")
+    return compiled
+
+
+def parameter_count(plan: Plan) -> int:
+    """The number of parameters of the model."""
+    return sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
