@@ -112,7 +112,8 @@ def generate(config: Any, options: GenerateOptions) -> None:
     with restore(config, options.step) as restored:
         net = inference_net(restored.config)
         if options.held_out:
-            return _print_passages(restored, net, options)
+            _print_passages(restored, net, options)
+            return
         generator = Generator(net, restored.vocabulary, sampling, options.tokens, options.seed)
         for at in range(0, len(prompts), options.batch):
             part = prompts[at : at + options.batch]
@@ -134,7 +135,9 @@ def fill(config: Any, options: FillOptions) -> None:
         for text in options.text:
             masks = fill(restored.params, net, restored.vocabulary, text, options.top)
             if options.json:
-                print(json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False))
+                print(
+                    json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)
+                )
                 continue
             print(text)
             for number, candidates in enumerate(masks, 1):
@@ -225,7 +228,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
-        if type(error).__name__ != "Interrupted":
+        if type(error).__name__ != "InterruptedRunError":
             raise
         print(f"t5like: {error}", file=sys.stderr)
         sys.exit(getattr(error, "status", 130))

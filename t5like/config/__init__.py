@@ -53,7 +53,8 @@ class Config:
         require(
             self.model.family == family,
             f"data.objective.kind={objective!r} trains an {family} model, but model.encoder_layers="
-            f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make an {self.model.family}.",
+            f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make an "
+            f"{self.model.family}.",
         )
         longest = max(self.data.lengths.values())
         require(

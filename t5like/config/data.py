@@ -140,8 +140,8 @@ class Data:
             spans = self.objective.span_lengths(self.length).spans
             require(
                 spans <= self.vocabulary.sentinels,
-                f"data.length={self.length} has {spans} spans but data.vocabulary.sentinels={self.vocabulary.sentinels}: "
-                "raise data.vocabulary.sentinels or data.objective.mean_span.",
+                f"data.length={self.length} has {spans} spans but data.vocabulary.sentinels="
+                f"{self.vocabulary.sentinels}: raise data.vocabulary.sentinels or data.objective.mean_span.",
             )
         if self.objective.kind == "masked":
             require(

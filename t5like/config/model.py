@@ -84,7 +84,7 @@ class Model:
                 f"model.positions={kind!r} pairs dimensions: model.{name}={getattr(self, name)} must be even.",
             )
         require(
-            self.positions != "relative" or self.relative_buckets >= 4 and self.relative_distance > self.relative_buckets,
+            self.positions != "relative" or 4 <= self.relative_buckets < self.relative_distance,
             f"model.relative_buckets={self.relative_buckets} must be at least 4 and below "
             f"model.relative_distance={self.relative_distance}.",
         )

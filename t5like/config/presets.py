@@ -75,7 +75,7 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
     Raises:
       UserError: a key that is no field of its class, or a missing one; `where` names the file.
     """
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         for key in values.keys() - hints.keys():
             raise UserError(f"{where}: {kind.__name__} has no field {key!r}{did_you_mean(key, hints)}")

@@ -1,8 +1,8 @@
 """Tokens to features: what the model sees and what it must predict.
 
 An objective is a pure function of a batch of windows, a key for the noise of each row, the config and the
-vocabulary; it returns SeqIO's features, `[rows, length]` int32 arrays (loss weights float32). `*_segment_ids` number the
-documents of a row from 1, 0 is padding; attention stays within a segment and positions begin anew in each.
+vocabulary; it returns SeqIO's features, `[rows, length]` int32 arrays (loss weights float32). `*_segment_ids` number
+the documents of a row from 1, 0 is padding; attention stays within a segment and positions begin anew in each.
 """
 
 from typing import Protocol

@@ -111,7 +111,9 @@ def _tokenise(
         record = json.loads(record_file.read_text())
         if record["names"] == names:
             return record
-        raise UserError(f"The files of data.sources changed while {store} was being prepared: delete it and start again.")
+        raise UserError(
+            f"The files of data.sources changed while {store} was being prepared: delete it and start again."
+        )
     vocabulary = Vocabulary(pieces)
     tokens: dict[str, list[int]] = {split: [] for split in SPLITS}
     record: dict[str, Any] = {"names": names, "invalid": 0, "documents": {}, "bytes": {}, "files": {}}
@@ -170,5 +172,3 @@ def _finish(
         f"{train['bytes'] / 1e6:.1f} MB for training; {held_out['documents']:,} documents, "
         f"{held_out['tokens']:,} tokens held out."
     )
-
-

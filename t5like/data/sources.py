@@ -25,7 +25,17 @@ from t5like.config import Source
 from t5like.errors import UserError
 
 UNIT_BYTES = 2**21
-SKIPPED = {"test", "tests", "site-packages", "dist-packages", "idlelib", "encodings", "lib2to3", "turtledemo", "_bundled"}
+SKIPPED = {
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "encodings",
+    "lib2to3",
+    "turtledemo",
+    "_bundled",
+}
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,7 @@ def units(source: Source) -> list[tuple[str, ...]]:
     Raises:
       UserError: no file matches.
     """
-    if source.kind == "python_library":
-        files = _library_files()
-    else:
-        files = _matching_files(source.path)
+    files = _library_files() if source.kind == "python_library" else _matching_files(source.path)
     groups: list[list[str]] = [[]]
     size = 0
     for name, length in files:
@@ -95,7 +102,9 @@ def _matching_files(pattern: str) -> list[tuple[str, int]]:
         paths = map(epath.Path, glob.glob(str(epath.Path(pattern).expanduser()), recursive=True))
     files = sorted((str(path), path.stat().length) for path in paths if path.is_file())
     if not files:
-        raise UserError(f"No file matches {pattern!r}: give data.sources.N.path an existing file or a glob that matches.")
+        raise UserError(
+            f"No file matches {pattern!r}: give data.sources.N.path an existing file or a glob that matches."
+        )
     return files
 
 

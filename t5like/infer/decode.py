@@ -1,5 +1,6 @@
 """Tokens, one after the other: prefill the cache with the prompt, then one step per token in a loop on the device."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from t5like.config.checks import require
-from t5like.model.transformer import Cache, Transformer, empty_cache
+from t5like.model.transformer import Transformer, empty_cache
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,18 @@ class Sampling:
 
 
 class Prompts(NamedTuple):
-    """Prompts of a batch. `tokens` and `lengths` are what the decoder is given first, padded at the end; `encoder` holds
-    the encoder's features for a model that has one."""
+    """Prompts of a batch.
+
+    `tokens` and `lengths` are what the decoder is given first, padded at the end; `encoder` holds the encoder's features
+    for a model that has one.
+    """
 
     tokens: Array
     lengths: Array
     encoder: dict[str, Array] | None
 
 
-def choose(
-    logits: Float[Array, "batch vocab"], key: Array, sampling: Sampling
-) -> Int[Array, " batch"]:
+def choose(logits: Float[Array, "batch vocab"], key: Array, sampling: Sampling) -> Int[Array, " batch"]:
     """The next token of each row; top-k is applied before top-p, both after the temperature."""
     if sampling.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -56,15 +58,17 @@ def choose(
     return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
 
 
+@functools.partial(jax.jit, static_argnames=("net", "sampling", "most", "eos"))
 def generate(
     params: Any,
     prompts: Prompts,
     seed: Int[Array, ""],
+    allowed: Bool[Array, " vocab"],
+    *,
     net: Transformer,
     sampling: Sampling,
     most: int,
     eos: int,
-    allowed: Bool[Array, " vocab"],
 ) -> Int[Array, "batch most"]:
     """Up to `most` tokens after each prompt, EOS included, then zeros; stops when every row has ended.
 
@@ -84,7 +88,7 @@ def generate(
     class Progress(NamedTuple):
         number: Array
         logits: Array
-        cache: Cache
+        cache: Any
         written: Array
         ended: Array
 

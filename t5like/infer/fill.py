@@ -45,7 +45,7 @@ def fill_tokens(
 ) -> list[list[Candidate]]:
     """The same for a text in numbers, of one segment."""
     places = np.flatnonzero(np.array(ids) == vocabulary.special[MASK])
-    logits = jax.device_get(_compiled(net)(params, _features(ids, row_parts(net.rules))))[0, places]
+    logits = jax.device_get(_logits(params, _features(ids, row_parts(net.rules)), net))[0, places]
     logits[:, vocabulary.size :] = -np.inf
     logits[:, [vocabulary.pad, vocabulary.unk, vocabulary.eos, *vocabulary.special.values()]] = -np.inf
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(logits), axis=-1))
@@ -56,12 +56,10 @@ def fill_tokens(
     ]
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(net: Transformer) -> Any:
-    def logits(params: Any, features: dict[str, Array]) -> Float[Array, "batch length vocab"]:
-        return net.apply({"params": params}, features)  # pyright: ignore[reportReturnType]
-
-    return jax.jit(logits)
+@functools.partial(jax.jit, static_argnames="net")
+def _logits(params: Any, features: dict[str, Array], net: Transformer) -> Float[Array, "batch length vocab"]:
+    logits: Any = net.apply({"params": params}, features)
+    return logits
 
 
 def _features(ids: Sequence[int], rows: int) -> dict[str, Array]:

@@ -1,7 +1,6 @@
 """Texts from prompts: what `t5like generate` does, for models that have a decoder."""
 
 import dataclasses
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,9 +54,17 @@ class Generator:
         allowed[self.vocabulary.pad] = False
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
         full = [*prompts, *[prompts[-1]] * (-len(prompts) % row_parts(self.net.rules))]
-        arguments = _prompts(full, model, self.vocabulary), jnp.int32(self.seed)
-        function = _compiled(self.net, self.sampling, self.most, self.vocabulary.eos)
-        return np.asarray(jax.device_get(function(params, *arguments, allowed=jnp.asarray(allowed))))[: len(prompts)]
+        answers = generate(
+            params,
+            _prompts(full, model, self.vocabulary),
+            jnp.int32(self.seed),
+            jnp.asarray(allowed),
+            net=self.net,
+            sampling=self.sampling,
+            most=self.most,
+            eos=self.vocabulary.eos,
+        )
+        return np.asarray(jax.device_get(answers))[: len(prompts)]
 
 
 def inference_net(config: Config) -> Transformer:
@@ -87,11 +94,6 @@ def fill_sentinels(prompt: str, answer: str) -> str:
     """The prompt with each sentinel replaced by the span that a T5 answered, in brackets; `[?]` where there is none."""
     spans = spans_of(answer)
     return SENTINEL.sub(lambda name: f"[{spans.get(name[0], '?')}]", prompt)
-
-
-@functools.lru_cache(maxsize=8)
-def _compiled(net: Transformer, sampling: Sampling, most: int, eos: int) -> Any:
-    return jax.jit(functools.partial(generate, net=net, sampling=sampling, most=most, eos=eos))
 
 
 def _prompts(prompts: Sequence[Sequence[int]], model: Model, vocabulary: Vocabulary) -> Prompts:

@@ -47,7 +47,10 @@ def as_text(passages: list[Passage]) -> str:
     for number, passage in enumerate(passages, 1):
         lines += [f"--- held-out passage {number} ---", passage.shown, ""]
         for gap in passage.gaps:
-            lines += [f"{gap.name}", *(f"  {name:<10}{getattr(gap, name)!r}" for name in ("truth", "model", "untrained"))]
+            lines += [
+                f"{gap.name}",
+                *(f"  {name:<10}{getattr(gap, name)!r}" for name in ("truth", "model", "untrained")),
+            ]
         lines.append("")
     return "\n".join(lines)
 
@@ -60,7 +63,9 @@ def as_json_lines(passages: list[Passage]) -> str:
 
 def _spans(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
     generator = Generator(net, vocabulary, Sampling(), features["decoder_target_tokens"].shape[1])
-    prompts = [[int(n) for n in row if n not in (vocabulary.pad, vocabulary.eos)] for row in features["encoder_input_tokens"]]
+    prompts = [
+        [int(n) for n in row if n not in (vocabulary.pad, vocabulary.eos)] for row in features["encoder_input_tokens"]
+    ]
     answers = [[spans_of(vocabulary.decode(row)) for row in generator.tokens(params, prompts)] for params in both]
     passages = []
     for prompt, target, model, untrained in zip(prompts, features["decoder_target_tokens"], *answers, strict=True):

@@ -19,7 +19,7 @@ from t5like.config import Rules
 from t5like.errors import UserError, did_you_mean
 
 
-def make_mesh(sizes: config.Mesh, devices: list[jax.Device] | None = None) -> jax.sharding.Mesh:
+def make_mesh(sizes: config.Mesh, devices: list[Any] | None = None) -> jax.sharding.Mesh:
     """The device mesh of the config's sizes; an axis of -1 takes the devices that the others leave.
 
     Raises:
@@ -63,7 +63,8 @@ def param(
     if len(shape) != len(axes):
         raise ValueError(f"parameter {name!r} has shape {shape} but axes {axes}")
     spec(rules, axes)
-    return module.param(name, nn.with_logical_partitioning(init, axes), shape)
+    value: Any = module.param(name, nn.with_logical_partitioning(init, axes), shape)
+    return value
 
 
 def shard(x: jax.Array, rules: Rules, *axes: str | None) -> jax.Array:
@@ -84,7 +85,7 @@ def shardings(abstract: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
 
     def place(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
         placed = spec(rules, boxed.names)
-        for name, size in zip(boxed.names, boxed.value.shape, strict=True):
+        for name, size in zip(map(str, boxed.names), boxed.value.shape, strict=True):
             axes = getattr(rules, name)
             parts = math.prod(mesh.shape[axis] for axis in axes)
             if size % parts:

@@ -1,12 +1,12 @@
 """Encoder-decoder, encoder-only and decoder-only Transformers: one module, told apart by which stacks have layers.
 
 `Transformer.__call__` takes a batch of features to logits. Decoding uses three smaller steps: `encode` once, then
-`decode` with a cache that goes in and comes out as a value: first the whole prompt, then one token at a time. Dropout is on
-exactly when `apply` is given a `dropout` key. Layers are scanned: one is traced, and its parameters carry `layers` in
-front.
+`decode` with a cache that goes in and comes out as a value: first the whole prompt, then one token at a time. Dropout
+is on exactly when `apply` is given a `dropout` key. Layers are scanned: one is traced, and its parameters carry
+`layers` in front.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,9 +83,7 @@ class Attention(nn.Module):
 
     def keys_values(self, memory: Hidden, positions: Ids | None) -> KeysValues:
         """Keys and values of what is attended to; rotary positions turn the keys, None leaves them."""
-        return KeysValues(
-            self._project(memory, self.key, 1, positions), self._project(memory, self.value, 2, None)
-        )
+        return KeysValues(self._project(memory, self.key, 1, positions), self._project(memory, self.value, 2, None))
 
     def __call__(
         self,
@@ -127,6 +125,16 @@ class Mlp(nn.Module):
         return dense("down", y, (m.mlp, m.embed), ("mlp", "embed"))
 
 
+class View(NamedTuple):
+    """What all layers of a stack share: each token's place, what it sees, the position bias, and what it sees of the
+    encoder; None where the model has no such thing."""
+
+    positions: Array
+    allowed: Array
+    bias: Any
+    cross_allowed: Any
+
+
 class Block(nn.Module):
     """Self-attention, cross-attention where there is an encoder, and the feed-forward layer."""
 
@@ -134,9 +142,7 @@ class Block(nn.Module):
     rules: Rules
 
     @nn.compact
-    def __call__(
-        self, x: Hidden, cache: Cache, view: "View", memory: Hidden | None
-    ) -> tuple[Hidden, Cache]:
+    def __call__(self, x: Hidden, cache: Cache, view: View, memory: Hidden | None) -> tuple[Hidden, Cache]:
         new: Cache = {}
 
         def attention(name: str, y: Hidden) -> Hidden:
@@ -144,10 +150,12 @@ class Block(nn.Module):
             if name == "cross":
                 if memory is not None:
                     new[name] = heads.keys_values(memory, None)
-                return heads(y, new.setdefault(name, cache.get(name)), view["cross_allowed"], None, None)
-            own = heads.keys_values(y, view["positions"])
-            new[name] = write(cache[name], own, view["positions"]) if name in cache else own
-            return heads(y, new[name], view["allowed"], view["bias"], view["positions"])
+                else:
+                    new[name] = cache[name]
+                return heads(y, new[name], view.cross_allowed, None, None)
+            own = heads.keys_values(y, view.positions)
+            new[name] = write(cache[name], own, view.positions) if name in cache else own
+            return heads(y, new[name], view.allowed, view.bias, view.positions)
 
         x = self._residual(x, "self", lambda y: attention("self", y))
         if memory is not None or "cross" in cache:
@@ -161,10 +169,6 @@ class Block(nn.Module):
         if self.model.norm_position == "pre":
             return x + maybe_drop(self, layer(norm(x)), self.model.dropout)
         return norm(x + maybe_drop(self, layer(x), self.model.dropout))
-
-
-View = dict[str, Array | None]
-"""What every layer of a stack shares: `positions`, `allowed`, `bias`, `cross_allowed`."""
 
 
 class Stack(nn.Module):
@@ -188,13 +192,13 @@ class Stack(nn.Module):
     ) -> tuple[Hidden, Cache]:
         m = self.model
         bias = self._relative_bias(distance) if m.positions == "relative" else None
-        view: View = {"positions": positions, "allowed": allowed, "bias": bias, "cross_allowed": cross_allowed}
+        view = View(positions, allowed, bias, cross_allowed)
         x = shard(maybe_drop(self, x, m.dropout), self.rules, "batch", "length", "act_embed")
         block = Block if m.remat == "none" else nn.remat(Block, prevent_cse=False, policy=REMAT[m.remat])
         blocks = nn.scan(
             block,
             length=self.depth,
-            in_axes=(0, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             metadata_params={nn.PARTITION_NAME: "layers"},
@@ -288,7 +292,7 @@ class Transformer(nn.Module):
 
     def _run(self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any) -> tuple[Hidden, Cache]:
         m = self.model
-        # The table is gathered over fsdp before the look-up, as every weight is; the look-up itself cannot be split there.
+        # The table is gathered over fsdp before the look-up, as every weight is; a look-up cannot be split there.
         table = shard(self.embedding.astype(jnp.dtype(m.dtype)), self.rules, "vocab", "act_embed")
         x = shard(table[tokens], self.rules, "batch", "length", "act_embed")
         if m.scale_embedding:

@@ -68,7 +68,7 @@ class Checkpoints:
             about=ocp.args.JsonRestore(),
         )
         try:
-            restored = self._manager.restore(step, args=items)
+            restored: Any = self._manager.restore(step, args=items)
         except (ValueError, OSError, KeyError) as error:
             raise UserError(
                 f"The checkpoint {self.folder / str(step)} cannot be read with this config: "

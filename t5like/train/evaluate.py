@@ -29,8 +29,8 @@ class Evaluator:
         self._step = functools.cache(self._compile)
 
     def __call__(self, params: Any) -> dict[str, float]:
-        """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `accuracy`, `bits_per_byte`, and for the targets
-        that spell text (all but sentinels and EOS) `text_loss` beside `unigram_text_loss`."""
+        """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `accuracy`, `bits_per_byte`, and for the
+        targets that spell text (all but sentinels and EOS) `text_loss` beside `unigram_text_loss`."""
         settings = self._plan.config.eval
         totals = np.zeros(len(EvalSums._fields), np.float64)
         for features in evaluation_stream(self._rows, settings.rows, settings.batch):

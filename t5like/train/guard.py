@@ -32,7 +32,7 @@ class Interruption:
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """The run was asked to stop and has saved its state; `status` is what a shell expects of the signal."""
 
     def __init__(self, number: signal.Signals, step: int):
@@ -48,6 +48,6 @@ def check_finite(finite: float, step: int, policy: Literal["stop", "skip"]) -> N
     """
     if not finite and policy == "stop":
         raise UserError(
-            f"Loss or gradient of step {step} is not finite, and its update was left out: lower optimizer.learning_rate, "
-            "set optimizer.clip, or let such steps pass with train.non_finite=skip."
+            f"Loss or gradient of step {step} is not finite, and its update was left out: lower "
+            "optimizer.learning_rate, set optimizer.clip, or let such steps pass with train.non_finite=skip."
         )

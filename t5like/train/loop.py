@@ -14,7 +14,7 @@ from t5like.data.stream import Rows, training_stream
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.train.checkpoint import Checkpoints
 from t5like.train.evaluate import Evaluator, check_rows, put
-from t5like.train.guard import Interrupted, Interruption, check_finite
+from t5like.train.guard import InterruptedRunError, Interruption, check_finite
 from t5like.train.logger import Logger, Pace, duration
 from t5like.train.state import Plan, State, abstract_batch, plan_run
 from t5like.train.step import Metrics, train_step
@@ -26,7 +26,7 @@ def train(config: Config) -> None:
     Raises:
       UserError: the run directory belongs to another config or cannot be written, the data cannot be prepared, or the
         batch or a parameter does not divide over the devices.
-      Interrupted: a signal asked for the end; the state is saved.
+      InterruptedRunError: a signal asked for the end; the state is saved.
     """
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     changed = run.claim(config)
@@ -47,7 +47,8 @@ def train(config: Config) -> None:
                 return
             with Logger(run.path, first, config.train.tensorboard) as logger:
                 logger.event("resumed" if first else "started", step=first, devices=mesh.size, changed=changed)
-                logger.say(f"{origin}; {parameter_count(plan):,} parameters on {mesh.size} {mesh.devices.flat[0].platform} device(s).")
+                platform = mesh.devices.flat[0].platform
+                logger.say(f"{origin}: {parameter_count(plan):,} parameters on {mesh.size} {platform} device(s).")
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
                 run_steps(plan, state, first, rows, evaluator, checkpoints, logger, interruption)
 
@@ -91,12 +92,14 @@ def run_steps(
             if stopping:
                 checkpoints.wait()
                 logger.event("preempted", step=step, signal=stopping.name)
-                raise Interrupted(stopping, step)
+                raise InterruptedRunError(stopping, step)
             if step % plan.config.eval.every == 0 or step == last:
                 figures = evaluator(state.params)
                 logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
-                logger.say(f"step {step:,}: held-out loss {figures['loss']:.3f}, unigram text loss "
-                           f"{figures['unigram_text_loss']:.3f}, text loss {figures['text_loss']:.3f}")
+                logger.say(
+                    f"step {step:,}: held-out loss {figures['loss']:.3f}, unigram text loss "
+                    f"{figures['unigram_text_loss']:.3f}, text loss {figures['text_loss']:.3f}"
+                )
                 report.pace.restart()
     checkpoints.wait()
     logger.event("finished", step=last)
@@ -141,10 +144,12 @@ def compile_step(plan: Plan, place: jax.sharding.NamedSharding, logger: Logger) 
     step = jax.jit(function, out_shardings=(plan.shardings, None), donate_argnums=0)
     started = time.monotonic()
     compiled = step.lower(plan.abstract, batch).compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     needed = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     needed += memory.generated_code_size_in_bytes - memory.alias_size_in_bytes
-    logger.say(f"Compiled in {time.monotonic() - started:.0f} s; a step needs {needed / 2**20:,.0f} MiB on each device.")
+    logger.say(
+        f"Compiled in {time.monotonic() - started:.0f} s; a step needs {needed / 2**20:,.0f} MiB on each device."
+    )
     return compiled
 
 

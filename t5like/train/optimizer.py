@@ -25,8 +25,10 @@ def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
         "constant": lambda: optax.constant_schedule(peak),
         "linear": lambda: optax.linear_schedule(peak, final, rest),
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest, settings.final),
-        "inverse_sqrt": lambda: lambda step: (
-            peak * jnp.sqrt(settings.hold / jnp.maximum(jnp.float32(step + settings.warmup), settings.hold))
+        "inverse_sqrt": lambda: (
+            lambda step: (
+                peak * jnp.sqrt(settings.hold / jnp.maximum(jnp.float32(step + settings.warmup), settings.hold))
+            )
         ),
         "warmup_stable_decay": lambda: optax.linear_schedule(peak, final, settings.decay, rest - settings.decay),
     }
@@ -85,9 +87,7 @@ def per_matrix(inner: optax.GradientTransformation, axes: Axes) -> optax.Gradien
     def init(params: optax.Params) -> optax.OptState:
         return {path: by_layer(path, inner.init)(folded(path, leaf)) for path, leaf in leaves(params).items()}
 
-    def update(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, optax.OptState]:
+    def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
         values, new_state, new_updates = leaves(params), {}, []
         for path, gradient in leaves(updates).items():
             arguments = folded(path, gradient), state[path], folded(path, values[path])

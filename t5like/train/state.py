@@ -16,9 +16,9 @@ from t5like.train.optimizer import make_optimizer, path_name
 
 
 class State(NamedTuple):
-    """A run at one step. The data's whole state is `step` too: rows are addressed by number."""
+    """A run at one step (an int32 scalar). The data's whole state is `step` too: rows are addressed by number."""
 
-    step: jax.Array
+    step: Any
     params: Any
     opt_state: Any
 
@@ -86,7 +86,7 @@ def _is_box(leaf: Any) -> bool:
 
 
 def _state_shardings(abstract: State, params: Any, mesh: jax.sharding.Mesh) -> State:
-    """A parameter's own place for every leaf of its optimizer state that has its shape; the rest is whole everywhere."""
+    """A parameter's own place for every leaf of its optimizer state with its shape; the rest is whole everywhere."""
     whole = NamedSharding(mesh, PartitionSpec())
     shapes = {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(abstract.params)}
     places = {path_name(path): place for path, place in jax.tree_util.tree_leaves_with_path(params)}

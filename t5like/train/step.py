@@ -56,7 +56,7 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Any]:
         def objective(params: Any) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            logits = net.apply({"params": params}, part, rngs=keys)
+            logits: Any = net.apply({"params": params}, part, rngs=keys)
             sums = weighted_sums(logits, *targets_and_weights(part), config.train.z_loss)
             return sums.objective, sums
 
@@ -77,15 +77,18 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
 
 
 class EvalSums(NamedTuple):
-    """Sums over held-out targets, float32 scalars. `text` are targets that spell text, neither sentinels nor EOS."""
+    """Sums over held-out targets, float32 scalars; on the host, float64 sums of those.
 
-    nll: Array
-    weight: Array
-    correct: Array
-    text_nll: Array
-    text_weight: Array
-    text_bytes: Array
-    unigram_nll: Array
+    `text` are the targets that spell text: neither sentinels nor EOS.
+    """
+
+    nll: Any
+    weight: Any
+    correct: Any
+    text_nll: Any
+    text_weight: Any
+    text_bytes: Any
+    unigram_nll: Any
 
 
 def eval_step(
@@ -97,7 +100,8 @@ def eval_step(
 ) -> EvalSums:
     """The sums of one batch; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency."""
     targets, weights = targets_and_weights(batch)
-    losses = token_losses(net.apply({"params": params}, batch), targets)
+    logits: Any = net.apply({"params": params}, batch)
+    losses = token_losses(logits, targets)
     size = piece_bytes[targets]
     text = weights * (size > 0).astype(jnp.float32)
     return EvalSums(
