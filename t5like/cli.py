@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -25,50 +26,6 @@ overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learn
 """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StepOption:
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GenerateOptions:
-    prompt: tuple[str, ...] = ()
-    """Prompts; a T5's may hold sentinels such as <extra_id_0>."""
-    prompt_file: str = ""
-    """File with a prompt on each line; - reads standard input."""
-    held_out: int = 0
-    """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers."""
-    tokens: int = 64
-    """Most tokens of an answer."""
-    temperature: float = 0.0
-    """0 takes the likeliest token; 1 samples from the model's own distribution."""
-    top_k: int = 0
-    """Samples among the k likeliest tokens; 0 takes all."""
-    top_p: float = 1.0
-    """Samples among the likeliest tokens that together have this probability."""
-    seed: int = 0
-    """Seed of the sampling."""
-    batch: int = 16
-    """Prompts that are answered at once."""
-    json: bool = False
-    """Whether to print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FillOptions:
-    text: tuple[str, ...] = ()
-    """Texts with [MASK] where a piece is wanted."""
-    top: int = 5
-    """Candidates for each mask."""
-    json: bool = False
-    """Whether to print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
-
-
 def train(config: Any, options: Any) -> None:
     from t5like.train.loop import train
 
@@ -81,7 +38,7 @@ def prepare(config: Any, options: Any) -> None:
     prepare(config.data)
 
 
-def evaluate(config: Any, options: StepOption) -> None:
+def evaluate(config: Any, options: Any) -> None:
     from t5like.infer.restored import restore
     from t5like.train.evaluate import Evaluator
 
@@ -98,13 +55,7 @@ def evaluate(config: Any, options: StepOption) -> None:
         (restored.run.path / "eval.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
-def generate(config: Any, options: GenerateOptions) -> None:
-    from t5like.infer.decode import Sampling
-
-    sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
-    for name in ("tokens", "batch"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)} must be above 0.")
+def generate(config: Any, options: Any) -> None:
     prompts = [] if options.held_out else list(_prompts(options))
     from t5like.infer.generate import Generator, fill_sentinels, inference_net
     from t5like.infer.restored import restore
@@ -114,7 +65,7 @@ def generate(config: Any, options: GenerateOptions) -> None:
         if options.held_out:
             _print_passages(restored, net, options)
             return
-        generator = Generator(net, restored.vocabulary, sampling, options.tokens, options.seed)
+        generator = Generator(net, restored.vocabulary, options.sampling, options.tokens, options.seed)
         for at in range(0, len(prompts), options.batch):
             part = prompts[at : at + options.batch]
             for prompt, answer in zip(part, generator(restored.params, part), strict=True):
@@ -123,9 +74,7 @@ def generate(config: Any, options: GenerateOptions) -> None:
                 print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
 
 
-def fill(config: Any, options: FillOptions) -> None:
-    if not options.text or options.top < 1:
-        raise UserError('Nothing to fill: give --text "The [MASK] sat" and a --top above 0.')
+def fill(config: Any, options: Any) -> None:
     from t5like.infer.fill import fill
     from t5like.infer.generate import inference_net
     from t5like.infer.restored import restore
@@ -145,16 +94,16 @@ def fill(config: Any, options: FillOptions) -> None:
                 print(f"  [MASK] {number}: {listed}")
 
 
-COMMANDS: dict[str, tuple[Callable[[Any, Any], None], Any]] = {
-    "train": (train, None),
-    "prepare": (prepare, None),
-    "eval": (evaluate, StepOption()),
-    "generate": (generate, GenerateOptions()),
-    "fill": (fill, FillOptions()),
+COMMANDS: dict[str, tuple[Callable[[Any, Any], None], str]] = {
+    "train": (train, "NoOptions"),
+    "prepare": (prepare, "NoOptions"),
+    "eval": (evaluate, "EvalOptions"),
+    "generate": (generate, "GenerateOptions"),
+    "fill": (fill, "FillOptions"),
 }
 
 
-def _prompts(options: GenerateOptions) -> Iterator[str]:
+def _prompts(options: Any) -> Iterator[str]:
     yield from options.prompt
     if options.prompt_file:
         try:
@@ -163,11 +112,9 @@ def _prompts(options: GenerateOptions) -> Iterator[str]:
                 yield from (line.rstrip("\n") for line in file)
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--prompt_file {options.prompt_file} cannot be read: {error}.") from None
-    elif not options.prompt:
-        raise UserError("Nothing to answer: give --prompt, --prompt_file or --held_out.")
 
 
-def _print_passages(restored: Any, net: Any, options: GenerateOptions) -> None:
+def _print_passages(restored: Any, net: Any, options: Any) -> None:
     from t5like.infer.passages import as_json_lines, as_text, held_out_passages
 
     passages = held_out_passages(restored, net, options.held_out)
@@ -189,17 +136,20 @@ def run(arguments: Sequence[str]) -> None:
     if not rest or rest[0].startswith("-"):
         raise UserError(f"t5like {name} needs a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory.")
     function, options = COMMANDS[name]
-    function(*_configure(name, rest[0], rest[1:], options))
+    config, options = _configure(name, rest[0], rest[1:], options)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    function(config, options)
 
 
-def _configure(command: str, source: str, flags: Sequence[str], options: Any) -> tuple[Any, Any]:
+def _configure(command: str, source: str, flags: Sequence[str], options: str) -> tuple[Any, Any]:
     """The config and options of a command. What reads a run takes its config from the run directory, also where the
     SOURCE is the preset that it was started from."""
+    from t5like.config import options as kinds
     from t5like.config import presets
     from t5like.config.run_directory import RunDirectory
 
     def override(config: Any) -> tuple[Any, Any]:
-        return presets.override(config, options or presets.NoOptions(), flags, f"t5like {command} {source}")
+        return presets.override(config, getattr(kinds, options), flags, f"t5like {command} {source}")
 
     run = RunDirectory(pathlib.Path(source))
     if run.path.is_dir():

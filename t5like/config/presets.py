@@ -14,17 +14,13 @@ import re
 import runpy
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from t5like.config import Config
+from t5like.config.options import flags as option_flags
 from t5like.errors import UserError, did_you_mean
 
 FILE = "config.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class NoOptions:
-    """The options of a command that has none but the config's fields."""
 
 
 def load(source: str) -> Config:
@@ -89,9 +85,8 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
     return float(values) if kind is float and isinstance(values, int) else values
 
 
-def override(config: Config, options: Any, flags: Sequence[str], command: str) -> tuple[Config, Any]:
-    """Both values with fields replaced by `--name value` flags: a command's options by their names, those of the
-    config by their dotted names. `--help` lists every field.
+def override(config: Config, kind: type, flags: Sequence[str], command: str) -> tuple[Config, Any]:
+    """The config with fields replaced by `--dotted.name value` flags, and a command's own options from `--name value`.
 
     Raises:
       UserError: a flag that does not exist, with the closest that does; a value of the wrong type.
@@ -101,14 +96,14 @@ def override(config: Config, options: Any, flags: Sequence[str], command: str) -
 
     bare = tyro.conf.arg(name="")
 
-    def both(
-        options: typing.Annotated[type(options), bare] = options,  # pyright: ignore[reportInvalidTypeForm]
-        config: typing.Annotated[Config, bare] = config,
+    def both(  # the annotation is what tyro reads
+        options: Annotated[kind, bare],  # pyright: ignore[reportInvalidTypeForm]
+        config: Annotated[Config, bare] = config,
     ) -> tuple[Config, Any]:
         return config, options
 
     flags = [re.sub(r"(?<!^)(?<!^-)-(?=[^=]*(=|$))", "_", flag) if flag.startswith("--") else flag for flag in flags]
-    known = {"--help", *(f"--{name}" for name in (*leaves(config), *leaves(options)))}
+    known = {f"--{name}" for name in ("help", *leaves(config), *option_flags(kind))}
     for flag in flags:
         if flag.startswith("--") and (name := flag.split("=")[0]) not in known:
             raise UserError(f"{command} has no flag {name}{did_you_mean(name, known)}")

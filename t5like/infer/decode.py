@@ -1,39 +1,21 @@
 """Tokens, one after the other: prefill the cache with the prompt, then one step per token in a loop on the device."""
 
 import functools
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from t5like.config.checks import require
+from t5like.config.options import Sampling
 from t5like.model.transformer import Transformer, empty_cache
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. `temperature` 0 takes the likeliest."""
-
-    temperature: float = 0.0
-    """0 takes the likeliest token; 1 samples from the model's own distribution."""
-    top_k: int = 0
-    """Samples among the k likeliest tokens; 0 takes all."""
-    top_p: float = 1.0
-    """Samples among the likeliest tokens that together have this probability."""
-
-    def __post_init__(self) -> None:
-        require(self.temperature >= 0, f"temperature={self.temperature} must not be negative.")
-        require(self.top_k >= 0, f"top_k={self.top_k} must not be negative.")
-        require(0 < self.top_p <= 1, f"top_p={self.top_p} must lie above 0 and not above 1.")
 
 
 class Prompts(NamedTuple):
     """Prompts of a batch.
 
-    `tokens` and `lengths` are what the decoder is given first, padded at the end; `encoder` holds the encoder's features
-    for a model that has one.
+    `tokens` and `lengths` are what the decoder is given first, padded at the end; `encoder` holds the encoder's
+    features for a model that has one.
     """
 
     tokens: Array

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5like.config import Config, Model
+from t5like.config.options import Sampling
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.infer.decode import Prompts, Sampling, generate
+from t5like.infer.decode import Prompts, generate
 from t5like.model.sharding import row_parts
 from t5like.model.transformer import Transformer
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t5like.config import MASK
+from t5like.config.options import Sampling
 from t5like.data.stream import Rows
 from t5like.data.vocabulary import Vocabulary
-from t5like.infer.decode import Sampling
 from t5like.infer.fill import fill_tokens
 from t5like.infer.generate import Generator, spans_of
 from t5like.infer.restored import Restored

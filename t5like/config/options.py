@@ -1,0 +1,97 @@
+"""What commands are asked beyond the run's config: options that change no result of a run."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from t5like.config.checks import require, require_positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """For commands that take nothing but the config's fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Options of `t5like eval`."""
+
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    temperature: float = 0.0
+    """0 takes the likeliest token; 1 samples from the model's own distribution."""
+    top_k: int = 0
+    """Samples among the k likeliest tokens; 0 takes all."""
+    top_p: float = 1.0
+    """Samples among the likeliest tokens that together have this probability."""
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, f"--temperature {self.temperature} must not be negative.")
+        require(self.top_k >= 0, f"--top_k {self.top_k} must not be negative.")
+        require(0 < self.top_p <= 1, f"--top_p {self.top_p} must lie above 0 and not above 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """Options of `t5like generate`."""
+
+    prompt: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A prompt, which for a T5 may hold sentinels such as <extra_id_0>; may be given several times."""
+    prompt_file: str = ""
+    """File with a prompt on each line; - reads standard input."""
+    held_out: int = 0
+    """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers."""
+    tokens: int = 64
+    """Most tokens of an answer."""
+    sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling()
+    """How the next token is chosen."""
+    seed: int = 0
+    """Seed of the sampling."""
+    batch: int = 16
+    """Prompts that are answered at once."""
+    json: bool = False
+    """Whether to print JSON lines."""
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+    def __post_init__(self) -> None:
+        require_positive("generate", self, "tokens", "batch")
+        require(self.held_out >= 0, f"--held_out {self.held_out} must not be negative.")
+        require(
+            bool(self.held_out or self.prompt or self.prompt_file),
+            "There is nothing to answer: give --prompt, --prompt_file or --held_out.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillOptions:
+    """Options of `t5like fill`."""
+
+    text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A text with [MASK] where a piece is wanted; may be given several times."""
+    top: int = 5
+    """Candidates for each mask."""
+    json: bool = False
+    """Whether to print JSON lines."""
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+    def __post_init__(self) -> None:
+        require_positive("fill", self, "top")
+        require(bool(self.text), 'There is nothing to fill: give --text "The [MASK] sat".')
+
+
+def flags(options: type) -> list[str]:
+    """The flags of a class of options, without their dashes."""
+    found = []
+    for field in dataclasses.fields(options):
+        found += flags(Sampling) if field.name == "sampling" else [field.name]
+    return found

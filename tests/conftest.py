@@ -1,0 +1,28 @@
+"""Tests run on eight CPU devices, with strict promotion and every annotation checked."""
+
+import os
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import jax
+import pytest
+
+from t5like import config
+from t5like.model.sharding import make_mesh
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def mesh():
+    """Eight devices, two along each of data, fsdp and tensor."""
+    with jax.set_mesh(make_mesh(config.Mesh(data=2, fsdp=2, tensor=2))) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+def one_device():
+    with jax.set_mesh(make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])) as mesh:
+        yield mesh
