@@ -102,7 +102,7 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
     ) -> tuple[Config, Any]:
         return config, options
 
-    flags = [re.sub(r"(?<!^)(?<!^-)-(?=[^=]*(=|$))", "_", flag) if flag.startswith("--") else flag for flag in flags]
+    flags = [_underscored(flag) for flag in flags]
     known = {f"--{name}" for name in ("help", *leaves(config), *option_flags(kind))}
     for flag in flags:
         if flag.startswith("--") and (name := flag.split("=")[0]) not in known:
@@ -115,6 +115,11 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
         if not stop.code:
             raise
         raise UserError(_first_paragraph(complaint.getvalue())) from None
+
+
+def _underscored(flag: str) -> str:
+    name, equals, value = flag.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if flag.startswith("--") else flag
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
