@@ -18,11 +18,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def mesh():
     """Eight devices, two along each of data, fsdp and tensor."""
-    with jax.set_mesh(make_mesh(config.Mesh(data=2, fsdp=2, tensor=2))) as mesh:
+    mesh = make_mesh(config.Mesh(data=2, fsdp=2, tensor=2))
+    with jax.set_mesh(mesh):
         yield mesh
 
 
 @pytest.fixture
 def one_device():
-    with jax.set_mesh(make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])) as mesh:
+    mesh = make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])
+    with jax.set_mesh(mesh):
         yield mesh

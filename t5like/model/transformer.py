@@ -20,6 +20,7 @@ from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
 
 Ids = Int[Array, "batch length"]
+Memory = Float[Array, "batch memory embed"]
 Logits = Float[Array, "batch length vocab"]
 Bias = Float[Array, "#batch heads query key"]
 Cache = dict[str, KeysValues]
@@ -81,7 +82,7 @@ class Attention(nn.Module):
             y = layers.rotate(y, positions, self.model.rotary_base)
         return shard(y, self.rules, "batch", "length", "act_heads", None)
 
-    def keys_values(self, memory: Hidden, positions: Ids | None) -> KeysValues:
+    def keys_values(self, memory: Memory, positions: Ids | None) -> KeysValues:
         """Keys and values of what is attended to; rotary positions turn the keys, None leaves them."""
         return KeysValues(self._project(memory, self.key, 1, positions), self._project(memory, self.value, 2, None))
 
@@ -142,7 +143,7 @@ class Block(nn.Module):
     rules: Rules
 
     @nn.compact
-    def __call__(self, x: Hidden, cache: Cache, view: View, memory: Hidden | None) -> tuple[Hidden, Cache]:
+    def __call__(self, x: Hidden, cache: Cache, view: View, memory: Memory | None) -> tuple[Hidden, Cache]:
         new: Cache = {}
 
         def attention(name: str, y: Hidden) -> Hidden:
@@ -186,7 +187,7 @@ class Stack(nn.Module):
         positions: Ids,
         allowed: Bool[Array, "batch query key"],
         distance: Int[Array, "rows query key"],
-        memory: Hidden | None = None,
+        memory: Memory | None = None,
         cross_allowed: Bool[Array, "batch query memory"] | None = None,
         cache: Cache | None = None,
     ) -> tuple[Hidden, Cache]:
@@ -264,7 +265,7 @@ class Transformer(nn.Module):
         positions: Ids,
         cache: Cache,
         encoder_segments: Int[Array, "batch memory"] | None = None,
-        memory: Hidden | None = None,
+        memory: Memory | None = None,
     ) -> tuple[Logits, Cache]:
         """Logits of the tokens and the cache with them in it.
 

@@ -1,0 +1,93 @@
+"""Small configs and batches that the tests share."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from t5like import config
+from t5like.model.transformer import Transformer
+from t5like.train.state import abstract_batch
+
+FAMILIES = {
+    "t5": (dict(encoder_layers=2, decoder_layers=3), "span_corruption"),
+    "gpt": (dict(decoder_layers=2, positions="rotary", scale_attention=True, activation="silu"), "causal"),
+    "bert": (
+        dict(
+            encoder_layers=2,
+            positions="learned",
+            max_positions=64,
+            norm="layer",
+            norm_position="post",
+            embedding_norm=True,
+            bias=True,
+            gated=False,
+            activation="gelu",
+            tied=True,
+        ),
+        "masked",
+    ),
+}
+SIZES = dict(embed=32, heads=4, kv=8, mlp=64, vocab=256, dtype="float32")
+
+
+def small_config(family: str, **changes: Any) -> config.Config:
+    """A config of a family; `changes` replace fields by names such as `model__dropout`."""
+    model, objective = FAMILIES[family]
+    grouped: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "optimizer": {}, "mesh": {}, "train": {}, "eval": {}}
+    for name, value in changes.items():
+        group, _, field = name.partition("__")
+        grouped[group][field] = value
+    return config.Config(
+        model=config.Model(**{**SIZES, **model, **grouped["model"]}),
+        data=config.Data(
+            **{
+                "store": "unused",
+                "length": 24,
+                "objective": config.Objective(kind=objective),
+                "vocabulary": config.Vocabulary(size=200, sentinels=20, extra=(config.MASK,)),
+                **grouped["data"],
+            }
+        ),
+        optimizer=config.Optimizer(**{"learning_rate": 0.03, "schedule": "constant", **grouped["optimizer"]}),
+        mesh=config.Mesh(**grouped["mesh"]),
+        train=config.Train(**{"directory": "unused", "steps": 10, "batch": 8, **grouped["train"]}),
+        eval=config.Eval(**{"batch": 8, **grouped["eval"]}),
+    )
+
+
+def random_batch(settings: config.Config, seed: int = 0) -> dict[str, jax.Array]:
+    """Random tokens in the features of a config's objective, with a few targets of weight 0."""
+    rng = np.random.default_rng(seed)
+    batch = {}
+    for name, feature in abstract_batch(settings, settings.train.batch).items():
+        if name.endswith("_tokens"):
+            batch[name] = rng.integers(3, 200, feature.shape).astype(np.int32)
+        elif name.endswith("_positions"):
+            batch[name] = np.broadcast_to(np.arange(feature.shape[1], dtype=np.int32), feature.shape).copy()
+        elif name.endswith("_weights"):
+            batch[name] = (rng.random(feature.shape) < 0.8).astype(np.float32)
+        else:
+            batch[name] = np.ones(feature.shape, np.int32)
+    return jax.tree.map(jnp.asarray, batch)
+
+
+def random_params(net: Transformer, batch: dict[str, jax.Array], seed: int = 0) -> Any:
+    """Normal values in the shapes of a network's parameters: no two layers are alike, and nothing starts at 0 or 1."""
+    rng = np.random.default_rng(seed)
+    shapes = nn.unbox(jax.eval_shape(net.init, jax.random.key(0), batch))["params"]
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) * x.shape[-1] ** -0.5, jnp.float32), shapes)
+
+
+def assert_trees_close(left: Any, right: Any, **tolerance: float) -> None:
+    """Every leaf of one tree is close to the other's."""
+    left, right = jax.device_get((left, right))
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_allclose(a, b, err_msg=jax.tree_util.keystr(path), **tolerance)
+
+
+def replace(value: Any, **changes: Any) -> Any:
+    return dataclasses.replace(value, **changes)

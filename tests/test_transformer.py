@@ -1,0 +1,166 @@
+"""The network: the same numbers however it is run, and nothing seen that must not be."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from small import random_batch, random_params, replace, small_config
+
+from t5like.config import Config
+from t5like.model.transformer import Transformer, empty_cache
+
+FAMILIES = ["t5", "gpt", "bert"]
+
+
+def build(settings: Config) -> tuple[Transformer, Any, dict[str, jax.Array]]:
+    """A network, parameters and a batch."""
+    net, batch = Transformer(settings.model, settings.rules), random_batch(settings)
+    return net, random_params(net, batch), batch
+
+
+def logits(net: Transformer, params: Any, batch: Any) -> np.ndarray:
+    return np.asarray(jax.jit(lambda p, b: net.apply({"params": p}, b))(params, batch))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_float32_and_as_large_as_the_vocabulary(family, one_device):
+    settings = small_config(family, model__dtype="bfloat16")
+    out = logits(*build(settings))
+    assert out.dtype == np.float32
+    assert out.shape == (8, list(settings.data.lengths.values())[-1], 256)
+    assert np.isfinite(out).all()
+
+
+@pytest.mark.parametrize("positions", ["relative", "learned", "sinusoidal", "rotary"])
+@pytest.mark.parametrize("family", ["t5", "gpt"])
+def test_the_decoder_sees_no_later_token(family, positions, one_device):
+    net, params, batch = build(small_config(family, model__positions=positions, model__max_positions=64))
+    changed = dict(batch, decoder_input_tokens=batch["decoder_input_tokens"].at[:, 3].add(1))
+    moved = np.abs(logits(net, params, batch) - logits(net, params, changed)).max((0, 2))
+    assert (moved[:3] == 0).all()
+    assert (moved[3:] > 1e-6).all()
+
+
+def test_an_encoder_sees_every_token(one_device):
+    net, params, batch = build(small_config("bert"))
+    changed = dict(batch, encoder_input_tokens=batch["encoder_input_tokens"].at[:, 20].add(1))
+    assert (np.abs(logits(net, params, batch) - logits(net, params, changed)).max((0, 2)) > 1e-6).all()
+
+
+@pytest.mark.parametrize("positions", ["relative", "learned", "sinusoidal", "rotary"])
+def test_the_order_of_tokens_matters(positions, one_device):
+    net, params, batch = build(small_config("bert", model__positions=positions))
+    swapped = dict(batch, encoder_input_tokens=batch["encoder_input_tokens"][:, ::-1])
+    assert np.abs(logits(net, params, batch) - logits(net, params, swapped)[:, ::-1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_documents_are_as_if_alone(family, one_device):
+    """A row of two documents gives each the logits that it has in a row of its own."""
+    settings = small_config(family)
+    net, params, batch = build(settings)
+    alone, packed = {}, {}
+    for name, x in batch.items():
+        half = x.shape[1] // 2
+        first, second = x[:4, :half], x[4:, :half]
+        if name.endswith("_segment_ids"):
+            second = second * 2
+        packed[name] = jnp.concatenate([first, second], axis=1)
+        alone[name] = x[:, :half]
+    together, apart = logits(net, params, packed), logits(net, params, alone)
+    half = apart.shape[1]
+    np.testing.assert_allclose(together[:, :half], apart[:4], atol=2e-5)
+    np.testing.assert_allclose(together[:, half:], apart[4:], atol=2e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_changes_nothing(family, one_device):
+    net, params, batch = build(small_config(family))
+    longer = {
+        name: jnp.pad(x, ((0, 0), (0, 5)), constant_values=0 if name.endswith(("_ids", "_weights")) else 7)
+        for name, x in batch.items()
+    }
+    short = logits(net, params, batch)
+    np.testing.assert_allclose(logits(net, params, longer)[:, : short.shape[1]], short, atol=2e-5)
+
+
+@pytest.mark.parametrize("positions", ["relative", "learned", "sinusoidal", "rotary"])
+@pytest.mark.parametrize("family", ["t5", "gpt"])
+def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_device):
+    """Prompts of different lengths are prefilled together, then every further token goes in alone."""
+    settings = small_config(family, model__positions=positions, model__max_positions=64)
+    net, params, batch = build(settings)
+    full, tokens = logits(net, params, batch), np.asarray(batch["decoder_input_tokens"])
+    lengths = np.array([1, 2, 3, 4, 1, 2, 3, 4], np.int32)
+    apply = lambda method, *a: net.apply({"params": params}, *a, method=method)  # noqa: E731
+    memory = segments = None
+    if family == "t5":
+        memory, segments = apply(Transformer.encode, batch), jnp.asarray(batch["encoder_segment_ids"])
+    step = jax.jit(functools.partial(apply, Transformer.decode))
+    prompt = np.where(np.arange(4)[None] < lengths[:, None], tokens[:, :4], 199).astype(np.int32)
+    places = np.broadcast_to(np.arange(4, dtype=np.int32), (8, 4))
+    out, cache = step(prompt, places, empty_cache(settings.model, 8, tokens.shape[1]), segments, memory)
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(out[row, :length], full[row, :length], atol=2e-5)
+    for number in range(tokens.shape[1] - 4):
+        place = (lengths + number)[:, None].astype(np.int32)
+        out, cache = step(np.take_along_axis(tokens, place, 1), place, cache, segments)
+        np.testing.assert_allclose(out[:, 0], np.take_along_axis(full, place[:, :, None], 1)[:, 0], atol=2e-5)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_rematerialisation_changes_no_gradient(remat, one_device):
+    settings = small_config("t5")
+    _, params, batch = build(settings)
+
+    def gradient(policy: str) -> Any:
+        net = Transformer(replace(settings.model, remat=policy), settings.rules)
+        return jax.jit(jax.grad(lambda p: jnp.square(net.apply({"params": p}, batch)).mean()))(params)
+
+    for a, b in zip(jax.tree.leaves(gradient("none")), jax.tree.leaves(gradient(remat)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_acts_only_with_a_key_and_differs_between_layers(one_device):
+    net, params, batch = build(small_config("t5", model__dropout=0.2))
+    apply = jax.jit(lambda key: net.apply({"params": params}, batch, rngs={"dropout": key}))
+    first, second = apply(jax.random.key(0)), apply(jax.random.key(1))
+    still = logits(net, params, batch)
+    assert np.array_equal(still, logits(net, params, batch))
+    assert np.abs(first - second).mean() > 1e-2
+    assert np.abs(first - still).mean() > 1e-2
+
+
+def test_a_post_norm_stack_ends_in_its_norm(one_device):
+    """The residual stream of a post-norm encoder leaves every layer with mean 0 and variance 1."""
+    net, params, batch = build(small_config("bert"))
+    norm = params["encoder"]["blocks"]["norm_mlp"]
+    norm["scale"], norm["bias"] = jnp.ones_like(norm["scale"]), jnp.zeros_like(norm["bias"])
+    hidden = np.asarray(net.apply({"params": params}, batch, method=Transformer.encode))
+    np.testing.assert_allclose(hidden.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(hidden.std(-1), 1, rtol=1e-3)
+    assert "norm" not in params["encoder"]
+
+
+def test_options_own_the_parameters_they_need(one_device):
+    def names(**changes: Any) -> set[str]:
+        settings = small_config("gpt", **changes)
+        shapes = jax.eval_shape(
+            Transformer(settings.model, settings.rules).init, jax.random.key(0), random_batch(settings)
+        )
+        leaves = jax.tree_util.tree_leaves_with_path(nn.unbox(shapes)["params"])
+        return {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves}
+
+    plain = names()
+    assert plain - names(model__tied=True) == {"output"}
+    assert plain - names(model__gated=False) == {"decoder/blocks/mlp/gate"}
+    assert names(model__positions="relative") - plain == {"decoder/relative"}
+    assert names(model__positions="learned", model__max_positions=64) - plain == {"positions"}
+    biases = {f"self/{n}_bias" for n in ("query", "key", "value", "out")} | {
+        f"mlp/{n}_bias" for n in ("gate", "up", "down")
+    }
+    assert names(model__bias=True) - plain == {f"decoder/blocks/{name}" for name in biases}
