@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts, from the root of the repository: makes .venv for $PYTHON (python3 by default) with the
 # versions pinned in constraints/, installs t5like with the extras in $EXTRAS, and puts its commands on the PATH.
 set -euo pipefail

@@ -13,6 +13,7 @@ from t5like.model.sharding import make_mesh
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)  # programs are compiled often here and run once
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ at all.
 import importlib.metadata
 import pathlib
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import orbax.checkpoint as ocp
 
@@ -29,7 +29,7 @@ class Checkpoints:
         handlers: dict[str, Any] = {"state": ocp.StandardCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -71,8 +71,8 @@ class Checkpoints:
             restored: Any = self._manager.restore(step, args=items)
         except (ValueError, OSError, KeyError) as error:
             raise UserError(
-                f"The checkpoint {self.folder / str(step)} cannot be read with this config: "
-                f"{str(error).strip().splitlines()[0]} Delete it to go on from the one before."
+                f"The checkpoint {self.folder / str(step)} cannot be read with this config "
+                f"({str(error).strip().splitlines()[0].rstrip(':.')}): delete it to go on from the one before."
             ) from error
         written_with = restored.about["vocabulary_sha256"]
         if self._vocabulary_hash and written_with != self._vocabulary_hash:

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from t5like.errors import UserError
 
@@ -29,7 +29,7 @@ class Logger:
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Logger":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

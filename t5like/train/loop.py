@@ -84,23 +84,20 @@ def run_steps(
                 report(*pending)
             pending = step, metrics
             stopping = interruption.signal
-            if step % settings.save_every == 0 or step == last or stopping:
+            saves = step % settings.save_every == 0 or step == last or stopping is not None
+            evaluates = step % plan.config.eval.every == 0 or step == last
+            if saves or evaluates:
                 report(*pending)
                 pending = None
+            if saves:
                 checkpoints.save(state, step)
                 logger.event("saved", step=step)
             if stopping:
                 checkpoints.wait()
                 logger.event("preempted", step=step, signal=stopping.name)
                 raise InterruptedRunError(stopping, step)
-            if step % plan.config.eval.every == 0 or step == last:
-                figures = evaluator(state.params)
-                logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
-                logger.say(
-                    f"step {step:,}: held-out loss {figures['loss']:.3f}, unigram text loss "
-                    f"{figures['unigram_text_loss']:.3f}, text loss {figures['text_loss']:.3f}"
-                )
-                report.pace.restart()
+            if evaluates:
+                report.held_out(step, evaluator(state.params))
     checkpoints.wait()
     logger.event("finished", step=last)
 
@@ -109,7 +106,7 @@ class Reporter:
     """Checks each step's metrics, and logs those of every `train.log_every`th."""
 
     def __init__(self, plan: Plan, logger: Logger, pace: Pace):
-        self._settings, self._logger, self.pace = plan.config.train, logger, pace
+        self._settings, self._logger, self._pace = plan.config.train, logger, pace
         self._tokens = self._settings.batch * sum(plan.config.data.lengths.values())
 
     def __call__(self, step: int, metrics: Metrics) -> None:
@@ -119,7 +116,7 @@ class Reporter:
             self._logger.event("skipped", step=step)
         if step % self._settings.log_every and step != self._settings.steps:
             return
-        sums, (seconds, left) = values.sums, self.pace(step)
+        sums, (seconds, left) = values.sums, self._pace(step)
         loss = float(sums.nll / sums.weight)
         kept = {
             "loss": loss,
@@ -134,6 +131,15 @@ class Reporter:
             f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}  {self._tokens / seconds:,.0f} tokens/s  "
             f"{duration(left)} left"
         )
+
+    def held_out(self, step: int, figures: dict[str, float]) -> None:
+        """Logs an evaluation, whose time does not count as that of steps."""
+        self._logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
+        self._logger.say(
+            f"step {step:,}: held-out loss {figures['loss']:.3f}; on text {figures['text_loss']:.3f}, "
+            f"where a unigram model has {figures['unigram_text_loss']:.3f}"
+        )
+        self._pace.restart()
 
 
 def compile_step(plan: Plan, place: jax.sharding.NamedSharding, logger: Logger) -> Any:

@@ -1,5 +1,6 @@
 """Gradients to updates: one optax chain in the order in which things happen."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -33,9 +34,10 @@ def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
         "warmup_stable_decay": lambda: optax.linear_schedule(peak, final, settings.decay, rest - settings.decay),
     }
     course = courses[settings.schedule]()
-    if not settings.warmup:
-        return course
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, settings.warmup), course], [settings.warmup])
+    if settings.warmup:
+        warmup = optax.linear_schedule(0.0, peak, settings.warmup)
+        course = optax.join_schedules([warmup, course], [settings.warmup])
+    return _with_promotion(course)
 
 
 def make_optimizer(settings: config.Optimizer, steps: int, axes: Axes) -> optax.GradientTransformation:
@@ -48,7 +50,8 @@ def make_optimizer(settings: config.Optimizer, steps: int, axes: Axes) -> optax.
             optax.scale_by_adam(settings.beta1, settings.beta2),
             optax.add_decayed_weights(settings.weight_decay, mask=_is_decayed),
         )
-    return optax.chain(clip, scale, optax.scale_by_learning_rate(make_schedule(settings, steps)))
+    chain = optax.chain(clip, scale, optax.scale_by_learning_rate(make_schedule(settings, steps)))
+    return optax.GradientTransformation(chain.init, _with_promotion(chain.update))
 
 
 def adafactor() -> optax.GradientTransformation:
@@ -96,6 +99,17 @@ def per_matrix(inner: optax.GradientTransformation, axes: Axes) -> optax.Gradien
         return jax.tree.unflatten(jax.tree.structure(updates), new_updates), new_state
 
     return optax.GradientTransformation(init, update)
+
+
+def _with_promotion(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Optax mixes types in a few places, which strict promotion, as in our tests, would refuse."""
+
+    @functools.wraps(function)
+    def promoting(*arguments: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*arguments)
+
+    return promoting
 
 
 def _is_decayed(params: optax.Params) -> Any:

@@ -36,7 +36,7 @@ def train_step(
     """
     sums, gradient = accumulated_gradient(state, batch, config, net)
     gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradient)
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,299 @@
+"""The command line: fast, and one sentence for each mistake of its user."""
+
+import functools
+import json
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from command_line import CONFIGS, command, complaint, environment, succeed, t5like
+
+T5 = CONFIGS / "tiny_t5.py"
+FAMILIES = {
+    "t5": ("encoder_layers=1, decoder_layers=1", "span_corruption"),
+    "gpt": ("decoder_layers=1", "causal"),
+    "bert": ("encoder_layers=1", "masked"),
+}
+PRESET = """
+from t5like.config import MASK, Config, Data, Eval, Model, Objective, Source, Train, Vocabulary
+
+config = Config(
+    model=Model({stacks}, embed=16, heads=2, kv=8, mlp=32, vocab=384, max_positions=48, dtype="float32"),
+    data=Data(
+        sources=(Source(kind="text", path="{corpus}", document="line"),),
+        store="{store}",
+        vocabulary=Vocabulary(kind="bytes", size=259, sentinels=11, extra=(MASK,)),
+        objective=Objective(kind="{objective}"),
+        length=32,
+        held_out=0.2,
+    ),
+    train=Train(directory="{run}", steps=3, batch=8, tensorboard=False, compilation_cache="{cache}"),
+    eval=Eval(rows=8, batch=8),
+)
+"""
+RELAXED = pytest.mark.slow
+"""For what starts JAX, which takes seconds."""
+
+
+@pytest.fixture(scope="session")
+def presets(tmp_path_factory):
+    """Family -> the preset of a run of three steps, on lines of random words."""
+    folder = tmp_path_factory.mktemp("presets")
+    rng, words = random.Random(0), ["the", "cat", "sat", "on", "a", "red", "mat", "and", "slept"]
+    lines = [" ".join(rng.choices(words, k=12)) for _ in range(300)]
+    (folder / "corpus.txt").write_text("\n".join(lines))
+    places = {"corpus": folder / "corpus.txt", "store": folder / "store", "cache": folder / "cache"}
+    for family, (stacks, objective) in FAMILIES.items():
+        text = PRESET.format(stacks=stacks, objective=objective, run=folder / f"run_{family}", **places)
+        (folder / f"{family}.py").write_text(text)
+    return {family: folder / f"{family}.py" for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def runs(presets):
+    """Family -> the directory of its run, trained when it is first asked for."""
+
+    @functools.cache
+    def of(family: str) -> pathlib.Path:
+        succeed("train", presets[family])
+        return presets[family].parent / f"run_{family}"
+
+    return of
+
+
+def seconds(words: list[str]) -> float:
+    """The best of three times of a command; skips where the machine is too busy to tell."""
+
+    def timed(words: list[str]) -> float:
+        started = time.monotonic()
+        subprocess.run(words, capture_output=True, check=False, env=environment())
+        return time.monotonic() - started
+
+    if (bare := min(timed([sys.executable, "-c", "pass"]) for _ in range(3))) > 0.15:
+        pytest.skip(f"a bare Python takes {bare:.2f} s on this machine now")
+    return min(timed(words) for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        (["--help"], 0.5),
+        (["train", T5, "--help"], 1),
+        (["train", T5, "--model.embed", "0"], 1),
+        (["train", T5, "--train.stesp", "3"], 1),
+        (["generate", T5, "--prompt", "a", "--top_p", "2"], 1),
+    ],
+)
+def test_help_and_errors_of_the_config_are_immediate(arguments, most):
+    assert seconds(command(*arguments)) < most
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", T5, "--help"], ["eval", T5, "--model.embed", "0"]])
+def test_help_and_errors_of_the_config_import_neither_jax_nor_tensorflow(arguments):
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('LOADED', *{'jax', 'numpy', 'tensorflow', 't5like.cli'} & set(sys.modules)))\n"
+        "from t5like.cli import main; main()"
+    )
+    done = subprocess.run(
+        command(*arguments, program=program), capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED t5like.cli"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"], ["train", "--help"]])
+def test_help_names_every_command(arguments):
+    shown = succeed(*arguments)
+    assert all(f"t5like {name} SOURCE" in shown for name in ("train", "prepare", "eval", "generate", "fill"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian", T5], "There is no command 'trian'; did you mean 'train'?"),
+        (["dance", T5], "There is no command 'dance'; there are eval, fill, generate, prepare, train."),
+        (["train"], "t5like train needs a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."),
+        (["train", "--train.steps", "3"], "t5like train needs a SOURCE first: "),
+        (["train", "configs/tiny_t6.py"], "configs/tiny_t6.py is neither a preset nor a run directory; see configs/"),
+        (["train", T5.parent], f"{T5.parent} is not a run directory: it has no config.json."),
+        (["train", T5, "--train.stesp", "3"], f"t5like train {T5} has no flag --train.stesp; did you mean "),
+        (["train", T5, "--train.steps", "three"], "--train.steps takes INT, not 'three'."),
+        (["train", T5, "--train.steps", "0"], "train.steps=0 must be above 0."),
+        (["eval", T5, "--train.directory", "none"], "There is no run in none: `t5like train "),
+        (["generate", T5], "There is nothing to answer: give --prompt, --prompt_file or --held_out."),
+        (["generate", T5, "--prompt", "a", "--temperature", "-1"], "--temperature -1.0 must not be negative."),
+        (["generate", T5, "--prompt", "a", "--top_k", "-1"], "--top_k -1 must not be negative."),
+        (["generate", T5, "--prompt", "a", "--top_p", "0"], "--top_p 0.0 must lie above 0 and not above 1."),
+        (["generate", T5, "--prompt", "a", "--tokens", "0"], "generate.tokens=0 must be above 0."),
+        (["fill", T5], 'There is nothing to fill: give --text "The [MASK] sat".'),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(arguments, expected, tmp_path):
+    assert complaint(*arguments, cwd=tmp_path).startswith(expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_without_a_config_are_not_touched(tmp_path):
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    expected = f"{tmp_path} has checkpoints but no config.json: put that file back, or choose another train.directory."
+    assert complaint("train", tmp_path) == expected
+    assert complaint("eval", tmp_path) == expected
+    assert complaint("eval", T5, "--train.directory", tmp_path) == expected
+
+
+@RELAXED
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--data.sources.0.path", "none/*.txt"], "No file matches 'none/*.txt': give data.sources.N.path "),
+        (["--data.sources.0.path", "empty.txt"], "data.sources has no train documents with data.held_out=0.2: lower"),
+        (
+            [
+                "--data.sources.0.path",
+                "small.txt",
+                "--data.vocabulary.kind",
+                "unigram",
+                "--data.vocabulary.size",
+                "300",
+            ],
+            r"data\.vocabulary\.size=300 cannot be reached with 11 characters of text: they hold at most \d+ pieces; "
+            r"lower the size or add text\.",
+        ),
+        (
+            ["--data.vocabulary.kind", "unigram", "--data.vocabulary.size", "260"],
+            r"data\.vocabulary\.size=260 cannot be reached with [\d,]+ characters of text: bytes and single "
+            r"characters alone need \d+ pieces; raise the size\.",
+        ),
+        (
+            ["--data.vocabulary.kind", "bpe", "--data.vocabulary.size", "372"],
+            r"data\.vocabulary\.size=372 cannot be reached with [\d,]+ characters of text: they hold at most \d+ "
+            r"pieces; lower the size or add text\.",
+        ),
+        (
+            ["--data.vocabulary.kind", "bpe", "--data.vocabulary.path", "none.model"],
+            "There is no SentencePiece model at none.model.",
+        ),
+        (["--data.store", "small.txt/store"], "data.store=small.txt/store cannot be written: "),
+        (["--data.store", "small.txt"], "data.store=small.txt cannot be written: "),
+    ],
+)
+def test_data_that_cannot_be_prepared_is_one_sentence(flags, expected, presets, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "small.txt").write_text("the cat sat")
+    flags = ["--data.store", tmp_path / "store", "--train.directory", tmp_path / "run", *flags]
+    said = complaint("train", presets["t5"], *flags, cwd=tmp_path)
+    assert said.startswith(expected) or re.fullmatch(expected, said), said
+
+
+@RELAXED
+@pytest.mark.parametrize(
+    ("flags", "devices", "expected"),
+    [
+        (["--train.batch", "12"], 8, "train.batch / train.accumulate=12 does not divide over the 8 devices"),
+        (["--train.accumulate", "2"], 8, "train.batch / train.accumulate=4 does not divide over the 8 devices"),
+        (["--eval.batch", "4"], 8, "eval.batch=4 does not divide over the 8 devices that split a batch: make it a"),
+        (["--mesh.data", "64"], 1, "mesh.data=64, mesh.fsdp=-1 needs a multiple of 64 devices, but there is 1."),
+        (["--mesh.fsdp", "1"], 8, "mesh needs 1 devices, but there are 8."),
+        (["--mesh.tensor", "4", "--mesh.fsdp", "2"], 8, "Parameter decoder/blocks/"),
+        (["--train.directory", "file/run"], 1, "train.directory=file/run cannot be written: Not a directory."),
+        (["--train.directory", "file"], 1, "train.directory=file cannot be written: File exists."),
+    ],
+)
+def test_a_run_that_cannot_start_is_one_sentence(flags, devices, expected, presets, tmp_path):
+    (tmp_path / "file").touch()
+    flags = ["--train.directory", tmp_path / "run", *flags]
+    assert complaint("train", presets["t5"], *flags, cwd=tmp_path, devices=devices).startswith(expected)
+
+
+@RELAXED
+def test_a_command_mended_after_a_failure_works(presets, tmp_path):
+    flags = ["--data.store", tmp_path / "store", "--train.directory", tmp_path / "run", "--train.steps", "1"]
+    complaint("train", presets["gpt"], *flags, "--mesh.tensor", "3", devices=3)
+    assert "step 1 of 1" in succeed("train", presets["gpt"], *flags, "--model.kv", "4")
+
+
+@RELAXED
+def test_a_run_of_another_config_is_left_alone(presets, runs):
+    before = (runs("t5") / "config.json").read_text()
+    said = complaint("train", presets["t5"], "--model.embed", "32", "--data.seed", "1", "--train.steps", "9")
+    assert said == (
+        f"{runs['t5']} belongs to a run with another data.seed (0 there, 1 now), model.embed (16 there, 32 now): "
+        "choose another train.directory, or delete that folder."
+    )
+    assert (runs("t5") / "config.json").read_text() == before
+
+
+@RELAXED
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["eval", "t5", "--step", "2"], "{run}/checkpoints has no step 2; there are 3."),
+        (
+            ["eval", "t5", "--model.embed", "32", "--optimizer.name", "adamw", "--model.dtype", "bfloat16"],
+            "{run} belongs to a run with another model.embed (16 there, 32 now), optimizer.name ('adafactor' there, "
+            "'adamw' now): leave that as it is.",
+        ),
+        (["generate", "bert", "--prompt", "a"], "An encoder has nothing to generate with: use `t5like fill` with"),
+        (["generate", "t5", "--prompt", " "], "The prompt is empty: give --prompt a text."),
+        (["generate", "t5", "--prompt", "a" * 48], "The prompt and what follows it need 49 tokens, but model.max_"),
+        (["generate", "gpt", "--prompt", "a" * 30, "--tokens", "18"], "The prompt and what follows it need 49 tokens"),
+        (["generate", "t5", "--prompt_file", "none.txt"], "--prompt_file none.txt cannot be read: "),
+        (["generate", "t5", "--prompt_file", "latin.txt"], "--prompt_file latin.txt cannot be read: 'utf-8' codec "),
+        (["generate", "t5", "--prompt_file", "empty.txt"], "--prompt_file empty.txt is empty: write a prompt on each"),
+        (["fill", "gpt", "--text", "a [MASK]"], "`t5like fill` is for encoders; this is a"),
+        (["fill", "bert", "--text", "a cat"], "The text has no [MASK]: write one where a piece is wanted, as in "),
+        (["fill", "bert", "--text", "a" * 48 + "[MASK]"], "The prompt and what follows it need 50 tokens, but model."),
+    ],
+)
+def test_a_run_that_cannot_answer_says_why_in_one_sentence(arguments, expected, runs, tmp_path):
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9".encode("latin-1"))
+    (tmp_path / "empty.txt").touch()
+    name, family, *flags = arguments
+    said = complaint(name, runs(family), *flags, cwd=tmp_path)
+    assert said.startswith(expected.format(run=runs(family))), said
+
+
+@RELAXED
+def test_a_result_that_cannot_be_kept_is_one_sentence(runs, tmp_path):
+    (tmp_path / "run").mkdir()
+    for entry in runs("bert").iterdir():
+        (tmp_path / "run" / entry.name).symlink_to(entry)
+    (tmp_path / "run" / "samples").touch()
+    (tmp_path / "run" / "eval.json").mkdir()
+    folder = tmp_path / "run"
+    assert complaint("eval", folder) == f"{folder / 'eval.json'} cannot be written: Is a directory."
+    said = complaint("generate", folder, "--held_out", "1")
+    assert said == f"{folder / 'samples/3.jsonl'} cannot be written: File exists."
+
+
+@RELAXED
+def test_prompts_come_from_flags_files_and_standard_input(runs, tmp_path):
+    (tmp_path / "prompts.txt").write_text("the cat\nthe mat\n")
+    shown = succeed(
+        *("generate", runs("gpt"), "--prompt", "a red", "--prompt_file", tmp_path / "prompts.txt"),
+        *("--tokens=4", "--json=True"),
+    )
+    assert [json.loads(line)["prompt"] for line in shown.splitlines()] == ["a red", "the cat", "the mat"]
+    shown = succeed("generate", runs("gpt"), "--prompt_file", "-", "--json=True", "--tokens=4", input="one\ntwo\n")
+    assert [json.loads(line)["prompt"] for line in shown.splitlines()] == ["one", "two"]
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    buffered = {**environment(), "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command("--help"), stdout=write, stderr=subprocess.PIPE, check=False, env=buffered)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_bug_keeps_its_traceback(tmp_path):
+    (tmp_path / "preset.py").write_text("config = 1 / 0")
+    done = t5like("train", tmp_path / "preset.py")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr

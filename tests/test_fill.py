@@ -1,0 +1,69 @@
+"""Masks filled, and held-out passages answered, by networks whose answer is known."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import random_batch, random_params, small_config
+
+from t5like import config
+from t5like.data.vocabulary import Bytes, Vocabulary
+from t5like.errors import UserError
+from t5like.infer.fill import fill
+from t5like.infer.generate import inference_net
+from t5like.infer.passages import Gap, Passage, as_json_lines, as_text
+from t5like.model.transformer import Transformer
+
+VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
+
+
+@pytest.fixture
+def bert(mesh) -> tuple[Transformer, Any]:
+    settings = small_config("bert", model__vocab=384)
+    net = inference_net(settings)
+    return net, random_params(net, random_batch(settings))
+
+
+def test_candidates_are_the_likeliest_pieces_of_each_mask(bert):
+    """Their probabilities are those of the softmax over all pieces that may stand in a text."""
+    net, params = bert
+    masks = fill(params, net, VOCABULARY, "The [MASK] sat on [MASK].", top=3)
+    assert [len(candidates) for candidates in masks] == [3, 3]
+    ids = [*VOCABULARY.encode("The [MASK] sat on [MASK]."), VOCABULARY.eos]
+    row = lambda x: jnp.tile(jnp.asarray([x], jnp.int32), (4, 1))  # noqa: E731
+    batch = {"encoder_input_tokens": row(ids), "encoder_segment_ids": row([1] * len(ids))}
+    batch["encoder_positions"] = row(list(range(len(ids))))
+    logits = np.array(net.apply({"params": params}, batch))[0, ids.index(VOCABULARY.special[config.MASK])]
+    logits[[*range(3), *VOCABULARY.special.values(), *range(VOCABULARY.size, 384)]] = -np.inf
+    probabilities = np.asarray(jax.nn.softmax(jnp.asarray(logits)))
+    assert [c.piece for c in masks[0]] == np.argsort(-probabilities)[:3].tolist()
+    np.testing.assert_allclose([c.probability for c in masks[0]], np.sort(probabilities)[::-1][:3], rtol=1e-4)
+
+
+def test_a_text_without_a_mask_or_too_long_is_refused(bert):
+    net, params = bert
+    with pytest.raises(UserError, match=r"The text has no \[MASK\]"):
+        fill(params, net, VOCABULARY, "The cat sat.", top=3)
+    with pytest.raises(UserError, match="need 102 tokens, but model.max_positions=64"):
+        fill(params, net, VOCABULARY, "x" * 100 + config.MASK, top=3)
+
+
+def test_a_decoder_does_not_fill(mesh):
+    net = inference_net(small_config("gpt"))
+    with pytest.raises(UserError, match="this is an? decoder: use `t5like generate`"):
+        fill({}, net, VOCABULARY, "The [MASK] sat.", top=3)
+
+
+def test_passages_are_printed_for_people_and_for_programs():
+    passage = Passage("a <extra_id_0> c", [Gap("<extra_id_0>", "b", "狗", "")], "noise")
+    assert json.loads(as_json_lines([passage])) == {
+        "shown": "a <extra_id_0> c",
+        "gaps": [{"name": "<extra_id_0>", "truth": "b", "model": "狗", "untrained": ""}],
+        "untrained_answer": "noise",
+    }
+    text = as_text([passage])
+    for line in ("a <extra_id_0> c", "  truth     'b'", "  model     '狗'", "untrained, in full: 'noise'"):
+        assert f"\n{line}\n" in text

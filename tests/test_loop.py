@@ -1,0 +1,144 @@
+"""A run from its config to its last checkpoint: interrupted or not, it ends with the same bits."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from small import small_config
+
+from t5like import config
+from t5like.config import Config
+from t5like.config.run_directory import RunDirectory
+from t5like.errors import UserError
+from t5like.model.sharding import make_mesh
+from t5like.train.checkpoint import Checkpoints
+from t5like.train.loop import train
+from t5like.train.state import State, plan_run
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    words = ["the", "model", "reads", "a", "line", "of", "text", "and", "writes", "it", "again", "你好", "世界"]
+    for number in range(40):
+        (folder / f"{number}.txt").write_text(" ".join(rng.choice(words, 400)), "utf-8")
+    return folder
+
+
+def run_config(corpus: pathlib.Path, run: pathlib.Path, family: str = "gpt", **changes: Any) -> Config:
+    changes = {
+        "data__store": str(corpus / "store"),
+        "data__sources": (config.Source(kind="text", path=str(corpus / "*.txt")),),
+        "data__vocabulary": config.Vocabulary(kind="bytes", size=259, sentinels=11, extra=(config.MASK,)),
+        "data__held_out": 0.2,
+        "model__vocab": 384,
+        "train__directory": str(run),
+        "train__steps": 6,
+        "train__log_every": 1,
+        "train__save_every": 100,
+        "train__compilation_cache": "",
+        "train__tensorboard": False,
+        "eval__rows": 16,
+        "eval__every": 3,
+        "mesh__data": 2,
+        **changes,
+    }
+    return small_config(family, **changes)
+
+
+def final_state(settings: Config) -> State:
+    mesh = make_mesh(settings.mesh)
+    with (
+        jax.set_mesh(mesh),
+        Checkpoints(RunDirectory(pathlib.Path(settings.train.directory)).checkpoints) as checkpoints,
+    ):
+        return jax.device_get(checkpoints.restore(plan_run(settings, mesh).abstract))
+
+
+def lines(run: pathlib.Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def test_an_interrupted_run_ends_with_the_same_bits(corpus, tmp_path):
+    """Parameters, optimizer state and metrics; with dropout and over several epochs."""
+    changes = dict(model__dropout=0.1, optimizer__name="adamw", optimizer__schedule="constant")
+    whole = run_config(corpus, tmp_path / "whole", **changes)
+    train(whole)
+    first = run_config(corpus, tmp_path / "parts", train__steps=3, **changes)
+    train(first)
+    train(run_config(corpus, tmp_path / "parts", **changes))
+    left, right = final_state(whole), final_state(run_config(corpus, tmp_path / "parts", **changes))
+    assert int(left.step) == int(right.step) == 6
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert lines(tmp_path / "whole", "metrics.jsonl") == lines(tmp_path / "parts", "metrics.jsonl")
+    assert [e["event"] for e in lines(tmp_path / "parts", "events.jsonl")] == [
+        *("started", "saved", "finished"),
+        *("resumed", "saved", "finished"),
+    ]
+
+
+def test_a_run_may_go_on_on_another_mesh(corpus, tmp_path):
+    train(run_config(corpus, tmp_path / "run", train__steps=3))
+    train(run_config(corpus, tmp_path / "run", mesh__data=1, mesh__tensor=2))
+    (event,) = (e for e in lines(tmp_path / "run", "events.jsonl") if e["event"] == "resumed")
+    assert event["changed"] == {"mesh.data": [2, 1], "mesh.tensor": [1, 2], "train.steps": [3, 6]}
+
+
+def test_metrics_that_a_kill_left_behind_its_checkpoint_are_dropped(corpus, tmp_path):
+    run = tmp_path / "run"
+    train(run_config(corpus, run, train__steps=3))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
+    train(run_config(corpus, run))
+    steps = [line["step"] for line in lines(run, "metrics.jsonl") if "loss" in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_changes_nothing(corpus, tmp_path, capsys):
+    settings = run_config(corpus, tmp_path / "run")
+    train(settings)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    train(settings)
+    assert capsys.readouterr().out.endswith("is finished: step 6 of 6.\n")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+def test_only_the_newest_checkpoints_are_kept(corpus, tmp_path):
+    train(run_config(corpus, tmp_path / "run", train__save_every=1, train__keep=2))
+    with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [5, 6]
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_and_named(corpus, tmp_path):
+    settings = run_config(corpus, tmp_path / "run")
+    train(settings)
+    wider = dataclasses.replace(settings, model=dataclasses.replace(settings.model, mlp=128))
+    with pytest.raises(UserError, match=r"The checkpoint .*/checkpoints/6 cannot be read with this config"):
+        final_state(wider)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_or_is_passed_over(corpus, tmp_path):
+    explode = dict(optimizer__learning_rate=1e30, optimizer__name="adamw")
+    with pytest.raises(UserError, match=r"Loss or gradient of step \d is not finite"):
+        train(run_config(corpus, tmp_path / "stop", **explode))
+    train(run_config(corpus, tmp_path / "skip", train__non_finite="skip", **explode))
+    assert "skipped" in [e["event"] for e in lines(tmp_path / "skip", "events.jsonl")]
+    state = final_state(run_config(corpus, tmp_path / "skip", **explode))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_a_run_learns_what_is_there_to_learn(corpus, tmp_path):
+    """Words drawn evenly from a short list: far better than the frequencies of single bytes."""
+    run = tmp_path / "run"
+    changes = dict(
+        optimizer__learning_rate=0.1, train__steps=120, train__batch=16, eval__every=120, train__log_every=40
+    )
+    train(run_config(corpus, run, **changes))
+    figures = lines(run, "metrics.jsonl")[-1]
+    assert figures["eval/text_loss"] < 0.75 * figures["eval/unigram_text_loss"]

@@ -1,0 +1,47 @@
+"""The loss is a mean over real targets, whatever stands beside them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from t5like.train.losses import token_losses, weighted_sums
+
+LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 11)) * 3, jnp.float32)
+TARGETS = jnp.asarray(np.random.default_rng(1).integers(0, 11, (4, 6)), jnp.int32)
+WEIGHTS = jnp.asarray(np.random.default_rng(2).integers(0, 2, (4, 6)), jnp.float32)
+
+
+def test_the_costs_are_those_of_a_softmax():
+    losses = token_losses(LOGITS, TARGETS)
+    expected = optax.softmax_cross_entropy_with_integer_labels(LOGITS, TARGETS)
+    np.testing.assert_allclose(losses.nll, expected, rtol=1e-5)
+    np.testing.assert_allclose(losses.log_z_squared, np.log(np.exp(LOGITS).sum(-1)) ** 2, rtol=1e-5)
+    np.testing.assert_array_equal(losses.correct, np.asarray(LOGITS).argmax(-1) == np.asarray(TARGETS))
+
+
+def test_the_gradient_is_that_of_the_formula():
+    """softmax * (1 + 2 z log Z) - one-hot, times the weight."""
+    z = 0.01
+    gradient = jax.grad(lambda x: weighted_sums(x, TARGETS, WEIGHTS, z).objective)(LOGITS)
+    log_z = jax.nn.logsumexp(LOGITS, axis=-1, keepdims=True)
+    expected = jax.nn.softmax(LOGITS) * (1 + 2 * z * log_z) - jax.nn.one_hot(TARGETS, 11)
+    np.testing.assert_allclose(gradient, expected * WEIGHTS[:, :, None], rtol=1e-4, atol=1e-6)
+
+
+def test_targets_of_weight_zero_and_padding_change_nothing():
+    padded = jnp.pad(LOGITS, ((0, 2), (0, 3), (0, 0)), constant_values=50.0)
+    targets, weights = (jnp.pad(x, ((0, 2), (0, 3))) for x in (TARGETS, WEIGHTS))
+    for a, b in zip(
+        weighted_sums(LOGITS, TARGETS, WEIGHTS, 0.01), weighted_sums(padded, targets, weights, 0.01), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_the_weight_counts_real_targets():
+    sums = weighted_sums(LOGITS, TARGETS, WEIGHTS, 0.0)
+    assert float(sums.weight) == float(WEIGHTS.sum())
+    np.testing.assert_allclose(sums.objective, sums.nll)
+    assert float(sums.correct) == float(
+        np.sum(np.asarray(WEIGHTS) * (np.asarray(LOGITS).argmax(-1) == np.asarray(TARGETS)))
+    )

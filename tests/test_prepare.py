@@ -1,0 +1,298 @@
+"""A store is the same bytes whatever happened while it was made, and what it holds adds up."""
+
+import dataclasses
+import json
+import pathlib
+import pydoc_data.topics
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from etils import epath
+
+from t5like import config
+from t5like.data import prepare as preparation
+from t5like.data import sources
+from t5like.data.prepare import prepare, split_of
+from t5like.data.store import open_tokens
+from t5like.data.vocabulary import open_vocabulary
+from t5like.errors import UserError
+
+LINES = [line for name in ("if", "for", "class", "lambda") for line in pydoc_data.topics.topics[name].split("\n")]
+LINES = [f"{number} {line.strip()}" for number, line in enumerate(LINES) if line.strip()]
+REPEATED = [f"number {number} occurs in every file" for number in range(30)]
+
+
+def settings(folder: pathlib.Path, store: str = "store", kind: str = "bpe", **changes) -> config.Data:
+    """Three files of lines, each a source and so a unit of its own, and the store in the same folder."""
+    for number in range(3):
+        (folder / f"{number}.txt").write_text("\n".join(LINES[number::3] + REPEATED))
+    files = [config.Source(kind="text", path=f"{folder}/{number}.txt", document="line") for number in range(3)]
+    size = 259 if kind == "bytes" else 400
+    vocabulary = config.Vocabulary(kind=kind, size=size, sentinels=10, extra=("[MASK]",), train_characters=5000)
+    fields = {"sources": tuple(files), "vocabulary": vocabulary, "length": 32, "held_out": 0.2, **changes}
+    return config.Data(store=f"{folder}/{store}", **fields)
+
+
+def contents(store: str) -> dict[str, bytes]:
+    """Path and bytes of every file of a store."""
+    root = pathlib.Path(store)
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def documents(data: config.Data, split) -> list[str]:
+    """The texts of a split, read back from the store."""
+    store = epath.Path(data.store)
+    vocabulary, tokens = open_vocabulary(store / "vocabulary"), open_tokens(store, split)
+    whole = tokens.windows(np.array([0]), tokens.size)[0]
+    parts = np.split(whole, np.flatnonzero(whole == vocabulary.eos) + 1)
+    assert not len(parts[-1])
+    return [vocabulary.decode(part.tolist()) for part in parts[:-1]]
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "bytes"])
+def test_two_preparations_are_the_same_bytes(tmp_path, kind):
+    for store in ("a", "b"):
+        prepare(settings(tmp_path, store, kind), [].append)
+    one, other = (contents(f"{tmp_path}/{store}") for store in ("a", "b"))
+    assert one == other
+    learned = set() if kind == "bytes" else {"vocabulary/spiece.model"}
+    tokens = {f"{split}/{number:05}.bin" for split in ("train", "validation") for number in range(3)}
+    assert one.keys() == tokens | learned | {"plan.json", "manifest.json", "vocabulary/vocabulary.json"}
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[1:3]
+import pathlib
+from test_prepare import contents, settings
+from t5like.data.prepare import prepare
+
+folder = pathlib.Path(sys.argv[3])
+undisturbed, killed = settings(folder, "undisturbed"), 0
+prepare(undisturbed, [].append)
+
+
+def kill_at(moment, store):
+    left = [moment]
+
+    def hook(event, arguments):
+        writes = event.startswith(("os.", "shutil.")) or event == "open" and "w" in str(arguments[1])
+        if writes and arguments and str(arguments[0]).startswith(store):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+while True:
+    data = settings(folder, f"killed{killed}")
+    if not (child := os.fork()):
+        kill_at(killed, data.store)
+        prepare(data, [].append)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        break
+    prepare(data, [].append)
+    assert contents(data.store) == contents(undisturbed.store), killed
+    assert not (pathlib.Path(data.store) / "units").exists(), killed
+    killed += 1
+print(killed)
+"""
+
+
+def test_a_preparation_killed_before_any_of_its_writes_ends_with_the_same_bytes(tmp_path):
+    here = pathlib.Path(__file__).parent
+    command = [sys.executable, "-c", KILLED, str(here), str(here.parent), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert not result.returncode, result.stderr
+    # Plan, model, description, six files of tokens, three records and the manifest are each opened and renamed.
+    assert int(result.stdout) > 26
+
+
+def test_a_preparation_that_failed_goes_on_with_the_unit_that_is_missing(tmp_path):
+    prepare(settings(tmp_path, "undisturbed"), [].append)
+    heard: list[str] = []
+
+    def fail_once(message: str) -> None:
+        heard.append(message)
+        if "2 of 3" in message:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(settings(tmp_path), fail_once)
+    heard.clear()
+    prepare(settings(tmp_path), heard.append)
+    assert [message for message in heard if "Tokenised" in message] == ["Tokenised 3 of 3 units."]
+    assert contents(f"{tmp_path}/store") == contents(f"{tmp_path}/undisturbed")
+
+
+def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(tmp_path):
+    prepare(settings(tmp_path, "undisturbed"), [].append)
+    data = settings(tmp_path)
+    # A device that is always full stands in for the disk.
+    partial = tmp_path / "store" / "train" / "00001.bin.partial"
+    partial.parent.mkdir(parents=True)
+    partial.symlink_to("/dev/full")
+    sentence = (
+        r"00001\.bin cannot be written: No space left on device; .* the same command goes on from where it stopped"
+    )
+    with pytest.raises(UserError, match=sentence):
+        prepare(data, [].append)
+    partial.unlink()
+    prepare(data, [].append)
+    assert contents(data.store) == contents(f"{tmp_path}/undisturbed")
+
+
+def test_a_finished_store_is_opened_and_not_touched(tmp_path):
+    data = settings(tmp_path)
+    first = prepare(data, [].append)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
+    for number in range(3):
+        (tmp_path / f"{number}.txt").unlink()
+    heard: list[str] = []
+    again = prepare(data, heard.append)
+    assert not heard and again.hash == first.hash
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")} == before
+
+
+def test_the_splits_hold_each_document_once_and_share_none(tmp_path):
+    data = settings(tmp_path)
+    prepare(data, [].append)
+    train, validation = documents(data, "train"), documents(data, "validation")
+    assert sorted(train + validation) == sorted(LINES + 3 * REPEATED)
+    assert not set(train) & set(validation)
+    assert set(REPEATED) & set(train) and set(REPEATED) & set(validation)
+
+
+def test_a_module_and_its_prose_lie_in_the_same_split():
+    source = config.Source()
+    unit = next(unit for unit in sources.units(source) if "queue.py" in unit)
+    splits: dict[str, set[str]] = {}
+    for document in sources.read(source, unit):
+        splits.setdefault(document.group, set()).add(split_of(document, 0.5))
+    assert all(len(split) == 1 for split in splits.values())
+    assert len(set.union(*splits.values())) == 2
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.9])
+def test_the_share_held_out_is_the_share_asked_for(share):
+    splits = [split_of(sources.Document("", str(number)), share) for number in range(20_000)]
+    deviation = (share * (1 - share) / len(splits)) ** 0.5
+    assert splits.count("validation") / len(splits) == pytest.approx(share, abs=4 * deviation)
+
+
+def test_the_manifest_counts_what_the_store_holds(tmp_path):
+    data = settings(tmp_path)
+    vocabulary = prepare(data, [].append)
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    for split in ("train", "validation"):
+        texts, counted = documents(data, split), manifest["splits"][split]
+        assert counted["documents"] == len(texts)
+        assert counted["bytes"] == sum(len(text.encode()) for text in texts)
+        assert counted["tokens"] == sum(len(vocabulary.encode_document(text)) for text in texts)
+        assert counted["tokens"] == sum(file["tokens"] for file in counted["files"])
+    assert manifest["vocabulary_sha256"] == vocabulary.hash
+
+
+def test_the_vocabulary_is_learned_from_the_training_split_alone(tmp_path):
+    data = settings(tmp_path)
+    units = [(source, unit) for source in data.sources for unit in sources.units(source)]
+    whole = dataclasses.replace(data, vocabulary=dataclasses.replace(data.vocabulary, train_characters=10**9))
+    sample = list(preparation._sample(whole, units))
+    prepare(data, [].append)
+    assert sorted(sample) == sorted(documents(data, "train"))
+    part = list(preparation._sample(data, units))
+    assert sum(map(len, part)) == data.vocabulary.train_characters
+    assert part[:-1] == sample[: len(part) - 1] and sample[len(part) - 1].startswith(part[-1])
+
+
+def test_special_pieces_are_the_runs_and_not_the_stores(tmp_path):
+    data = settings(tmp_path)
+    first = prepare(data, [].append)
+    assert first.size == 400 + 1 + 10 and "[MASK]" in first.special
+    changed = dataclasses.replace(data.vocabulary, extra=("[A]", "[B]"), sentinels=20)
+    second = prepare(dataclasses.replace(data, vocabulary=changed, length=64, seed=3), [].append)
+    assert second.size == 400 + 2 + 20 and "[MASK]" not in second.special
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"held_out": 0.3}, r"data\.held_out"),
+        ({"vocabulary": config.Vocabulary(size=300)}, r"data\.vocabulary"),
+        ({"sources": (config.Source(),), "held_out": 0.3}, r"data\.sources and data\.held_out"),
+    ],
+)
+def test_a_store_refuses_other_settings_and_names_them(tmp_path, changes, named):
+    prepare(settings(tmp_path), [].append)
+    before = contents(f"{tmp_path}/store")
+    sentence = rf"store was prepared with other {named}: choose another data\.store, or delete that folder\.$"
+    with pytest.raises(UserError, match=sentence):
+        prepare(settings(tmp_path, **changes), [].append)
+    assert contents(f"{tmp_path}/store") == before
+
+
+def test_files_that_appear_during_a_preparation_are_noticed(tmp_path):
+    data = settings(tmp_path, sources=(config.Source(kind="text", path=f"{tmp_path}/*.txt", document="line"),))
+
+    def stop(message: str) -> None:
+        if "Tokenised" in message:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, stop)
+    (tmp_path / "3.txt").write_text("new")
+    with pytest.raises(UserError, match=r"^The files of data\.sources changed while .* was being prepared: delete it"):
+        prepare(data, [].append)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"^data\.store=.*/file/store cannot be written: Not a directory\.$"):
+        prepare(settings(tmp_path, "file/store"), [].append)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "kind", "sentence"),
+    [
+        (1e-9, "bpe", r"^data\.sources has no validation documents with data\.held_out=1e-09: raise data\.held_out or"),
+        (0.999999, "bytes", r"^data\.sources has no train documents with data\.held_out=0\.999999: lower data\.held_o"),
+        (0.999999, "bpe", r"^There is no text to learn a vocabulary from: .* is empty or held out\.$"),
+    ],
+)
+def test_a_split_without_documents_is_a_sentence(tmp_path, held_out, kind, sentence):
+    with pytest.raises(UserError, match=sentence):
+        prepare(settings(tmp_path, kind=kind, held_out=held_out), [].append)
+
+
+def test_a_truncated_file_of_tokens_is_refused(tmp_path):
+    data = settings(tmp_path)
+    prepare(data, [].append)
+    file = tmp_path / "store" / "validation" / "00001.bin"
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(
+        UserError, match=r"validation/00001\.bin has \d+ bytes where the manifest has \d+: delete the st"
+    ):
+        open_tokens(epath.Path(data.store), "validation")
+
+
+def test_invalid_bytes_are_reported(tmp_path):
+    data = settings(tmp_path)
+    with (tmp_path / "1.txt").open("ab") as file:
+        file.write(b"\ncaf\xe9 and \xff\xfe")
+    heard: list[str] = []
+    prepare(data, heard.append)
+    assert "3 invalid UTF-8 sequences were replaced by U+FFFD." in heard
+    assert "caf\ufffd and \ufffd\ufffd" in documents(data, "train") + documents(data, "validation")
+    assert json.loads((tmp_path / "store" / "manifest.json").read_text())["invalid_sequences"] == 3
+
+
+def test_an_existing_model_is_used_and_its_size_must_be_given(tmp_path):
+    first = prepare(settings(tmp_path, "first"), [].append)
+    path = f"{tmp_path}/first/vocabulary/spiece.model"
+    assert prepare(settings(tmp_path, vocabulary=config.Vocabulary(path=path, size=400)), [].append).hash == first.hash
+    with pytest.raises(UserError, match=r"spiece\.model has 400 pieces: set data\.vocabulary\.size=400\.$"):
+        prepare(settings(tmp_path, "other", vocabulary=config.Vocabulary(path=path, size=500)), [].append)

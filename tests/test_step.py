@@ -1,0 +1,128 @@
+"""One step is the same on one device and on eight, in one batch and in parts."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import assert_trees_close, random_batch, random_params, small_config
+
+from t5like import config
+from t5like.config import Config
+from t5like.model.sharding import batch_sharding, make_mesh
+from t5like.train.losses import weighted_sums
+from t5like.train.state import State, plan_run
+from t5like.train.step import Metrics, accumulated_gradient, targets_and_weights, train_step
+
+FAMILIES = ["t5", "gpt", "bert"]
+MESHES = {
+    "tensor": config.Mesh(data=2, fsdp=2, tensor=2),
+    "fsdp": config.Mesh(),
+    "slices": config.Mesh(slice=2, fsdp=4),
+}
+
+
+def steps(settings: Config, devices: int, batch: Any, count: int = 2) -> tuple[Any, State, Metrics]:
+    """The first gradient, and the state and metrics after some steps on the same batch."""
+    mesh = make_mesh(settings.mesh, jax.devices()[:devices])
+    with jax.set_mesh(mesh):
+        plan = plan_run(settings, mesh)
+        params = random_params(plan.net, batch)
+        state = State(jnp.int32(0), params, plan.optimizer.init(params))
+        state = jax.device_put(state, plan.shardings)
+        batch = jax.device_put(batch, batch_sharding(settings.rules, mesh))
+        step = functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer)
+        compiled = jax.jit(step, out_shardings=(plan.shardings, None))
+        gradient = jax.jit(functools.partial(accumulated_gradient, config=settings, net=plan.net))(state, batch)[1]
+        metrics = None
+        for _ in range(count):
+            state, metrics = compiled(state, batch)
+        return jax.device_get((gradient, state, metrics))
+
+
+def assert_same(left: tuple[Any, State, Metrics], right: tuple[Any, State, Metrics]) -> None:
+    """Gradients and metrics agree closely; parameters to a hundredth of an update, since Adafactor makes the smallest
+    gradients as large as the others and with them their rounding. The gradient of a key's bias is nothing else: softmax
+    does not see it."""
+    for params in (left[1].params, right[1].params):
+        for stack in (params[name] for name in ("encoder", "decoder") if name in params):
+            stack["blocks"]["self"].pop("key_bias", None)
+    assert_trees_close(left[0], right[0], rtol=1e-3, atol=2e-5)
+    assert_trees_close(left[2], right[2], rtol=1e-4)
+    assert_trees_close(left[1].params, right[1].params, rtol=1e-4, atol=3e-4)
+
+
+CASES = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("gpt", "tensor"), ("bert", "tensor")]
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_a_sharded_step_equals_one_on_a_single_device(family, name):
+    """Dropout included: a mask depends on the step and not on the device that draws it."""
+    changes = {"model__dropout": 0.1, "train__batch": 16}
+    single = small_config(family, mesh__fsdp=1, **changes)
+    sharded = small_config(family, **changes, **{f"mesh__{k}": v for k, v in vars(MESHES[name]).items()})
+    batch = random_batch(single)
+    assert_same(steps(single, 1, batch), steps(sharded, 8, batch))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_accumulated_parts_equal_the_large_batch(family):
+    """Weights differ between the parts, so a mean of means would show; the gradient's norm is the same too."""
+    batch = random_batch(small_config(family))
+    weights = next(name for name in batch if name.endswith("_weights"))
+    batch[weights] = batch[weights] * (jnp.arange(8) % 4 > 0)[:, None].astype(jnp.float32)
+    whole, parts = (small_config(family, mesh__fsdp=1, train__accumulate=n) for n in (1, 4))
+    assert_same(steps(whole, 1, batch), steps(parts, 1, batch))
+
+
+def test_accumulation_works_on_a_mesh():
+    batch = random_batch(small_config("t5", train__batch=16))
+    single = small_config("t5", mesh__fsdp=1, train__batch=16)
+    sharded = small_config("t5", train__accumulate=2, train__batch=16, mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
+    assert_same(steps(single, 1, batch), steps(sharded, 8, batch))
+
+
+def test_the_loss_is_a_mean_over_real_targets():
+    """Doubling the batch with targets of weight 0 changes neither the loss nor the update."""
+    settings = small_config("t5", mesh__fsdp=1)
+    batch = random_batch(settings)
+    doubled = {name: jnp.concatenate([x, x if "weights" not in name else 0 * x]) for name, x in batch.items()}
+    larger = small_config("t5", mesh__fsdp=1, train__batch=16)
+    assert_same(steps(settings, 1, batch), steps(larger, 1, doubled))
+
+
+def test_the_first_loss_is_near_that_of_an_even_guess(one_device):
+    settings = small_config("t5", mesh__fsdp=1)
+    plan, batch = plan_run(settings, one_device), random_batch(settings)
+    logits = jax.jit(plan.net.apply)({"params": plan.initial_state().params}, batch)
+    sums = weighted_sums(logits, *targets_and_weights(batch), z_loss=0.0)
+    assert float(sums.nll / sums.weight) == pytest.approx(np.log(256), rel=0.25)
+
+
+def test_an_update_that_is_not_finite_is_left_out_and_counted(one_device):
+    settings = small_config("gpt", mesh__fsdp=1)
+    plan, batch = plan_run(settings, one_device), random_batch(settings)
+    batch["decoder_loss_weights"] = batch["decoder_loss_weights"].at[0, 0].set(jnp.inf)
+    before = plan.initial_state()
+    after, metrics = jax.jit(functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer))(
+        before, batch
+    )
+    assert not metrics.finite
+    assert int(after.step) == 1
+    assert_trees_close(after.params, before.params, rtol=0)
+    assert_trees_close(after.opt_state, before.opt_state, rtol=0)
+
+
+def test_optimizer_moments_live_with_their_parameters(mesh):
+    plan = plan_run(small_config("t5", optimizer__name="adamw"), mesh)
+    moments = plan.shardings.opt_state[1][0].mu
+    assert jax.tree.leaves(moments) == jax.tree.leaves(plan.shardings.params)
+
+
+def test_steps_on_one_batch_lower_its_loss():
+    settings = small_config("gpt", mesh__fsdp=1, optimizer__learning_rate=0.1)
+    batch = random_batch(settings)
+    first, last = (steps(settings, 1, batch, count)[2].sums.nll for count in (1, 20))
+    assert last < 0.5 * first
