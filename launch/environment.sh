@@ -11,11 +11,11 @@ if [ ! -f "$constraints" ]; then
   exit 2
 fi
 wanted="$version ${EXTRAS:-} $(cat setup.py "$constraints" | cksum)"
-if [ "$(cat .venv/t5like-installed 2>/dev/null)" != "$wanted" ]; then
+if ! grep -qsxF "$wanted" .venv/t5like-installed; then
   echo "Installing t5like into .venv with Python $version ..."
   grep -qs "^$version " .venv/t5like-installed || "$PYTHON" -m venv --clear .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
     --editable ".${EXTRAS:+[$EXTRAS]}"
-  echo "$wanted" > .venv/t5like-installed
+  echo "$wanted" >> .venv/t5like-installed
 fi
 export PATH="$PWD/.venv/bin:$PATH"

@@ -47,13 +47,13 @@ def test_a_text_without_a_mask_or_too_long_is_refused(bert):
     net, params = bert
     with pytest.raises(UserError, match=r"The text has no \[MASK\]"):
         fill(params, net, VOCABULARY, "The cat sat.", top=3)
-    with pytest.raises(UserError, match="need 102 tokens, but model.max_positions=64"):
+    with pytest.raises(UserError, match=r"need 102 tokens, but model\.max_positions=64"):
         fill(params, net, VOCABULARY, "x" * 100 + config.MASK, top=3)
 
 
 def test_a_decoder_does_not_fill(mesh):
     net = inference_net(small_config("gpt"))
-    with pytest.raises(UserError, match="this is an? decoder: use `t5like generate`"):
+    with pytest.raises(UserError, match=r"this is an? decoder: use `t5like generate`"):
         fill({}, net, VOCABULARY, "The [MASK] sat.", top=3)
 
 

@@ -15,6 +15,9 @@ from t5like.infer.restored import Restored
 from t5like.model.transformer import Transformer
 
 
+CONTINUATION = 48
+
+
 class Gap(NamedTuple):
     """One place that the model had to fill."""
 
@@ -25,10 +28,11 @@ class Gap(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """A held-out row: its input and the gaps in it."""
+    """A held-out row: its input, the gaps in it, and all that the untrained model said, sentinels or not."""
 
     shown: str
     gaps: list[Gap]
+    untrained_answer: str
 
 
 def held_out_passages(restored: Restored, net: Transformer, count: int) -> list[Passage]:
@@ -47,56 +51,54 @@ def as_text(passages: list[Passage]) -> str:
     for number, passage in enumerate(passages, 1):
         lines += [f"--- held-out passage {number} ---", passage.shown, ""]
         for gap in passage.gaps:
-            lines += [
-                f"{gap.name}",
-                *(f"  {name:<10}{getattr(gap, name)!r}" for name in ("truth", "model", "untrained")),
-            ]
+            answers = gap._asdict()
+            lines += [answers.pop("name"), *(f"  {name:<10}{answer!r}" for name, answer in answers.items())]
+        if not any(gap.untrained for gap in passage.gaps):
+            lines.append(f"untrained, in full: {passage.untrained_answer[:100]!r}")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def as_json_lines(passages: list[Passage]) -> str:
     """The passages for programs, one JSON object a line."""
-    records = ({"shown": p.shown, "gaps": [gap._asdict() for gap in p.gaps]} for p in passages)
+    records = (passage._asdict() | {"gaps": [gap._asdict() for gap in passage.gaps]} for passage in passages)
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _spans(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
     generator = Generator(net, vocabulary, Sampling(), features["decoder_target_tokens"].shape[1])
-    prompts = [
-        [int(n) for n in row if n not in (vocabulary.pad, vocabulary.eos)] for row in features["encoder_input_tokens"]
-    ]
-    answers = [[spans_of(vocabulary.decode(row)) for row in generator.tokens(params, prompts)] for params in both]
+    control = (vocabulary.pad, vocabulary.eos)
+    prompts = [[int(piece) for piece in row if piece not in control] for row in features["encoder_input_tokens"]]
+    answers = [[vocabulary.decode(row) for row in generator.tokens(params, prompts)] for params in both]
     passages = []
-    for prompt, target, model, untrained in zip(prompts, features["decoder_target_tokens"], *answers, strict=True):
-        truth = spans_of(vocabulary.decode(target))
+    for prompt, target, *said in zip(prompts, features["decoder_target_tokens"], *answers, strict=True):
+        truth, model, untrained = map(spans_of, (vocabulary.decode(target), *said))
         gaps = [Gap(name, text, model.get(name, ""), untrained.get(name, "")) for name, text in truth.items()]
-        passages.append(Passage(vocabulary.decode(prompt), gaps))
+        passages.append(Passage(vocabulary.decode(prompt), gaps, said[1]))
     return passages
 
 
 def _continuations(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
     targets = features["decoder_target_tokens"]
     half = targets.shape[1] // 2
-    generator = Generator(net, vocabulary, Sampling(), min(half, 48))
+    most = min(half, CONTINUATION)
+    generator = Generator(net, vocabulary, Sampling(), most)
     answers = [generator.tokens(params, targets[:, :half].tolist()) for params in both]
-    return [
-        Passage(
-            vocabulary.decode(row[:half]),
-            [Gap("continuation", *(vocabulary.decode(ids) for ids in (row[half : half + 48], model, untrained)))],
-        )
-        for row, model, untrained in zip(targets, *answers, strict=True)
-    ]
+    passages = []
+    for row, *said in zip(targets, *answers, strict=True):
+        shown, truth, model, untrained = map(vocabulary.decode, (row[:half], row[half : half + most], *said))
+        passages.append(Passage(shown, [Gap("continuation", truth, model, untrained)], untrained))
+    return passages
 
 
 def _masks(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
     passages = []
     for ids, targets in zip(features["encoder_input_tokens"], features["encoder_target_tokens"], strict=True):
-        model, untrained = (fill_tokens(params, net, vocabulary, ids.tolist(), top=1) for params in both)
+        answers = [fill_tokens(params, net, vocabulary, ids.tolist(), top=1) for params in both]
         places = np.flatnonzero(ids == vocabulary.special[MASK])
         gaps = [
-            Gap(f"{MASK} {number}", vocabulary.name(int(targets[place])), own[0].text, first[0].text)
-            for number, (place, own, first) in enumerate(zip(places, model, untrained, strict=True), 1)
+            Gap(f"{MASK} {number}", vocabulary.name(int(targets[place])), model[0].text, untrained[0].text)
+            for number, (place, model, untrained) in enumerate(zip(places, *answers, strict=True), 1)
         ]
-        passages.append(Passage(vocabulary.decode(ids), gaps))
+        passages.append(Passage(vocabulary.decode(ids), gaps, " ".join(gap.untrained for gap in gaps)))
     return passages
