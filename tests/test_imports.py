@@ -28,6 +28,7 @@ TOWER = {
     "train.losses": 2,
     "train.optimizer": 2,
     "model.transformer": 2,
+    "model.blocks": 2,
     "model.architectures": 2,
     "model.attention": 1,
     "model.layers": 1,

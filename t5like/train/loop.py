@@ -33,7 +33,7 @@ def train(config: Config) -> None:
     mesh = make_mesh(config.mesh)
     if config.train.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.train.compilation_cache).expanduser()))
-    with jax.set_mesh(mesh), Interruption() as interruption:
+    with jax.set_mesh(mesh):
         check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
         check_rows("eval.batch", config.eval.batch, config.rules)
         plan = plan_run(config, mesh)
@@ -50,7 +50,7 @@ def train(config: Config) -> None:
                 platform = mesh.devices.flat[0].platform
                 logger.say(f"{origin}: {parameter_count(plan):,} parameters on {mesh.size} {platform} device(s).")
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
-                run_steps(plan, state, first, rows, evaluator, checkpoints, logger, interruption)
+                run_steps(plan, state, first, rows, evaluator, checkpoints, logger)
 
 
 def starting_state(plan: Plan, checkpoints: Checkpoints) -> tuple[State, str]:
@@ -68,7 +68,6 @@ def run_steps(
     evaluator: Evaluator,
     checkpoints: Checkpoints,
     logger: Logger,
-    interruption: Interruption,
 ) -> None:
     """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits."""
     settings, last = plan.config.train, plan.config.train.steps
@@ -77,7 +76,7 @@ def run_steps(
     stream = training_stream(rows, first, last, settings.batch)
     report = Reporter(plan, logger, Pace(first, last))
     pending: tuple[int, Metrics] | None = None
-    with jax.transfer_guard("disallow"):
+    with jax.transfer_guard("disallow"), Interruption() as interruption:
         for step in range(first + 1, last + 1):
             state, metrics = compiled(state, put(next(stream), place))
             if pending:

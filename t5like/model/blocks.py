@@ -1,0 +1,164 @@
+"""The parts of a layer: normalisation, attention, the feed-forward layer, and the block that joins them.
+
+Modules only own parameters, which they create by `sharding.param` with a name for each dimension; the arithmetic is in
+`layers.py` and `attention.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from t5like.config import Model, Rules
+from t5like.model import layers
+from t5like.model.attention import KeysValues, attend, write
+from t5like.model.layers import Hidden
+from t5like.model.sharding import param, shard
+
+Ids = Int[Array, "batch length"]
+Memory = Float[Array, "batch memory embed"]
+Bias = Float[Array, "#batch heads query key"]
+Cache = dict[str, KeysValues]
+ONES, ZEROS = nn.initializers.ones, nn.initializers.zeros
+
+
+def fan_in(*axes: int, scale: float = 1.0) -> nn.initializers.Initializer:
+    """Truncated normal values with variance scale / (product of the contracted axes)."""
+    return nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal", in_axis=axes, out_axis=())
+
+
+def maybe_drop(module: nn.Module, x: Array, rate: float) -> Array:
+    """Dropout, if the model is applied with a `dropout` key."""
+    return layers.dropout(x, rate, module.make_rng("dropout")) if rate and module.has_rng("dropout") else x
+
+
+class Norm(nn.Module):
+    model: Model
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: Hidden) -> Hidden:
+        shape, axes, epsilon = (x.shape[-1],), ("norm",), self.model.norm_epsilon
+        scale = param(self, "scale", self.rules, shape, axes, ONES)
+        if self.model.norm == "rms":
+            return layers.rms_norm(x, scale, epsilon)
+        return layers.layer_norm(x, scale, param(self, "bias", self.rules, shape, axes, ZEROS), epsilon)
+
+
+class Attention(nn.Module):
+    """Attention from `x` to keys and values that `keys_values` makes of `x` or of the encoder's output."""
+
+    model: Model
+    rules: Rules
+
+    def setup(self) -> None:
+        m = self.model
+        shape, axes = (m.embed, m.heads, m.kv), ("embed", "heads", "kv")
+        # T5 leaves out the division by sqrt(kv) and starts with smaller queries instead.
+        smaller = 1.0 if m.scale_attention else 1.0 / m.kv
+        self.query = param(self, "query", self.rules, shape, axes, fan_in(0, scale=smaller))
+        self.key = param(self, "key", self.rules, shape, axes, fan_in(0))
+        self.value = param(self, "value", self.rules, shape, axes, fan_in(0))
+        self.out = param(self, "out", self.rules, (m.heads, m.kv, m.embed), ("heads", "kv", "embed"), fan_in(0, 1))
+        if m.bias:
+            names = ("query_bias", "key_bias", "value_bias")
+            self.biases = [param(self, name, self.rules, shape[1:], axes[1:], ZEROS) for name in names]
+            self.out_bias = param(self, "out_bias", self.rules, (m.embed,), ("norm",), ZEROS)
+
+    def _project(self, x: Hidden, kernel: Array, number: int, positions: Ids | None) -> Array:
+        y = jnp.einsum("bld,dhk->blhk", x, kernel.astype(x.dtype))
+        if self.model.bias:
+            y += self.biases[number].astype(y.dtype)[None, None]
+        if positions is not None and self.model.positions == "rotary":
+            y = layers.rotate(y, positions, self.model.rotary_base)
+        return shard(y, self.rules, "batch", "length", "act_heads", None)
+
+    def keys_values(self, memory: Memory, positions: Ids | None) -> KeysValues:
+        """Keys and values of what is attended to; rotary positions turn the keys, None leaves them."""
+        return KeysValues(self._project(memory, self.key, 1, positions), self._project(memory, self.value, 2, None))
+
+    def __call__(
+        self,
+        x: Hidden,
+        memory: KeysValues,
+        allowed: Bool[Array, "batch query key"],
+        bias: Bias | None,
+        positions: Ids | None,
+    ) -> Hidden:
+        m = self.model
+        query = self._project(x, self.query, 0, positions)
+        if m.scale_attention:
+            query *= jnp.asarray(m.kv**-0.5, query.dtype)
+        drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
+        y = attend(query, *memory, allowed, bias, drop)
+        y = jnp.einsum("blhk,hkd->bld", y, self.out.astype(y.dtype))
+        return y + self.out_bias.astype(y.dtype)[None, None] if m.bias else y
+
+
+class Mlp(nn.Module):
+    model: Model
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: Hidden) -> Hidden:
+        m, rules = self.model, self.rules
+
+        def dense(name: str, x: Array, shape: tuple[int, int], axes: tuple[str, str]) -> Array:
+            y = jnp.einsum("blx,xy->bly", x, param(self, name, rules, shape, axes, fan_in(0)).astype(x.dtype))
+            if not m.bias:
+                return y
+            bias_axis = "norm" if axes[1] == "embed" else axes[1]
+            return y + param(self, f"{name}_bias", rules, shape[1:], (bias_axis,), ZEROS).astype(y.dtype)[None, None]
+
+        y = layers.activate(dense("gate" if m.gated else "up", x, (m.embed, m.mlp), ("embed", "mlp")), m.activation)
+        if m.gated:
+            y *= dense("up", x, (m.embed, m.mlp), ("embed", "mlp"))
+        y = shard(maybe_drop(self, y, m.dropout), rules, "batch", "length", "act_mlp")
+        return dense("down", y, (m.mlp, m.embed), ("mlp", "embed"))
+
+
+class View(NamedTuple):
+    """What all layers of a stack share: each token's place, what it sees, the position bias, and what it sees of the
+    encoder; None where the model has no such thing."""
+
+    positions: Array
+    allowed: Array
+    bias: Any
+    cross_allowed: Any
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention where there is an encoder, and the feed-forward layer."""
+
+    model: Model
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: Hidden, cache: Cache, view: View, memory: Memory | None) -> tuple[Hidden, Cache]:
+        new: Cache = {}
+
+        def attention(name: str, y: Hidden) -> Hidden:
+            heads = Attention(self.model, self.rules, name=name)
+            if name == "cross":
+                if memory is not None:
+                    new[name] = heads.keys_values(memory, None)
+                else:
+                    new[name] = cache[name]
+                return heads(y, new[name], view.cross_allowed, None, None)
+            own = heads.keys_values(y, view.positions)
+            new[name] = write(cache[name], own, view.positions) if name in cache else own
+            return heads(y, new[name], view.allowed, view.bias, view.positions)
+
+        x = self._residual(x, "self", lambda y: attention("self", y))
+        if memory is not None or "cross" in cache:
+            x = self._residual(x, "cross", lambda y: attention("cross", y))
+        x = self._residual(x, "mlp", Mlp(self.model, self.rules, name="mlp"))
+        # Without a cache nothing may leave the scan, or it would keep the keys of every layer.
+        return shard(x, self.rules, "batch", "length", "act_embed"), new if cache else {}
+
+    def _residual(self, x: Hidden, name: str, layer: Any) -> Hidden:
+        norm = Norm(self.model, self.rules, name=f"norm_{name}")
+        if self.model.norm_position == "pre":
+            return x + maybe_drop(self, layer(norm(x)), self.model.dropout)
+        return norm(x + maybe_drop(self, layer(x), self.model.dropout))
