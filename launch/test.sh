@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests; arguments go to pytest, e.g. -m "not slow" for the quick part.
+set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 EXTRAS=${EXTRAS:-test}
 source launch/environment.sh

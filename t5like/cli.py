@@ -52,11 +52,13 @@ def evaluate(config: Any, options: Any) -> None:
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
         print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
         record = {"step": restored.step, **figures}
-        (restored.run.path / "eval.json").write_text(json.dumps(record, indent=2) + "\n")
+        _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
 
 
 def generate(config: Any, options: Any) -> None:
-    prompts = [] if options.held_out else list(_prompts(options))
+    prompts = list(_prompts(options))
+    if not prompts and not options.held_out:
+        raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
     from t5like.infer.generate import Generator, fill_sentinels, inference_net
     from t5like.infer.restored import restore
 
@@ -118,11 +120,19 @@ def _print_passages(restored: Any, net: Any, options: Any) -> None:
     from t5like.infer.passages import as_json_lines, as_text, held_out_passages
 
     passages = held_out_passages(restored, net, options.held_out)
-    restored.run.samples.mkdir(exist_ok=True)
     file = restored.run.samples / f"{restored.step}.jsonl"
-    file.write_text(as_json_lines(passages), "utf-8")
+    _keep(file, as_json_lines(passages))
     print(as_json_lines(passages) if options.json else as_text(passages), end="")
     print(f"Kept in {file}.", file=sys.stderr)
+
+
+def _keep(file: pathlib.Path, text: str) -> None:
+    """Writes a result into the run directory."""
+    try:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror or error}.") from None
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -133,11 +143,15 @@ def run(arguments: Sequence[str]) -> None:
     name, *rest = arguments
     if name not in COMMANDS:
         raise UserError(f"There is no command {name!r}{did_you_mean(name, COMMANDS)}")
+    if rest and rest[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return
     if not rest or rest[0].startswith("-"):
         raise UserError(f"t5like {name} needs a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory.")
     function, options = COMMANDS[name]
     config, options = _configure(name, rest[0], rest[1:], options)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for library in ("absl", "tensorflow"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     function(config, options)
 
 
@@ -151,29 +165,36 @@ def _configure(command: str, source: str, flags: Sequence[str], options: str) ->
     def override(config: Any) -> tuple[Any, Any]:
         return presets.override(config, getattr(kinds, options), flags, f"t5like {command} {source}")
 
-    run = RunDirectory(pathlib.Path(source))
-    if run.path.is_dir():
-        run.exists()
-        config = run.config()
-        return override(dataclasses.replace(config, train=dataclasses.replace(config.train, directory=source)))
-    config, parsed = override(presets.load(source))
+    given = RunDirectory(pathlib.Path(source))
+    config, parsed = override(_in(source, given.config()) if given.path.is_dir() else presets.load(source))
     if command in ("train", "prepare"):
         return config, parsed
-    directory = pathlib.Path(config.train.directory).expanduser()
-    if not directory.is_dir():
-        raise UserError(f"There is no run in {directory}: `t5like train {source}` makes one.")
-    return override(RunDirectory(directory).config())
+    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    if not run.path.is_dir():
+        raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
+    config, parsed = override(_in(str(run.path), run.config()))
+    run.require_same_model(config)
+    return config, parsed
+
+
+def _in(directory: str, config: Any) -> Any:
+    """The config of a run that may have been moved to the directory since it was written."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, directory=directory))
 
 
 def main() -> None:
-    """The entry point `t5like`: 0 done, 2 a user's mistake, 128 + n stopped by signal n."""
+    """The entry point `t5like`: 0 done, 1 a bug, 2 a user's mistake, 128 + n stopped by signal n."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
         run(sys.argv[1:])
+        sys.stdout.flush()
     except UserError as error:
         print(f"t5like: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("t5like: stopped by SIGINT.", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -8,9 +8,9 @@ class UserError(Exception):
     """A mistake that the user can mend: one sentence saying what was given, what is possible and what to do."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'steps'?"` for the known name closest to `name`, or a list of all when none is close."""
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`"; did you mean 'steps'?"` for the known name closest to `name`; when none is close, `otherwise`, or a list."""
     known = list(known)
-    if close := difflib.get_close_matches(name, known, n=1):
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.65):
         return f"; did you mean {close[0]!r}?"
-    return f"; there are {', '.join(sorted(known))}"
+    return f"; {otherwise or 'there are ' + ', '.join(sorted(known))}."

@@ -36,8 +36,6 @@ config = Config(
     eval=Eval(rows=8, batch=8),
 )
 """
-RELAXED = pytest.mark.slow
-"""For what starts JAX, which takes seconds."""
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +144,7 @@ def test_checkpoints_without_a_config_are_not_touched(tmp_path):
     assert complaint("eval", T5, "--train.directory", tmp_path) == expected
 
 
-@RELAXED
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -190,7 +188,7 @@ def test_data_that_cannot_be_prepared_is_one_sentence(flags, expected, presets, 
     assert said.startswith(expected) or re.fullmatch(expected, said), said
 
 
-@RELAXED
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "devices", "expected"),
     [
@@ -210,25 +208,25 @@ def test_a_run_that_cannot_start_is_one_sentence(flags, devices, expected, prese
     assert complaint("train", presets["t5"], *flags, cwd=tmp_path, devices=devices).startswith(expected)
 
 
-@RELAXED
+@pytest.mark.slow
 def test_a_command_mended_after_a_failure_works(presets, tmp_path):
     flags = ["--data.store", tmp_path / "store", "--train.directory", tmp_path / "run", "--train.steps", "1"]
     complaint("train", presets["gpt"], *flags, "--mesh.tensor", "3", devices=3)
     assert "step 1 of 1" in succeed("train", presets["gpt"], *flags, "--model.kv", "4")
 
 
-@RELAXED
+@pytest.mark.slow
 def test_a_run_of_another_config_is_left_alone(presets, runs):
     before = (runs("t5") / "config.json").read_text()
     said = complaint("train", presets["t5"], "--model.embed", "32", "--data.seed", "1", "--train.steps", "9")
     assert said == (
-        f"{runs['t5']} belongs to a run with another data.seed (0 there, 1 now), model.embed (16 there, 32 now): "
+        f"{runs('t5')} belongs to a run with another data.seed (0 there, 1 now), model.embed (16 there, 32 now): "
         "choose another train.directory, or delete that folder."
     )
     assert (runs("t5") / "config.json").read_text() == before
 
 
-@RELAXED
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -258,7 +256,7 @@ def test_a_run_that_cannot_answer_says_why_in_one_sentence(arguments, expected, 
     assert said.startswith(expected.format(run=runs(family))), said
 
 
-@RELAXED
+@pytest.mark.slow
 def test_a_result_that_cannot_be_kept_is_one_sentence(runs, tmp_path):
     (tmp_path / "run").mkdir()
     for entry in runs("bert").iterdir():
@@ -271,7 +269,7 @@ def test_a_result_that_cannot_be_kept_is_one_sentence(runs, tmp_path):
     assert said == f"{folder / 'samples/3.jsonl'} cannot be written: File exists."
 
 
-@RELAXED
+@pytest.mark.slow
 def test_prompts_come_from_flags_files_and_standard_input(runs, tmp_path):
     (tmp_path / "prompts.txt").write_text("the cat\nthe mat\n")
     shown = succeed(

@@ -52,9 +52,9 @@ class Config:
         family = {"span_corruption": "encoder-decoder", "causal": "decoder", "masked": "encoder"}[objective]
         require(
             self.model.family == family,
-            f"data.objective.kind={objective!r} trains an {family} model, but model.encoder_layers="
-            f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make an "
-            f"{self.model.family}.",
+            f"data.objective.kind={objective!r} is for the family {family!r}, but model.encoder_layers="
+            f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make "
+            f"{self.model.family!r}: change the layers or the objective.",
         )
         longest = max(self.data.lengths.values())
         require(
@@ -62,9 +62,12 @@ class Config:
             f"Rows of {longest} tokens do not fit model.max_positions={self.model.max_positions}: "
             "lower data.length or raise model.max_positions.",
         )
-        reserved = self.optimizer.warmup + self.optimizer.decay
+        warmup, decay = self.optimizer.warmup, self.optimizer.decay
+        # A run may end within its warm-up, but these two schedules count from its end.
+        needed = {"cosine": warmup + 1, "warmup_stable_decay": warmup + decay}.get(self.optimizer.schedule, 0)
         require(
-            reserved <= self.train.steps,
-            f"optimizer.warmup={self.optimizer.warmup} and optimizer.decay={self.optimizer.decay} exceed "
-            f"train.steps={self.train.steps}.",
+            needed <= self.train.steps,
+            f"optimizer.schedule={self.optimizer.schedule!r} with optimizer.warmup={warmup} and "
+            f"optimizer.decay={decay} needs {needed} steps, but train.steps={self.train.steps}: raise it, "
+            "or lower the others.",
         )

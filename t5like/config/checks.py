@@ -26,6 +26,11 @@ def require_positive(owner: str, value: object, *names: str) -> None:
         require(getattr(value, name) > 0, f"{owner}.{name}={getattr(value, name)} must be above 0.")
 
 
+def require_seed(owner: str, value: Any) -> None:
+    """Raises `UserError` unless the field `seed` can start a generator of random numbers: 31 bits, not negative."""
+    require(0 <= value.seed < 2**31, f"{owner}.seed={value.seed} must be at least 0 and below 2**31.")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:

@@ -1,9 +1,10 @@
 """From text to rows: sources, vocabulary, objective and the lengths that follow from them."""
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from t5like.config.checks import require, require_positive, require_types
+from t5like.config.checks import require, require_positive, require_seed, require_types
 
 MASK = "[MASK]"
 
@@ -26,6 +27,10 @@ class Source:
         require(
             self.kind == "python_library" or bool(self.path),
             f"A source of kind {self.kind!r} needs a path: give data.sources.N.path a file or a glob.",
+        )
+        require(
+            self.kind != "python_library" or not self.path,
+            f"data.sources.N.path={self.path!r} is for other sources: set data.sources.N.kind to 'text' or 'jsonl'.",
         )
 
 
@@ -53,8 +58,13 @@ class Vocabulary:
         require_types("data.vocabulary", self)
         require_positive("data.vocabulary", self, "size", "train_characters")
         require(self.sentinels >= 0, f"data.vocabulary.sentinels={self.sentinels} must not be negative.")
+        require(
+            len({"", *self.extra}) > len(self.extra) and not any(n.startswith("<extra_id_") for n in self.extra),
+            f"data.vocabulary.extra={self.extra} must be names that differ, none of them empty or a sentinel's.",
+        )
         require(0.9 <= self.coverage <= 1, f"data.vocabulary.coverage={self.coverage} must lie between 0.9 and 1.")
         if self.kind == "bytes":
+            require(not self.path, f"data.vocabulary.path={self.path!r} is for SentencePiece: change the kind or path.")
             require(
                 self.size == 259 and self.sentinels <= 11,
                 f"A vocabulary of bytes has 259 pieces and at most 11 sentinels, not data.vocabulary.size={self.size} "
@@ -99,16 +109,24 @@ class Objective:
         For 512 tokens, density 0.15 and mean span 3 these are 568 raw tokens, 28 spans and 114 targets
         (`random_spans_helper` of the T5 code, Raffel et al. 2020).
         """
+        return _span_lengths(length, self.density, self.mean_span)
 
-        def corrupted(raw: int) -> SpanLengths:
-            noise = min(max(round(raw * self.density), 1), raw - 1)
-            spans = max(round(noise / self.mean_span), 1)
-            return SpanLengths(raw, noise, spans, raw - noise + spans + 1, noise + spans + 1)
 
-        raw = 2
-        while corrupted(raw + 1).inputs <= length:
-            raw += 1
-        return corrupted(raw)
+@functools.cache
+def _span_lengths(length: int, density: float, mean_span: float) -> SpanLengths:
+    def corrupted(raw: int) -> SpanLengths:
+        noise = min(max(round(raw * density), 1), raw - 1)
+        spans = max(round(noise / mean_span), 1)
+        return SpanLengths(raw, noise, spans, raw - noise + spans + 1, noise + spans + 1)
+
+    raw = 2
+    while corrupted(raw + 1).inputs <= length:
+        raw += 1
+    longest, shorter = corrupted(raw), corrupted(raw - 1)
+    # T5 makes inputs and targets equally long where it can if half of the tokens are noise.
+    if density == 0.5 and longest.targets > longest.inputs == shorter.inputs:
+        return shorter
+    return longest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +150,21 @@ class Data:
 
     def __post_init__(self) -> None:
         require_types("data", self)
+        require_seed("data", self)
         require(len(self.sources) > 0, "data.sources is empty: name at least one source.")
         require(bool(self.store), "data.store is empty: name the folder for the tokenised documents.")
         require(self.length >= 8, f"data.length={self.length} must be at least 8.")
         require(0 < self.held_out < 1, f"data.held_out={self.held_out} must lie between 0 and 1.")
         if self.objective.kind == "span_corruption":
-            spans = self.objective.span_lengths(self.length).spans
+            lengths = self.objective.span_lengths(self.length)
             require(
-                spans <= self.vocabulary.sentinels,
-                f"data.length={self.length} has {spans} spans but data.vocabulary.sentinels="
+                lengths.spans <= lengths.raw - lengths.noise,
+                f"data.objective.density={self.objective.density} and data.objective.mean_span="
+                f"{self.objective.mean_span} leave no text between the spans: lower the density or raise the mean.",
+            )
+            require(
+                lengths.spans <= self.vocabulary.sentinels,
+                f"data.length={self.length} has {lengths.spans} spans but data.vocabulary.sentinels="
                 f"{self.vocabulary.sentinels}: raise data.vocabulary.sentinels or data.objective.mean_span.",
             )
         if self.objective.kind == "masked":

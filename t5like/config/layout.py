@@ -71,5 +71,6 @@ class Rules:
         require_types("rules", self)
         known = [field.name for field in dataclasses.fields(Mesh)]
         for name, axes in dataclasses.asdict(self).items():
+            require(len(set(axes)) == len(axes), f"rules.{name}={axes} names a mesh axis twice: leave one out.")
             for axis in axes:
                 require(axis in known, f"rules.{name} names mesh axis {axis!r}; there are {', '.join(known)}.")

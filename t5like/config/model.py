@@ -67,7 +67,8 @@ class Model:
 
     def __post_init__(self) -> None:
         require_types("model", self)
-        require_positive("model", self, "embed", "heads", "kv", "mlp", "vocab", "norm_epsilon", "embedding_deviation")
+        require_positive("model", self, "embed", "heads", "kv", "mlp", "vocab")
+        require_positive("model", self, "norm_epsilon", "embedding_deviation", "rotary_base")
         require(
             self.encoder_layers >= 0 and self.decoder_layers >= 0 and self.encoder_layers + self.decoder_layers > 0,
             f"model.encoder_layers={self.encoder_layers} and model.decoder_layers={self.decoder_layers}: "

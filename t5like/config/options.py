@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from t5like.config.checks import require, require_positive
+from t5like.config.checks import require, require_positive, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         require_positive("generate", self, "tokens", "batch")
+        require_seed("generate", self)
         require(self.held_out >= 0, f"--held_out {self.held_out} must not be negative.")
         require(
             bool(self.held_out or self.prompt or self.prompt_file),

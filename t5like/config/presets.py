@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from t5like.config import Config
+from t5like.config.checks import require
 from t5like.config.options import flags as option_flags
 from t5like.errors import UserError, did_you_mean
 
@@ -54,7 +55,7 @@ def read(run: pathlib.Path) -> Config:
         raise UserError(f"{run} is not a run directory: it has no {FILE}.")
     try:
         return from_json(Config, json.loads(file.read_text("utf-8")), str(file))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{file} is not valid JSON: {error}.") from None
 
 
@@ -69,9 +70,10 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
     """The inverse of `dataclasses.asdict` after a trip through JSON.
 
     Raises:
-      UserError: a key that is no field of its class, or a missing one; `where` names the file.
+      UserError: a key that is no field of its class, a missing one, or a wrong type; `where` names the file.
     """
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        require(isinstance(values, dict), f"{where}: {values!r} stands where the fields of {kind.__name__} belong.")
         hints = typing.get_type_hints(kind)
         for key in values.keys() - hints.keys():
             raise UserError(f"{where}: {kind.__name__} has no field {key!r}{did_you_mean(key, hints)}")
@@ -81,6 +83,7 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
         fields = {key: from_json(hints[key], value, where) for key, value in values.items()}
         return typing.cast(Any, kind)(**fields)
     if typing.get_origin(kind) is tuple:
+        require(isinstance(values, list), f"{where}: {values!r} stands where a list belongs.")
         return tuple(from_json(typing.get_args(kind)[0], value, where) for value in values)
     return float(values) if kind is float and isinstance(values, int) else values
 
@@ -106,7 +109,7 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
     known = {f"--{name}" for name in ("help", *leaves(config), *option_flags(kind))}
     for flag in flags:
         if flag.startswith("--") and (name := flag.split("=")[0]) not in known:
-            raise UserError(f"{command} has no flag {name}{did_you_mean(name, known)}")
+            raise UserError(f"{command} has no flag {name}{did_you_mean(name, known, '--help lists them')}")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -114,7 +117,7 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(_first_paragraph(complaint.getvalue())) from None
+        raise UserError(_sentence(complaint.getvalue(), command)) from None
 
 
 def _underscored(flag: str) -> str:
@@ -164,8 +167,15 @@ def _classes(kind: type) -> Iterator[type]:
                 yield from _classes(typing.cast(type, inner))
 
 
-def _first_paragraph(box: str) -> str:
-    """The sentence of one of tyro's framed messages."""
+def _sentence(box: str, command: str) -> str:
+    """One sentence for one of tyro's framed messages."""
     lines = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
     end = next((n for n, line in enumerate(lines) if not line or set(line) <= {"─"}), len(lines))
-    return " ".join(lines[:end]).rstrip(".") + "."
+    said = " ".join(lines[:end]).rstrip(".")
+    if wrong := re.match(r"Error parsing (--[\w.]+): .*('.*')", said):
+        for line in lines[end:]:
+            if line.startswith(f"{wrong[1]} "):
+                return f"{wrong[1]} takes {line.removeprefix(wrong[1]).strip()}, not {wrong[2]}."
+    if stray := re.match(r"Unrecognized options: (.*)", said):
+        return f"{command} has no use for {stray[1]!r}: write overrides as --name value."
+    return f"{said}."

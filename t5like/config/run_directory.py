@@ -7,9 +7,15 @@ from typing import Any
 from t5like.config import Config, presets
 from t5like.errors import UserError
 
-RESUMABLE = ("train.steps", "train.directory", "train.log_every", "train.save_every", "train.keep", "train.tensorboard")
+RESUMABLE = (
+    *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
+    *("train.tensorboard", "train.compilation_cache"),
+)
 """Fields that a resumed run may change, besides the mesh, the rules and the evaluation."""
 RESUMABLE_GROUPS = ("eval.", "mesh.", "rules.")
+TRAINED_GROUPS = ("model.", "optimizer.", "data.vocabulary.")
+"""Fields that make a checkpoint what it is, so that reading it cannot change them, besides the two that follow."""
+UNTRAINED = ("model.dtype", "model.remat")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class RunDirectory:
     def claim(self, config: Config) -> dict[str, tuple[Any, Any]]:
         """Writes the config into a new directory, or checks that a used one may go on with it.
 
-        Returns what changed since, by dotted name.
+        Returns what changed since, by dotted name. Until a run has a checkpoint, any config may take its place.
 
         Raises:
           UserError: the directory cannot be written, or belongs to another config; the sentence names the fields.
@@ -41,16 +47,24 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             changed = presets.differences(self.config(), config) if self.exists() else {}
-            if refused := {name: pair for name, pair in changed.items() if not _may_change(name)}:
-                listed = ", ".join(f"{name} ({old!r} there, {new!r} now)" for name, (old, new) in refused.items())
-                raise UserError(
-                    f"{self.path} belongs to a run with another {listed}: choose another train.directory, "
-                    "or delete that folder."
-                )
+            if any(step.name.isdigit() for step in self.checkpoints.glob("*")):
+                refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
+                self._refuse(refused, "choose another train.directory, or delete that folder")
             presets.write(config, self.path)
         except OSError as error:
             raise UserError(f"train.directory={self.path} cannot be written: {error.strerror or error}.") from None
         return changed
+
+    def require_same_model(self, config: Config) -> None:
+        """Raises `UserError` if the config is of another model than the run's checkpoints."""
+        changed = presets.differences(self.config(), config)
+        trained = {name: pair for name, pair in changed.items() if name.startswith(TRAINED_GROUPS)}
+        self._refuse({name: trained[name] for name in trained if name not in UNTRAINED}, "leave that as it is")
+
+    def _refuse(self, changed: dict[str, tuple[Any, Any]], remedy: str) -> None:
+        if changed:
+            listed = ", ".join(f"{name} ({old!r} there, {new!r} now)" for name, (old, new) in changed.items())
+            raise UserError(f"{self.path} belongs to a run with another {listed}: {remedy}.")
 
     def exists(self) -> bool:
         """Whether a run has begun here.
@@ -68,6 +82,7 @@ class RunDirectory:
 
     def config(self) -> Config:
         """The config that the run was last started with."""
+        self.exists()
         return presets.read(self.path)
 
 

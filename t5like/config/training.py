@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from t5like.config.checks import require, require_positive, require_types
+from t5like.config.checks import require, require_positive, require_seed, require_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,8 @@ class Train:
     def __post_init__(self) -> None:
         require_types("train", self)
         require_positive("train", self, "steps", "batch", "accumulate", "log_every", "save_every", "keep")
+        require_seed("train", self)
+        require(self.z_loss >= 0, f"train.z_loss={self.z_loss} must not be negative.")
         require(bool(self.directory), "train.directory is empty: name the run directory.")
         require(
             self.batch % self.accumulate == 0,

@@ -28,13 +28,14 @@ class Function(Protocol):
 def span_corruption(tokens: Windows, keys: Keys, data: Data, vocabulary: Vocabulary) -> Features:
     """T5's span corruption (Raffel et al. 2020): each noise span becomes one sentinel, the target lists the spans.
 
-    With tokens 10..17, the spans 12 13 and 16 corrupted, sentinels 99, 98, ... and EOS 1:
+    With tokens 10..17, the spans 12 13 and 17 corrupted, sentinels 99, 98, ... and EOS 1:
 
-        encoder_input_tokens   10 11 99 14 15 98 17 1
-        decoder_target_tokens  99 12 13 98 16 1
-        decoder_input_tokens    0 99 12 13 98 16
+        encoder_input_tokens   10 11 99 14 15 16 98 1
+        decoder_target_tokens  99 12 13 98 17 1
+        decoder_input_tokens    0 99 12 13 98 17
 
-    A row begins with a token that stays, and all rows have the same numbers of noise tokens and of spans.
+    As in T5, a window begins with text that stays and ends with a span. All rows have the same numbers of noise tokens
+    and of spans, so that none is padded.
     """
     lengths = data.objective.span_lengths(data.length)
     rows = len(tokens)
@@ -52,8 +53,8 @@ def span_corruption(tokens: Windows, keys: Keys, data: Data, vocabulary: Vocabul
     # A target's sentinel stands where the text before its span begins, so it precedes the span's own tokens.
     targets = np.where(is_noise, tokens, sentinel)[is_noise | (begins == 1)]
     inputs, targets = (_with_eos(part.reshape(rows, -1), vocabulary.eos) for part in (inputs, targets))
-    features = _stack_features("encoder", _pad(inputs, data.length))
-    features |= _stack_features("decoder", _shift_right(targets, vocabulary.start))
+    features = _stack_features("encoder", inputs, *_one_segment(inputs))
+    features |= _stack_features("decoder", _shift_right(targets, vocabulary.start), *_one_segment(targets))
     return features | {"decoder_target_tokens": targets, "decoder_loss_weights": np.ones(targets.shape, np.float32)}
 
 
@@ -85,7 +86,7 @@ def masked(tokens: Windows, keys: Keys, data: Data, vocabulary: Vocabulary) -> F
     """
     chosen = _choose(keys, tokens >= 3, round(data.objective.density * tokens.shape[1]))
     fate, piece = uniforms(keys ^ np.uint64(1 << 62), 2 * tokens.shape[1]).reshape(len(tokens), 2, -1).swapaxes(0, 1)
-    random_piece = (3 + piece * (vocabulary.pieces.size - 3)).astype(np.int32)
+    random_piece = 3 + (piece * (vocabulary.pieces.size - 3)).astype(np.int32)
     noisy = np.where(fate < 0.8, np.int32(vocabulary.special[MASK]), np.where(fate < 0.9, random_piece, tokens))
     segments, positions = _documents(tokens, vocabulary.eos)
     features = _stack_features("encoder", np.where(chosen, noisy, tokens), segments, positions)
@@ -128,17 +129,14 @@ def _documents(tokens: Windows, eos: int) -> tuple[Windows, Windows]:
     return np.cumsum(first, axis=1, dtype=np.int32), (index - began).astype(np.int32)
 
 
-def _stack_features(
-    stack: str, inputs: np.ndarray, segments: np.ndarray | None = None, positions: np.ndarray | None = None
-) -> Features:
-    if segments is None or positions is None:
-        segments = (np.cumsum(inputs[:, ::-1], axis=1)[:, ::-1] > 0).astype(np.int32)
-        positions = np.broadcast_to(np.arange(inputs.shape[1], dtype=np.int32), inputs.shape)
-    return {
-        f"{stack}_input_tokens": inputs,
-        f"{stack}_segment_ids": segments,
-        f"{stack}_positions": np.ascontiguousarray(positions),
-    }
+def _one_segment(tokens: Windows) -> tuple[Windows, Windows]:
+    """Segment number and position of each token, where a row is one segment."""
+    positions = np.tile(np.arange(tokens.shape[1], dtype=np.int32), (len(tokens), 1))
+    return np.ones_like(positions), positions
+
+
+def _stack_features(stack: str, inputs: Windows, segments: Windows, positions: Windows) -> Features:
+    return {f"{stack}_input_tokens": inputs, f"{stack}_segment_ids": segments, f"{stack}_positions": positions}
 
 
 def _shift_right(tokens: np.ndarray, start: int) -> np.ndarray:
@@ -147,7 +145,3 @@ def _shift_right(tokens: np.ndarray, start: int) -> np.ndarray:
 
 def _with_eos(tokens: np.ndarray, eos: int) -> np.ndarray:
     return np.pad(tokens, ((0, 0), (0, 1)), constant_values=eos)
-
-
-def _pad(tokens: np.ndarray, length: int) -> np.ndarray:
-    return np.pad(tokens, ((0, 0), (0, length - tokens.shape[1])))

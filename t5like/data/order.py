@@ -37,17 +37,18 @@ def permute(
     [1, 3, 4, 2, 0]
     """
     half = max(1, -(-(size - 1).bit_length() // 2))
-    result = _scramble(index.astype(np.uint64), key, half)
+    keys = mix(key + np.arange(ROUNDS, dtype=np.uint64)[:, None])
+    result = _scramble(index.astype(np.uint64), keys, half)
     while (outside := result >= size).any():
-        result[outside] = _scramble(result[outside], key[outside], half)
+        result[outside] = _scramble(result[outside], keys[:, outside], half)
     return result.astype(np.int64)
 
 
-def _scramble(x: np.ndarray, key: np.ndarray, half: int) -> np.ndarray:
+def _scramble(x: np.ndarray, keys: np.ndarray, half: int) -> np.ndarray:
     bits, low = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = x >> bits, x & low
-    for number in range(ROUNDS):
-        left, right = right, left ^ (mix(mix(key + np.uint64(number)) ^ right) & low)
+    for key in keys:
+        left, right = right, left ^ (mix(key ^ right) & low)
     return (left << bits) | right
 
 

@@ -43,6 +43,8 @@ def prepare(data: config.Data, report: Report = print) -> Vocabulary:
         pieces = _pieces(store, data, units, report)
         records = [_tokenise(store, data, pieces, number, unit, units, report) for number, unit in enumerate(units)]
         _finish(store, data, pieces, records, report, time.monotonic() - started)
+    if (store / "units").exists():
+        (store / "units").rmtree()
     pieces = open_vocabulary(store / "vocabulary").pieces
     return Vocabulary(pieces, data.vocabulary.extra, data.vocabulary.sentinels)
 
@@ -53,6 +55,7 @@ def _claim(store: epath.Path, data: config.Data) -> None:
     plan = {"sources": [dataclasses.asdict(s) for s in data.sources], "vocabulary": learned, "held_out": data.held_out}
     file = store / "plan.json"
     try:
+        store.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             write_whole(file, json.dumps(plan, indent=2).encode())
     except OSError as error:
@@ -88,11 +91,11 @@ def _sample(data: config.Data, units: list[Unit]) -> Iterator[str]:
     shuffled = permute(np.arange(len(units)), len(units), np.zeros(len(units), np.uint64))
     for source, unit in (units[number] for number in shuffled):
         for document in sources.read(source, unit):
-            if left > 0 and split_of(document, data.held_out) == "train":
+            if split_of(document, data.held_out) == "train":
                 yield document.text[:left]
                 left -= len(document.text)
-        if left <= 0:
-            return
+            if left <= 0:
+                return
 
 
 def split_of(document: sources.Document, held_out: float) -> Split:
@@ -114,23 +117,22 @@ def _tokenise(
         raise UserError(
             f"The files of data.sources changed while {store} was being prepared: delete it and start again."
         )
-    vocabulary = Vocabulary(pieces)
-    tokens: dict[str, list[int]] = {split: [] for split in SPLITS}
+    vocabulary, kind = Vocabulary(pieces), token_type(pieces.size)
+    tokens = {split: bytearray() for split in SPLITS}
     record: dict[str, Any] = {"names": names, "invalid": 0, "documents": {}, "bytes": {}, "files": {}}
     counted = {split: [0, 0] for split in SPLITS}
     for document in sources.read(*unit):
         split = split_of(document, data.held_out)
-        tokens[split] += vocabulary.encode_document(document.text)
+        tokens[split] += np.array(vocabulary.encode_document(document.text), kind).tobytes()
         counted[split][0] += 1
         counted[split][1] += len(document.text.encode("utf-8", "replace"))
         record["invalid"] += document.invalid
     for split in SPLITS:
         record["documents"][split], record["bytes"][split] = counted[split]
         if tokens[split]:
-            content = np.array(tokens[split], token_type(pieces.size)).tobytes()
             name = f"{number:05}.bin"
-            sha256 = write_whole(store / split / name, content)
-            record["files"][split] = {"name": name, "tokens": len(tokens[split]), "sha256": sha256}
+            sha256 = write_whole(store / split / name, bytes(tokens[split]))
+            record["files"][split] = {"name": name, "tokens": len(tokens[split]) // kind.itemsize, "sha256": sha256}
     write_whole(record_file, json.dumps(record).encode())
     report(f"Tokenised {number + 1} of {len(units)} units.")
     return record
@@ -158,12 +160,11 @@ def _finish(
     manifest = {
         "dtype": token_type(pieces.size).str,
         "vocabulary_sha256": Vocabulary(pieces).hash,
-        "invalid_bytes": invalid,
+        "invalid_sequences": invalid,
         "splits": splits,
         "sentencepiece": importlib.metadata.version("sentencepiece"),
     }
     write_whole(store / "manifest.json", json.dumps(manifest, indent=2).encode())
-    (store / "units").rmtree()
     if invalid:
         report(f"{invalid:,} invalid UTF-8 sequences were replaced by U+FFFD.")
     train, held_out = splits["train"], splits["validation"]

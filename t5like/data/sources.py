@@ -7,15 +7,18 @@ counted, so that a broken file is reported and not lost.
 
 import ast
 import builtins
+import contextlib
 import glob
 import gzip
 import importlib
+import io
 import json
 import lzma
 import pydoc
 import re
 import sys
 import sysconfig
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -45,7 +48,7 @@ class Document:
     text: str
     group: str
     invalid: int = 0
-    """Bytes that were no UTF-8."""
+    """Sequences that were no UTF-8, each of which is now U+FFFD."""
 
 
 def units(source: Source) -> list[tuple[str, ...]]:
@@ -75,32 +78,71 @@ def read(source: Source, unit: Iterable[str]) -> Iterator[Document]:
                 yield document
 
 
-def open_binary(name: str) -> IO[bytes]:
+@contextlib.contextmanager
+def open_binary(name: str) -> Iterator[IO[bytes]]:
     """Opens a file wherever `etils.epath` can, through .gz, .xz and .zst."""
     from etils import epath
 
-    raw = cast(IO[bytes], epath.Path(name).open("rb"))
-    match PurePosixPath(name).suffix:
-        case ".gz":
-            return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-        case ".xz":
-            return lzma.LZMAFile(raw)
-        case ".zst":
-            import zstandard
+    with cast(IO[bytes], epath.Path(name).open("rb")) as raw:
+        match PurePosixPath(name).suffix:
+            case ".gz":
+                yield cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+            case ".xz":
+                yield lzma.LZMAFile(raw)
+            case ".zst":
+                yield io.BufferedReader(_Zstandard(raw))
+            case _:
+                yield raw
 
-            return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
-    return raw
+
+class _Zstandard(io.RawIOBase):
+    """Decompressed text. zstandard's own reader has no lines, and takes a file that ends within a frame for whole."""
+
+    def __init__(self, raw: IO[bytes]):
+        self._parts, self._part = _decompress(raw), io.BytesIO()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        while not (count := self._part.readinto(buffer)):
+            part = next(self._parts, None)
+            if part is None:
+                return 0
+            self._part = io.BytesIO(part)
+        return count
+
+
+def _decompress(raw: IO[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    frame = None
+    while compressed := raw.read(2**17):
+        while compressed:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                part = frame.decompress(compressed)
+            except zstandard.ZstdError as error:
+                raise OSError(str(error)) from None
+            yield part
+            compressed = frame.unused_data
+            frame = None if frame.eof else frame
+    if frame:
+        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
 
 
 def _matching_files(pattern: str) -> list[tuple[str, int]]:
     from etils import epath
 
-    if "://" in pattern:
+    path = epath.Path(pattern).expanduser()
+    if path.is_file():
+        paths = [path]
+    elif "://" in pattern:
         root, *rest = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)
-        paths = epath.Path(root).glob(rest[0]) if rest else [epath.Path(root)]
+        paths = epath.Path(root).glob(rest[0]) if rest else []
     else:
-        paths = map(epath.Path, glob.glob(str(epath.Path(pattern).expanduser()), recursive=True))
-    files = sorted((str(path), path.stat().length) for path in paths if path.is_file())
+        paths = map(epath.Path, glob.glob(str(path), recursive=True))
+    files = sorted({(str(path), path.stat().length) for path in paths if path.is_file()})
     if not files:
         raise UserError(
             f"No file matches {pattern!r}: give data.sources.N.path an existing file or a glob that matches."
@@ -126,7 +168,7 @@ def _whole_or_lines(name: str, lines: bool) -> Iterator[bytes]:
                 yield from (line.rstrip(b"\r\n") for line in file)
             else:
                 yield file.read()
-    except (EOFError, OSError, lzma.LZMAError) as error:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{name} cannot be read: {error}.") from None
 
 
@@ -145,7 +187,8 @@ def _read_json_lines(source: Source, name: str) -> Iterator[Document]:
                 f"{name}, line {number}, has no text field {source.field!r}; it has {', '.join(fields) or 'none'}: "
                 "set data.sources.N.field."
             )
-        yield Document(record[source.field], record[source.field], invalid)
+        text, lone = re.subn("[\ud800-\udfff]", "\ufffd", record[source.field])
+        yield Document(text, text, invalid + lone)
 
 
 def _library_files() -> list[tuple[str, int]]:

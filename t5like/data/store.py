@@ -76,13 +76,13 @@ def open_tokens(store: epath.Path, split: Split) -> Tokens:
     kind, files = np.dtype(manifest["dtype"]), []
     for entry in manifest["splits"][split]["files"]:
         path = store / split / entry["name"]
-        length = path.stat().length if path.exists() else -1
+        length = path.stat().length if path.exists() else 0
         if length != entry["tokens"] * kind.itemsize:
             raise UserError(
                 f"{path} has {length} bytes where the manifest has {entry['tokens'] * kind.itemsize}: "
                 "delete the store and prepare it again."
             )
-        files.append(np.memmap(path, kind, "r"))
+        files.append(np.asarray(np.memmap(path, kind, "r")))
     starts = np.cumsum([0, *map(len, files)], dtype=np.int64)
     return Tokens(tuple(files), starts)
 
@@ -94,9 +94,19 @@ def read_manifest(store: epath.Path) -> dict[str, Any] | None:
 
 
 def write_whole(path: epath.Path, content: bytes) -> str:
-    """Writes a file whole or not at all and returns its SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a file whole or not at all and returns its SHA-256.
+
+    Raises:
+      UserError: the disk is full, or the folder cannot be written.
+    """
     partial = path.parent / f"{path.name}.partial"
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}; "
+            "once that is mended, the same command goes on from where it stopped."
+        ) from None
     return hashlib.sha256(content).hexdigest()

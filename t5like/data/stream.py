@@ -4,7 +4,8 @@
 prefetching. A stream has no state to save: it starts at any step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import SupportsInt
 
 import numpy as np
 from etils import epath
@@ -47,7 +48,7 @@ def training_stream(
     """This host's part of the batches of steps [first_step, last_step)."""
     share = batch // hosts
 
-    def of_step(step: np.ndarray) -> Features:
+    def of_step(step: int) -> Features:
         return rows(step * batch + host * share + np.arange(share))
 
     return _background(of_step, first_step, last_step)
@@ -57,7 +58,7 @@ def evaluation_stream(rows: Rows, most: int, batch: int, host: int = 0, hosts: i
     """This host's part of each of the first `most` rows, once; the last batch is filled with rows of weight 0."""
     count, share = min(most, rows.count), batch // hosts
 
-    def of_step(step: np.ndarray) -> Features:
+    def of_step(step: int) -> Features:
         numbers = step * batch + host * share + np.arange(share)
         features = rows(np.minimum(numbers, count - 1))
         (weights,) = (name for name in features if name.endswith("_loss_weights"))
@@ -67,18 +68,22 @@ def evaluation_stream(rows: Rows, most: int, batch: int, host: int = 0, hosts: i
     return _background(of_step, 0, -(-count // batch))
 
 
-def _background(of_step, first: int, last: int) -> Iterator[Features]:
+def _background(of_step: Callable[[int], Features], first: int, last: int) -> Iterator[Features]:
     """`of_step(step)` for each step of [first, last), computed ahead in tf.data's threads, in order."""
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
-    sample = of_step(np.int64(first))
+    sample = of_step(first)
     names = sorted(sample)
     types = [tf.as_dtype(sample[name].dtype) for name in names]
 
+    def arrays_of(step: SupportsInt) -> list[np.ndarray]:
+        batch = of_step(int(step))
+        return [batch[name] for name in names]
+
     def features(step: tf.Tensor) -> list[tf.Tensor]:
-        return tf.numpy_function(lambda number: [of_step(number)[name] for name in names], [step], types)
+        return tf.numpy_function(arrays_of, [step], types)
 
     steps = tf.data.Dataset.range(first, last)
     dataset = steps.map(features, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)

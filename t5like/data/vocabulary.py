@@ -14,18 +14,20 @@ import json
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, SupportsInt, runtime_checkable
 
 import numpy as np
 from etils import epath
 
 from t5like import config
+from t5like.data.store import write_whole
 from t5like.errors import UserError
 
 SPACE = "\u2581"
 LINE_CHARACTERS = 4096
 
 
+@runtime_checkable
 class Pieces(Protocol):
     """A tokeniser without special pieces of its own beyond pad, eos and unk."""
 
@@ -50,7 +52,8 @@ class SentencePiece:
         import sentencepiece
 
         self.serialized = serialized
-        self._model = sentencepiece.SentencePieceProcessor(model_proto=serialized)
+        self._model = sentencepiece.SentencePieceProcessor()
+        self._model.load_from_serialized_proto(serialized)
         self.size = self._model.get_piece_size()
 
     def encode(self, text: str) -> list[int]:
@@ -120,14 +123,14 @@ class Vocabulary:
         """The pieces of a document, where names of special pieces are text like any other, and EOS."""
         return [*self.pieces.encode(text), self.eos]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The text of the pieces; special ones appear by their names, pad and eos not at all."""
         parts: list[str] = []
         for special, run in itertools.groupby((int(number) for number in ids), self._names.__contains__):
             if special:
                 parts += [self._names[number] for number in run]
             else:
-                text = self.pieces.decode([n for n in run if n not in (self.pad, self.eos) and n < self.pieces.size])
+                text = self.pieces.decode([number for number in run if number < self.pieces.size])
                 parts += [text] if text else []
         return " ".join(parts)
 
@@ -137,7 +140,10 @@ class Vocabulary:
 
     @functools.cached_property
     def bytes_of(self) -> np.ndarray:
-        """[size] int32: UTF-8 bytes of text that each piece spells, 0 for special ones."""
+        """[size] int32: UTF-8 bytes of text that each piece spells, 0 for special ones.
+
+        SentencePiece spells a text with one more space before it.
+        """
         lengths = [self.pieces.length_in_bytes(number) for number in range(self.pieces.size)]
         lengths += [0] * (self.size - self.pieces.size)
         lengths = np.array(lengths, np.int32)
@@ -149,14 +155,14 @@ class Vocabulary:
         return hashlib.sha256(self.pieces.serialized).hexdigest()
 
     def save(self, folder: epath.Path | pathlib.Path) -> None:
-        """Writes the folder that `open_vocabulary` reads."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Writes the folder that `open_vocabulary` reads; vocabulary.json comes last."""
+        folder = epath.Path(folder)
         extra = [name for name in self.special if not name.startswith("<extra_id_")]
         kind = "bytes" if isinstance(self.pieces, Bytes) else "sentencepiece"
         description = {"kind": kind, "extra": extra, "sentinels": len(self.sentinels), "sha256": self.hash}
         if kind == "sentencepiece":
-            (folder / "spiece.model").write_bytes(self.pieces.serialized)
-        (folder / "vocabulary.json").write_text(json.dumps(description, indent=2) + "\n")
+            write_whole(folder / "spiece.model", self.pieces.serialized)
+        write_whole(folder / "vocabulary.json", json.dumps(description, indent=2).encode() + b"\n")
 
 
 def open_vocabulary(folder: epath.Path | pathlib.Path) -> Vocabulary:
@@ -200,7 +206,7 @@ def train_pieces(settings: config.Vocabulary, texts: Iterable[str]) -> SentenceP
     """Learns SentencePiece pieces from texts; every text can be spelt and comes back unchanged.
 
     Nothing is normalised, runs of spaces may be pieces, a line feed is one, and characters that got none are spelt
-    in bytes.
+    in bytes. The one exception is U+2581, SentencePiece's own sign for a space, which comes back as one.
 
     Raises:
       UserError: the texts are too few or too uniform for `data.vocabulary.size`.
@@ -210,7 +216,9 @@ def train_pieces(settings: config.Vocabulary, texts: Iterable[str]) -> SentenceP
     lines = (line[at : at + LINE_CHARACTERS] for text in texts for line in text.split("\n") for at in _starts(line))
     lines = [line for line in lines if line.strip()]
     if not lines:
-        raise UserError("There is no text to learn a vocabulary from: every document of data.sources is empty.")
+        raise UserError(
+            "There is no text to learn a vocabulary from: every document of data.sources is empty or held out."
+        )
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
