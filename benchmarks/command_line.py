@@ -1,6 +1,6 @@
 """How long the command line takes to answer, best of five; prints one JSON line.
 
-    python benchmarks/command_line.py
+python benchmarks/command_line.py
 """
 
 import json

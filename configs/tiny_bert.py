@@ -31,7 +31,7 @@ config = Config(
         length=128,
         held_out=0.05,
     ),
-    optimizer=Optimizer(name="adamw", learning_rate=0.002, schedule="linear", warmup=50, clip=1.0),
-    train=Train(directory="runs/tiny_bert", steps=500, batch=32, save_every=250),
-    eval=Eval(every=250, rows=256, batch=32),
+    optimizer=Optimizer(name="adamw", learning_rate=0.004, schedule="linear", warmup=50, clip=1.0),
+    train=Train(directory="runs/tiny_bert", steps=1000, batch=32, save_every=500),
+    eval=Eval(every=500, rows=256, batch=32),
 )

@@ -20,7 +20,7 @@ config = Config(
         length=128,
         held_out=0.05,
     ),
-    optimizer=Optimizer(name="adafactor", learning_rate=0.1, schedule="linear", warmup=30),
+    optimizer=Optimizer(name="adafactor", learning_rate=0.2, schedule="linear", warmup=30),
     train=Train(directory="runs/tiny_t5", steps=500, batch=32, save_every=250),
     eval=Eval(every=250, rows=256, batch=32),
 )

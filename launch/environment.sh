@@ -10,10 +10,16 @@ if [ ! -f "$constraints" ]; then
   echo "$PYTHON is Python $version; t5like is tested with: $(cd constraints && echo python*.txt | sed 's/python//g; s/\.txt//g'). Set PYTHON." >&2
   exit 2
 fi
-wanted="$version ${EXTRAS:-} $(cat setup.py "$constraints" | cksum)"
+if [ ! -e .venv ] || { [ -f .venv/t5like-python ] && [ "$(cat .venv/t5like-python)" != "$version" ]; }; then
+  "$PYTHON" -m venv --clear .venv
+  echo "$version" > .venv/t5like-python
+elif [ ! -f .venv/t5like-python ]; then
+  echo "There is a .venv that t5like did not make: move it away." >&2
+  exit 2
+fi
+wanted="${EXTRAS:-} $(cat setup.py "$constraints" | cksum)"
 if ! grep -qsxF "$wanted" .venv/t5like-installed; then
   echo "Installing t5like into .venv with Python $version ..."
-  grep -qs "^$version " .venv/t5like-installed || "$PYTHON" -m venv --clear .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
     --editable ".${EXTRAS:+[$EXTRAS]}"
   echo "$wanted" >> .venv/t5like-installed

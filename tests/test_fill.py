@@ -53,7 +53,7 @@ def test_a_text_without_a_mask_or_too_long_is_refused(bert):
 
 def test_a_decoder_does_not_fill(mesh):
     net = inference_net(small_config("gpt"))
-    with pytest.raises(UserError, match=r"this is an? decoder: use `t5like generate`"):
+    with pytest.raises(UserError, match=r"this run has the family decoder: use `t5like generate`"):
         fill({}, net, VOCABULARY, "The [MASK] sat.", top=3)
 
 

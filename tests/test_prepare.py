@@ -296,3 +296,14 @@ def test_an_existing_model_is_used_and_its_size_must_be_given(tmp_path):
     assert prepare(settings(tmp_path, vocabulary=config.Vocabulary(path=path, size=400)), [].append).hash == first.hash
     with pytest.raises(UserError, match=r"spiece\.model has 400 pieces: set data\.vocabulary\.size=400\.$"):
         prepare(settings(tmp_path, "other", vocabulary=config.Vocabulary(path=path, size=500)), [].append)
+
+
+def test_a_plan_that_came_to_nothing_may_be_corrected(tmp_path):
+    """A missing source and a size out of reach leave no trace that the corrected command would stumble over."""
+    good = settings(tmp_path)
+    missing = dataclasses.replace(good, sources=(config.Source(kind="text", path=f"{tmp_path}/*.tkt"),))
+    unreachable = dataclasses.replace(good, vocabulary=dataclasses.replace(good.vocabulary, size=30_000))
+    for data, complaint in ((missing, "No file matches"), (unreachable, "cannot be reached")):
+        with pytest.raises(UserError, match=complaint):
+            prepare(data, [].append)
+    assert prepare(good, [].append).pieces.size == 400

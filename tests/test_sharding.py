@@ -30,7 +30,7 @@ def test_an_activation_without_a_mesh_is_an_error():
 
 
 def test_one_mesh_axis_cannot_split_two_dimensions():
-    with pytest.raises(ValueError, match="one mesh axis cannot split two"):
+    with pytest.raises(UserError, match=r"change one of rules.embed=\('fsdp',\), rules.heads=.*, rules.kv="):
         sharding.spec(Rules(kv=("tensor",)), ("embed", "heads", "kv"))
 
 
@@ -54,9 +54,12 @@ def test_shard_acts_on_cpu_devices(mesh):
 @pytest.mark.parametrize(
     ("sizes", "sentence"),
     [
-        (config.Mesh(data=64, fsdp=1), "mesh.data=64 needs 64 devices, but there are 8."),
-        (config.Mesh(tensor=3), "mesh.fsdp=-1, mesh.tensor=3 needs a multiple of 3 devices, but there are 8."),
-        (config.Mesh(fsdp=1), "mesh needs 1 devices, but there are 8."),
+        (config.Mesh(data=64, fsdp=1), "mesh.data=64 needs 64 device(s), but there are 8: change mesh."),
+        (
+            config.Mesh(tensor=3),
+            "mesh.fsdp=-1, mesh.tensor=3 needs a multiple of 3 device(s), but there are 8: change mesh.",
+        ),
+        (config.Mesh(fsdp=1), "A mesh of 1 everywhere needs 1 device(s), but there are 8: change mesh."),
     ],
 )
 def test_a_mesh_that_does_not_fit_says_what_it_needs(sizes, sentence):

@@ -36,10 +36,16 @@ def prepare(data: config.Data, report: Report = print) -> Vocabulary:
         size cannot be learned.
     """
     store = epath.Path(data.store).expanduser()
-    _claim(store, data)
+    plan = _plan(data)
+    _check_plan(store, plan)
     if read_manifest(store) is None:
         started = time.monotonic()
         units = [(source, unit) for source in data.sources for unit in sources.units(source)]
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"data.store={data.store} cannot be written: {error.strerror or error}.") from None
+        write_whole(store / "plan.json", json.dumps(plan, indent=2).encode())
         pieces = _pieces(store, data, units, report)
         records = [_tokenise(store, data, pieces, number, unit, units, report) for number, unit in enumerate(units)]
         _finish(store, data, pieces, records, report, time.monotonic() - started)
@@ -49,18 +55,17 @@ def prepare(data: config.Data, report: Report = print) -> Vocabulary:
     return Vocabulary(pieces, data.vocabulary.extra, data.vocabulary.sentinels)
 
 
-def _claim(store: epath.Path, data: config.Data) -> None:
-    """Writes the plan, or compares it with the one that is there."""
+def _plan(data: config.Data) -> dict[str, Any]:
+    """All that a store depends on."""
     learned = {name: getattr(data.vocabulary, name) for name in LEARNED}
-    plan = {"sources": [dataclasses.asdict(s) for s in data.sources], "vocabulary": learned, "held_out": data.held_out}
-    file = store / "plan.json"
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            write_whole(file, json.dumps(plan, indent=2).encode())
-    except OSError as error:
-        raise UserError(f"data.store={data.store} cannot be written: {error.strerror or error}.") from None
-    there = json.loads(file.read_text())
+    return {"sources": [dataclasses.asdict(s) for s in data.sources], "vocabulary": learned, "held_out": data.held_out}
+
+
+def _check_plan(store: epath.Path, plan: dict[str, Any]) -> None:
+    """Refuses a folder in which something was prepared by another plan; one without a vocabulary holds nothing yet."""
+    if not (store / "vocabulary" / "vocabulary.json").exists():
+        return
+    there = json.loads((store / "plan.json").read_text())
     if different := [name for name in plan if there.get(name) != plan[name]]:
         raise UserError(
             f"{store} was prepared with other {' and '.join(f'data.{name}' for name in different)}: "

@@ -32,7 +32,9 @@ def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: 
       UserError: no mask in the text, one longer than the model allows, or a model that is no encoder.
     """
     if net.model.family != "encoder":
-        raise UserError(f"`t5like fill` is for encoders; this is an {net.model.family}: use `t5like generate`.")
+        raise UserError(
+            f"`t5like fill` is for encoders; this run has the family {net.model.family}: use `t5like generate`."
+        )
     if MASK not in text:
         raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
     ids = [*vocabulary.encode(text), vocabulary.eos]

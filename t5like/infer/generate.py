@@ -49,8 +49,8 @@ class Generator:
         model = self.net.model
         if model.family == "encoder":
             raise UserError("An encoder has nothing to generate with: use `t5like fill` with [MASK] in the text.")
-        longest = max(map(len, prompts)) + 1
-        check_length(model, longest if model.family == "encoder-decoder" else longest + self.most)
+        longest, answer = max(map(len, prompts)) + 1, self.most
+        check_length(model, max(longest, answer) if model.family == "encoder-decoder" else longest + answer)
         allowed = np.arange(model.vocab) < self.vocabulary.size
         allowed[self.vocabulary.pad] = False
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.

@@ -14,7 +14,6 @@ from t5like.infer.generate import Generator, spans_of
 from t5like.infer.restored import Restored
 from t5like.model.transformer import Transformer
 
-
 CONTINUATION = 48
 
 

@@ -33,8 +33,8 @@ def make_mesh(sizes: config.Mesh, devices: list[Any] | None = None) -> jax.shard
     if math.prod(shape.values()) != len(devices):
         wanted = ", ".join(f"mesh.{name}={size}" for name, size in dataclasses.asdict(sizes).items() if size != 1)
         raise UserError(
-            f"{wanted or 'mesh'} needs {'a multiple of ' if -1 in dataclasses.astuple(sizes) else ''}{fixed} devices, "
-            f"but there {'is' if len(devices) == 1 else 'are'} {len(devices)}."
+            f"{wanted or 'A mesh of 1 everywhere'} needs {'a multiple of ' if -1 in dataclasses.astuple(sizes) else ''}"
+            f"{fixed} device(s), but there {'is' if len(devices) == 1 else 'are'} {len(devices)}: change mesh."
         )
     grid = mesh_utils.create_device_mesh(tuple(shape.values()), devices)
     return jax.sharding.Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
@@ -44,7 +44,8 @@ def spec(rules: Rules, axes: tuple[str | None, ...]) -> PartitionSpec:
     """The mesh axes of an array whose dimensions have these names.
 
     Raises:
-      ValueError: a name that is no field of `Rules`, or two dimensions on one mesh axis.
+      ValueError: a name that is no field of `Rules`.
+      UserError: rules that split two of the dimensions over one mesh axis.
     """
     known = dataclasses.asdict(rules)
     for axis in axes:
@@ -52,7 +53,8 @@ def spec(rules: Rules, axes: tuple[str | None, ...]) -> PartitionSpec:
             raise ValueError(f"no dimension is named {axis!r}{did_you_mean(axis, known)}")
     used = [mesh_axis for axis in axes if axis for mesh_axis in known[axis]]
     if len(used) != len(set(used)):
-        raise ValueError(f"dimensions {axes} would be split over {used}: one mesh axis cannot split two of them")
+        listed = ", ".join(f"rules.{axis}={known[axis]}" for axis in axes if axis and known[axis])
+        raise UserError(f"One mesh axis cannot split two dimensions of an array: change one of {listed}.")
     return PartitionSpec(*(known[axis] or None if axis else None for axis in axes))
 
 

@@ -48,6 +48,6 @@ def check_finite(finite: float, step: int, policy: Literal["stop", "skip"]) -> N
     """
     if not finite and policy == "stop":
         raise UserError(
-            f"Loss or gradient of step {step} is not finite, and its update was left out: lower "
-            "optimizer.learning_rate, set optimizer.clip, or let such steps pass with train.non_finite=skip."
+            f"Loss or gradient of step {step} is not finite, and its update was left out: let such steps pass with "
+            "train.non_finite=skip, or start a new run with a lower optimizer.learning_rate or an optimizer.clip."
         )
