@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "t5like" / "__init__.py").read_text()).group(1)
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
 TEST = ["pytest", "pytest-xdist", "beartype"]
 
@@ -26,7 +27,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         f"tensorflow-cpu>=2.21; {LINUX_X86}",
-        f"tensorflow>=2.21; not ({LINUX_X86})",
+        f"tensorflow>=2.21; {OTHERWISE}",
         "tensorflow-datasets>=4.9.10",
         "sentencepiece>=0.2.1",
         "numpy>=2.0",
