@@ -4,11 +4,11 @@ from t5like.config import MASK, Config, Data, Eval, Model, Objective, Optimizer,
 
 config = Config(
     model=Model(
-        encoder_layers=3,
+        encoder_layers=2,
         embed=128,
         heads=4,
         kv=32,
-        mlp=512,
+        mlp=256,
         vocab=2176,
         positions="learned",
         max_positions=128,
@@ -32,6 +32,6 @@ config = Config(
         held_out=0.05,
     ),
     optimizer=Optimizer(name="adamw", learning_rate=0.004, schedule="linear", warmup=50, clip=1.0),
-    train=Train(directory="runs/tiny_bert", steps=1000, batch=32, save_every=500),
-    eval=Eval(every=500, rows=256, batch=32),
+    train=Train(directory="runs/tiny_bert", steps=700, batch=32, save_every=350),
+    eval=Eval(every=350, rows=256, batch=32),
 )

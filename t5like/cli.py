@@ -26,6 +26,14 @@ overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learn
 """
 
 
+NEXT = {
+    "encoder-decoder": "generate {run} --prompt 'Return the <extra_id_0> of the list.'",
+    "decoder": "generate {run} --prompt 'def main():' --temperature 0.8 --top_p 0.9",
+    "encoder": "fill {run} --text 'for i in [MASK](10):'",
+}
+"""What to try with a run of each family."""
+
+
 def train(config: Any, options: Any) -> None:
     from t5like.train.loop import train
 
@@ -123,7 +131,11 @@ def _print_passages(restored: Any, net: Any, options: Any) -> None:
     file = restored.run.samples / f"{restored.step}.jsonl"
     _keep(file, as_json_lines(passages))
     print(as_json_lines(passages) if options.json else as_text(passages), end="")
-    print(f"Kept in {file}.", file=sys.stderr)
+    if not options.json:
+        run, steps = restored.run.path, 2 * restored.config.train.steps
+        print(f"Everything lies in {run}; these passages in {file}. Next:")
+        for command in (NEXT[net.model.family], f"train {{run}} --train.steps {steps}", "eval {run} --eval.rows 10000"):
+            print(f"  t5like {command.format(run=run)}")
 
 
 def _keep(file: pathlib.Path, text: str) -> None:

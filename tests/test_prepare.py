@@ -268,17 +268,6 @@ def test_a_split_without_documents_is_a_sentence(tmp_path, held_out, kind, sente
         prepare(settings(tmp_path, kind=kind, held_out=held_out), [].append)
 
 
-def test_a_truncated_file_of_tokens_is_refused(tmp_path):
-    data = settings(tmp_path)
-    prepare(data, [].append)
-    file = tmp_path / "store" / "validation" / "00001.bin"
-    file.write_bytes(file.read_bytes()[:-2])
-    with pytest.raises(
-        UserError, match=r"validation/00001\.bin has \d+ bytes where the manifest has \d+: delete the st"
-    ):
-        open_tokens(epath.Path(data.store), "validation")
-
-
 def test_invalid_bytes_are_reported(tmp_path):
     data = settings(tmp_path)
     with (tmp_path / "1.txt").open("ab") as file:
