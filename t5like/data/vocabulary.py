@@ -111,7 +111,15 @@ class Vocabulary:
         self._split = re.compile(f" *({names}) *") if names else None
 
     def encode(self, text: str) -> list[int]:
-        """The pieces of a text, without EOS; names of special pieces become those pieces."""
+        """The pieces of a text, without EOS; names of special pieces become those pieces.
+
+        Raises:
+          UserError: half a surrogate pair in the text, which stands for a byte of the command line that is no UTF-8.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(f"The text is not valid UTF-8 at character {error.start}: mend it there.") from None
         if self._split is None:
             return self.pieces.encode(text)
         ids: list[int] = []
