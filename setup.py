@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "t5like" / "__init__.py").r
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
+BEAM = ["apache-beam>=2.77"]
 TEST = ["pytest", "pytest-xdist", "beartype"]
 
 setup(
@@ -30,6 +31,10 @@ setup(
         f"tensorflow>=2.21; {OTHERWISE}",
         "tensorflow-datasets>=4.9.10",
         "sentencepiece>=0.2.1",
+        "tokenizers>=0.22",
+        "pyarrow>=20",
+        "datasketch>=2.0",
+        "tensorstore>=0.1.80",
         "numpy>=2.0",
         "etils[epath]>=1.13",
         "jaxtyping>=0.3.7",
@@ -39,11 +44,11 @@ setup(
     ],
     extras_require={
         "test": TEST,
-        "dev": [*TEST, "ruff", "pyright[nodejs]", "build"],
+        "dev": [*TEST, *BEAM, "ruff", "pyright[nodejs]", "build"],
         "tpu": ["jax[tpu]"],
         "gpu": ["jax[cuda13]"],
         "plan": ["libtpu"],
-        "beam": ["apache-beam"],
+        "beam": BEAM,
         "wandb": ["wandb"],
         "hf": ["transformers", "safetensors"],
     },

@@ -1,24 +1,29 @@
 """The commands. The only place that prints errors and exits; each imports what it needs when it needs it."""
 
 import dataclasses
-import json
+import importlib
 import logging
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 from t5like.errors import UserError, did_you_mean
 
 HELP = """t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX.
 
-  t5like train SOURCE       train from scratch, or go on where the run directory stands
-  t5like prepare SOURCE     learn the vocabulary and tokenise the documents (train does it by itself)
-  t5like eval SOURCE        held-out loss, perplexity and bits per byte of a run
-  t5like generate SOURCE    text from prompts, or answers to held-out passages
-  t5like fill SOURCE        likeliest pieces for each [MASK], for encoders
+  t5like train SOURCE           train from scratch, or go on where the run directory stands
+  t5like prepare SOURCE         learn the vocabulary and tokenise the documents (train does it by itself)
+  t5like inspect SOURCE         the very batch of a training step, decoded
+  t5like eval SOURCE            held-out loss, perplexity and bits per byte of a run
+  t5like generate SOURCE        text from prompts, or answers to held-out passages
+  t5like fill SOURCE            likeliest pieces for each [MASK], for encoders
+  t5like data stats PATH        what a store holds and what its filters dropped
+  t5like data verify PATH       whether a store's files are as they were written
+  t5like vocabulary train PATH  learn pieces from text files or from a preset's sources
+  t5like vocabulary show PATH   a text in pieces, their numbers, and back
 
 SOURCE is a preset (configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every field of a config can be
 overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learning_rate 0.01
@@ -26,125 +31,26 @@ overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learn
 """
 
 
-NEXT = {
-    "encoder-decoder": "generate {run} --prompt 'Return the <extra_id_0> of the list.'",
-    "decoder": "generate {run} --prompt 'def main():' --temperature 0.8 --top_p 0.9",
-    "encoder": "fill {run} --text 'for i in [MASK](10):'",
+class Command(NamedTuple):
+    """Where a command is written, the class of its options, and what it takes before them."""
+
+    function: str
+    options: str
+    takes: Literal["config", "run", "paths"]
+
+
+COMMANDS = {
+    "train": Command("models.train", "NoOptions", "config"),
+    "prepare": Command("data.prepare", "PrepareOptions", "config"),
+    "inspect": Command("data.inspect", "InspectOptions", "config"),
+    "data stats": Command("data.stats", "NoOptions", "paths"),
+    "data verify": Command("data.verify", "NoOptions", "paths"),
+    "vocabulary train": Command("data.learn_vocabulary", "VocabularyOptions", "paths"),
+    "vocabulary show": Command("data.show_vocabulary", "ShowOptions", "paths"),
+    "eval": Command("models.evaluate", "EvalOptions", "run"),
+    "generate": Command("models.generate", "GenerateOptions", "run"),
+    "fill": Command("models.fill", "FillOptions", "run"),
 }
-"""What to try with a run of each family."""
-
-
-def train(config: Any, options: Any) -> None:
-    from t5like.train.loop import train
-
-    train(config)
-
-
-def prepare(config: Any, options: Any) -> None:
-    from t5like.data.prepare import prepare
-
-    prepare(config.data)
-
-
-def evaluate(config: Any, options: Any) -> None:
-    from t5like.infer.restored import restore
-    from t5like.train.evaluate import Evaluator
-
-    with restore(config, options.step) as restored:
-        figures = Evaluator(restored.plan, restored.vocabulary)(restored.params)
-        print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
-        print(f"  loss               {figures['loss']:8.3f} nats a token")
-        print(f"  perplexity         {figures['perplexity']:8.2f} a token")
-        print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
-        print(f"  accuracy           {figures['accuracy']:8.3f}")
-        print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
-        print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
-        record = {"step": restored.step, **figures}
-        _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
-
-
-def generate(config: Any, options: Any) -> None:
-    prompts = list(_prompts(options))
-    if not prompts and not options.held_out:
-        raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
-    from t5like.infer.generate import Generator, fill_sentinels, inference_net
-    from t5like.infer.restored import restore
-
-    with restore(config, options.step) as restored:
-        net = inference_net(restored.config)
-        if options.held_out:
-            _print_passages(restored, net, options)
-            return
-        generator = Generator(net, restored.vocabulary, options.sampling, options.tokens, options.seed)
-        for at in range(0, len(prompts), options.batch):
-            part = prompts[at : at + options.batch]
-            for prompt, answer in zip(part, generator(restored.params, part), strict=True):
-                filled = fill_sentinels(prompt, answer) if "<extra_id_" in prompt else None
-                record = {"prompt": prompt, "answer": answer} | ({"filled": filled} if filled else {})
-                print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
-
-
-def fill(config: Any, options: Any) -> None:
-    from t5like.infer.fill import fill
-    from t5like.infer.generate import inference_net
-    from t5like.infer.restored import restore
-
-    with restore(config, options.step) as restored:
-        net = inference_net(restored.config)
-        for text in options.text:
-            masks = fill(restored.params, net, restored.vocabulary, text, options.top)
-            if options.json:
-                print(
-                    json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)
-                )
-                continue
-            print(text)
-            for number, candidates in enumerate(masks, 1):
-                listed = "  ".join(f"{c.text} {c.probability:.3f}" for c in candidates)
-                print(f"  [MASK] {number}: {listed}")
-
-
-COMMANDS: dict[str, tuple[Callable[[Any, Any], None], str]] = {
-    "train": (train, "NoOptions"),
-    "prepare": (prepare, "NoOptions"),
-    "eval": (evaluate, "EvalOptions"),
-    "generate": (generate, "GenerateOptions"),
-    "fill": (fill, "FillOptions"),
-}
-
-
-def _prompts(options: Any) -> Iterator[str]:
-    yield from options.prompt
-    if options.prompt_file:
-        try:
-            file = sys.stdin if options.prompt_file == "-" else open(options.prompt_file, encoding="utf-8")
-            with file:
-                yield from (line.rstrip("\n") for line in file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--prompt_file {options.prompt_file} cannot be read: {error}.") from None
-
-
-def _print_passages(restored: Any, net: Any, options: Any) -> None:
-    from t5like.infer.passages import as_json_lines, as_text, held_out_passages
-
-    passages = held_out_passages(restored, net, options.held_out)
-    file = restored.run.samples / f"{restored.step}.jsonl"
-    _keep(file, as_json_lines(passages))
-    print(as_json_lines(passages) if options.json else as_text(passages), end="")
-    if not options.json:
-        run, steps = restored.run.path, 2 * restored.config.train.steps
-        print(f"Everything lies in {run}; these passages in {file}. Next:")
-        for command in (NEXT[net.model.family], f"train {{run}} --train.steps {steps}", "eval {run} --eval.rows 10000"):
-            print(f"  t5like {command.format(run=run)}")
-
-
-def _keep(file: pathlib.Path, text: str) -> None:
-    """Writes a result into the run directory."""
-    try:
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text, "utf-8")
-    except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror or error}.") from None
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -152,22 +58,48 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return
-    name, *rest = arguments
-    if name not in COMMANDS:
-        raise UserError(f"There is no command {name!r}{did_you_mean(name, COMMANDS)}")
+    name, rest = _named(list(arguments))
+    command = COMMANDS[name]
     if rest and rest[0] in ("-h", "--help"):
         print(HELP, end="")
         return
     if not rest or rest[0].startswith("-"):
-        raise UserError(f"t5like {name} needs a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory.")
-    function, options = COMMANDS[name]
-    config, options = _configure(name, rest[0], rest[1:], options)
+        raise UserError(f"t5like {name} needs {NEEDS[command.takes]}")
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    function(config, options)
+    module, _, function = command.function.partition(".")
+    if command.takes == "paths":
+        given = _paths(name, rest, command.options)
+    else:
+        given = _configure(name, rest[0], rest[1:], command)
+    getattr(importlib.import_module(f"t5like.commands.{module}"), function)(*given)
 
 
-def _configure(command: str, source: str, flags: Sequence[str], options: str) -> tuple[Any, Any]:
+PRESET_OR_RUN = "a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."
+NEEDS = {"config": PRESET_OR_RUN, "run": PRESET_OR_RUN, "paths": "a PATH first."}
+
+
+def _named(arguments: list[str]) -> tuple[str, list[str]]:
+    """The command, of one word or two, and what follows it."""
+    for words in (2, 1):
+        if (name := " ".join(arguments[:words])) in COMMANDS:
+            return name, arguments[words:]
+    seconds = [name.split()[1] for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
+    if seconds:
+        raise UserError(f"t5like {arguments[0]} needs one of {', '.join(seconds)} after it.")
+    raise UserError(f"There is no command {arguments[0]!r}{did_you_mean(arguments[0], COMMANDS)}")
+
+
+def _paths(name: str, rest: Sequence[str], options: str) -> tuple[list[str], Any]:
+    """The paths before the first flag, and the options."""
+    from t5like.config import options as kinds
+    from t5like.config import presets
+
+    first = next((number for number, word in enumerate(rest) if word.startswith("-")), len(rest))
+    return list(rest[:first]), presets.parse(getattr(kinds, options), rest[first:], f"t5like {name}")
+
+
+def _configure(name: str, source: str, flags: Sequence[str], command: Command) -> tuple[Any, Any]:
     """The config and options of a command. What reads a run takes its config from the run directory, also where the
     SOURCE is the preset that it was started from."""
     from t5like.config import options as kinds
@@ -175,11 +107,11 @@ def _configure(command: str, source: str, flags: Sequence[str], options: str) ->
     from t5like.config.run_directory import RunDirectory
 
     def override(config: Any) -> tuple[Any, Any]:
-        return presets.override(config, getattr(kinds, options), flags, f"t5like {command} {source}")
+        return presets.override(config, getattr(kinds, command.options), flags, f"t5like {name} {source}")
 
     given = RunDirectory(pathlib.Path(source))
     config, parsed = override(_in(source, given.config()) if given.path.is_dir() else presets.load(source))
-    if command in ("train", "prepare"):
+    if command.takes == "config":
         return config, parsed
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     if not run.path.is_dir():

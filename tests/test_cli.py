@@ -114,7 +114,14 @@ def test_help_names_every_command(arguments):
     ("arguments", "expected"),
     [
         (["trian", T5], "There is no command 'trian'; did you mean 'train'?"),
-        (["dance", T5], "There is no command 'dance'; there are eval, fill, generate, prepare, train."),
+        (
+            ["dance", T5],
+            "There is no command 'dance'; there are data stats, data verify, eval, fill, generate, inspect, prepare, "
+            "train, vocabulary show, vocabulary train.",
+        ),
+        (["data", T5], "t5like data needs one of stats, verify after it."),
+        (["vocabulary", "shaw", T5], "t5like vocabulary needs one of train, show after it."),
+        (["data", "stats"], "t5like data stats needs a PATH first."),
         (["train"], "t5like train needs a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."),
         (["train", "--train.steps", "3"], "t5like train needs a SOURCE first: "),
         (["train", "configs/tiny_t6.py"], "configs/tiny_t6.py is neither a preset nor a run directory; see configs/"),

@@ -60,7 +60,7 @@ CHECKS = [
     ("data.vocabulary.coverage", 0.5, "must lie between 0.9 and 1"),
     ("data.objective.density", 1.0, "must lie between 0 and 1"),
     ("data.objective.mean_span", 0.5, "must be at least 1"),
-    ("data.objective.kind", "masked", "needs a mask: add [MASK] to data.vocabulary.extra"),
+    ("data.objective.kind", "masked", "needs special pieces: add [MASK] to data.vocabulary.extra"),
     ("data.objective.kind", "span_corruption", "change the layers or the objective"),
     ("optimizer.learning_rate", 0.0, "must be above 0"),
     ("optimizer.learning_rate", float("nan"), "must be above 0"),
@@ -110,7 +110,7 @@ def test_a_check_names_the_field_its_value_and_the_remedy(name, value, remedy):
         (lambda: config.Vocabulary(kind="bytes", size=259, sentinels=12), "and data.vocabulary.sentinels=12."),
         (
             lambda: config.Vocabulary(kind="bytes", size=259, sentinels=0, path="a.model"),
-            "data.vocabulary.path='a.model' is for SentencePiece: change the kind or path.",
+            "data.vocabulary.path='a.model' is read where data.vocabulary.kind is 'file', not 'bytes'.",
         ),
         (
             lambda: config.Source(path="a.txt"),

@@ -65,7 +65,7 @@ def test_every_order_of_a_few_rows_occurs_equally_often():
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_each_epoch_visits_each_row_once(size):
-    epochs, positions = locate(np.arange(5 * size), size, seed=3)
+    epochs, positions = locate(np.arange(5 * size), size, 3)
     np.testing.assert_array_equal(epochs, np.repeat(np.arange(5), size))
     for epoch in positions.reshape(5, size):
         np.testing.assert_array_equal(np.sort(epoch), np.arange(size))
@@ -77,7 +77,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 def test_rows_far_beyond_the_first_epoch_are_found_at_once():
-    epoch, position = locate(np.array([10**15 + 3]), 1000, seed=0)
+    epoch, position = locate(np.array([10**15 + 3]), 1000, 0)
     assert epoch.tolist() == [10**12]
     assert position.tolist() == permute(np.array([3]), 1000, hash_of(0, 10**12)).tolist()
 
@@ -134,5 +134,5 @@ def test_these_numbers_never_change():
         619767975476,
         314981790283,
     ]
-    assert locate(np.arange(6, 12), 6, seed=1)[1].tolist() == [1, 0, 4, 2, 3, 5]
+    assert locate(np.arange(6, 12), 6, 1)[1].tolist() == [1, 0, 4, 2, 3, 5]
     assert (uniforms(np.array([0, 1], np.uint64), 2) * 2**24).tolist() == [[14819496, 7239838], [9505325, 12512141]]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import pydoc_data.topics
 import subprocess
@@ -12,11 +13,12 @@ import pytest
 from etils import epath
 
 from t5like import config
-from t5like.data import prepare as preparation
 from t5like.data import sources
-from t5like.data.prepare import prepare, split_of
-from t5like.data.store import open_tokens
+from t5like.data.prepare import Progress, prepare, sample
+from t5like.data.store import Store
+from t5like.data.tokenise import split_of, tokenise
 from t5like.data.vocabulary import open_vocabulary
+from t5like.data.workers import pool
 from t5like.errors import UserError
 
 LINES = [line for name in ("if", "for", "class", "lambda") for line in pydoc_data.topics.topics[name].split("\n")]
@@ -43,12 +45,17 @@ def contents(store: str) -> dict[str, bytes]:
 
 def documents(data: config.Data, split) -> list[str]:
     """The texts of a split, read back from the store."""
-    store = epath.Path(data.store)
-    vocabulary, tokens = open_vocabulary(store / "vocabulary"), open_tokens(store, split)
-    whole = tokens.windows(np.array([0]), tokens.size)[0]
-    parts = np.split(whole, np.flatnonzero(whole == vocabulary.eos) + 1)
-    assert not len(parts[-1])
-    return [vocabulary.decode(part.tolist()) for part in parts[:-1]]
+    store = Store(epath.Path(data.store))
+    vocabulary, texts = open_vocabulary(store.folder / "vocabulary"), []
+    for source in range(len(data.sources)):
+        tokens = store.tokens(source, split)
+        whole = tokens.read(np.array([0]), np.array([tokens.size]))
+        parts = np.split(whole, np.flatnonzero(whole == vocabulary.eos) + 1)
+        assert not len(parts[-1])
+        tables = [store.documents(source, split, n) for n in range(len(store.files(source, split)))]
+        assert np.concatenate(tables)[:, 0].tolist() == list(map(len, parts[:-1]))
+        texts += [vocabulary.decode(part.tolist()) for part in parts[:-1]]
+    return texts
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "bytes"])
@@ -58,7 +65,8 @@ def test_two_preparations_are_the_same_bytes(tmp_path, kind):
     one, other = (contents(f"{tmp_path}/{store}") for store in ("a", "b"))
     assert one == other
     learned = set() if kind == "bytes" else {"vocabulary/spiece.model"}
-    tokens = {f"{split}/{number:05}.bin" for split in ("train", "validation") for number in range(3)}
+    names = [f"{number:05}.{kind}" for number in range(3) for kind in ("bin", "documents")]
+    tokens = {f"{split}/{name}" for split in ("train", "validation") for name in names}
     assert one.keys() == tokens | learned | {"plan.json", "manifest.json", "vocabulary/vocabulary.json"}
 
 
@@ -114,26 +122,35 @@ def test_a_preparation_killed_before_any_of_its_writes_ends_with_the_same_bytes(
 
 def test_a_preparation_that_failed_goes_on_with_the_unit_that_is_missing(tmp_path):
     prepare(settings(tmp_path, "undisturbed"), [].append)
-    heard: list[str] = []
-
-    def fail_once(message: str) -> None:
-        heard.append(message)
-        if "2 of 3" in message:
-            raise KeyboardInterrupt
-
+    done: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        prepare(settings(tmp_path), fail_once)
-    heard.clear()
-    prepare(settings(tmp_path), heard.append)
-    assert [message for message in heard if "Tokenised" in message] == ["Tokenised 3 of 3 units."]
+        prepare(settings(tmp_path), [].append, stopping_after(2, done))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "train").rglob("*")}
+    assert done == [0, 1] and len(before) == 4
+    prepare(settings(tmp_path), [].append)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     assert contents(f"{tmp_path}/store") == contents(f"{tmp_path}/undisturbed")
+
+
+def stopping_after(count: int, done: list[int]):
+    """Workers that do so many units, note their numbers, and are stopped."""
+
+    def run(work, tasks):
+        for task in tasks:
+            if len(done) == count:
+                raise KeyboardInterrupt
+            yield work(task)
+            done.append(task[0])
+        raise KeyboardInterrupt
+
+    return run
 
 
 def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(tmp_path):
     prepare(settings(tmp_path, "undisturbed"), [].append)
     data = settings(tmp_path)
     # A device that is always full stands in for the disk.
-    partial = tmp_path / "store" / "train" / "00001.bin.partial"
+    partial = tmp_path / "store" / "train" / f"00001.bin.{os.getpid()}.partial"
     partial.parent.mkdir(parents=True)
     partial.symlink_to("/dev/full")
     sentence = (
@@ -141,7 +158,7 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(tmp_path):
     )
     with pytest.raises(UserError, match=sentence):
         prepare(data, [].append)
-    partial.unlink()
+    partial.unlink(missing_ok=True)
     prepare(data, [].append)
     assert contents(data.store) == contents(f"{tmp_path}/undisturbed")
 
@@ -169,17 +186,18 @@ def test_the_splits_hold_each_document_once_and_share_none(tmp_path):
 
 def test_a_module_and_its_prose_lie_in_the_same_split():
     source = config.Source()
-    unit = next(unit for unit in sources.units(source) if "queue.py" in unit)
+    unit = next(unit for unit in sources.units((source,)) if "queue.py" in [part.name for part in unit.parts])
     splits: dict[str, set[str]] = {}
     for document in sources.read(source, unit):
-        splits.setdefault(document.group, set()).add(split_of(document, 0.5))
+        splits.setdefault(document.group, set()).add(split_of(unit, document, 0.5))
     assert all(len(split) == 1 for split in splits.values())
     assert len(set.union(*splits.values())) == 2
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.9])
 def test_the_share_held_out_is_the_share_asked_for(share):
-    splits = [split_of(sources.Document("", str(number)), share) for number in range(20_000)]
+    unit = sources.Unit(0, None, (), 0)
+    splits = [split_of(unit, sources.Document(("",), str(number), 0, 0), share) for number in range(20_000)]
     deviation = (share * (1 - share) / len(splits)) ** 0.5
     assert splits.count("validation") / len(splits) == pytest.approx(share, abs=4 * deviation)
 
@@ -189,24 +207,35 @@ def test_the_manifest_counts_what_the_store_holds(tmp_path):
     vocabulary = prepare(data, [].append)
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
     for split in ("train", "validation"):
-        texts, counted = documents(data, split), manifest["splits"][split]
-        assert counted["documents"] == len(texts)
-        assert counted["bytes"] == sum(len(text.encode()) for text in texts)
-        assert counted["tokens"] == sum(len(vocabulary.encode_document(text)) for text in texts)
-        assert counted["tokens"] == sum(file["tokens"] for file in counted["files"])
+        texts, splits = documents(data, split), [source["splits"][split] for source in manifest["sources"]]
+        counted = {name: sum(each[name] for each in splits) for name in ("documents", "bytes", "tokens")}
+        lengths = [len(vocabulary.encode_document(text)) for text in texts]
+        assert counted == {
+            "documents": len(texts),
+            "bytes": sum(len(text.encode()) for text in texts),
+            "tokens": sum(lengths),
+        }
+        assert max(each["longest"] for each in splits) == max(lengths)
+        assert counted["tokens"] == sum(file["tokens"] for each in splits for file in each["files"])
     assert manifest["vocabulary_sha256"] == vocabulary.hash
 
 
 def test_the_vocabulary_is_learned_from_the_training_split_alone(tmp_path):
     data = settings(tmp_path)
-    units = [(source, unit) for source in data.sources for unit in sources.units(source)]
-    whole = dataclasses.replace(data, vocabulary=dataclasses.replace(data.vocabulary, train_characters=10**9))
-    sample = list(preparation._sample(whole, units))
+    whole, part = (list(sample(data.sources, (), data.held_out, "train", count)) for count in (10**9, 5000))
     prepare(data, [].append)
-    assert sorted(sample) == sorted(documents(data, "train"))
-    part = list(preparation._sample(data, units))
-    assert sum(map(len, part)) == data.vocabulary.train_characters
-    assert part[:-1] == sample[: len(part) - 1] and sample[len(part) - 1].startswith(part[-1])
+    assert sorted(whole) == sorted(documents(data, "train"))
+    assert sum(map(len, part)) == 5000
+
+
+def test_every_source_gives_its_share_of_the_text_that_a_vocabulary_is_learned_from(tmp_path):
+    for name, count in (("a", 300), ("b", 100)):
+        (tmp_path / f"{name}.txt").write_text(f"{name * 9}\n" * count)
+    files = tuple(config.Source(kind="text", path=f"{tmp_path}/{name}.txt", document="line") for name in "ab")
+    text = "".join(sample(files, (), 1e-9, "train", 400))
+    assert (text.count("a"), text.count("b")) == (300, 100)
+    text = "".join(sample(files, (), 1e-9, "train", 10**6))
+    assert (text.count("a"), text.count("b")) == (2700, 900)
 
 
 def test_special_pieces_are_the_runs_and_not_the_stores(tmp_path):
@@ -237,13 +266,8 @@ def test_a_store_refuses_other_settings_and_names_them(tmp_path, changes, named)
 
 def test_files_that_appear_during_a_preparation_are_noticed(tmp_path):
     data = settings(tmp_path, sources=(config.Source(kind="text", path=f"{tmp_path}/*.txt", document="line"),))
-
-    def stop(message: str) -> None:
-        if "Tokenised" in message:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        prepare(data, stop)
+        prepare(data, [].append, stopping_after(1, []))
     (tmp_path / "3.txt").write_text("new")
     with pytest.raises(UserError, match=r"^The files of data\.sources changed while .* was being prepared: delete it"):
         prepare(data, [].append)
@@ -282,9 +306,12 @@ def test_invalid_bytes_are_reported(tmp_path):
 def test_an_existing_model_is_used_and_its_size_must_be_given(tmp_path):
     first = prepare(settings(tmp_path, "first"), [].append)
     path = f"{tmp_path}/first/vocabulary/spiece.model"
-    assert prepare(settings(tmp_path, vocabulary=config.Vocabulary(path=path, size=400)), [].append).hash == first.hash
+    assert (
+        prepare(settings(tmp_path, vocabulary=config.Vocabulary(kind="file", path=path, size=400)), [].append).hash
+        == first.hash
+    )
     with pytest.raises(UserError, match=r"spiece\.model has 400 pieces: set data\.vocabulary\.size=400\.$"):
-        prepare(settings(tmp_path, "other", vocabulary=config.Vocabulary(path=path, size=500)), [].append)
+        prepare(settings(tmp_path, "other", vocabulary=config.Vocabulary(kind="file", path=path, size=500)), [].append)
 
 
 def test_a_plan_that_came_to_nothing_may_be_corrected(tmp_path):

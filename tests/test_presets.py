@@ -62,7 +62,7 @@ config = Config(
     [
         ("mlp=16", "mpl=16", "{file}: Model has no field 'mpl'; did you mean 'mlp'?"),
         ("mlp=16, ", "", "{file}: Model needs 'mlp'."),
-        ('"causal"', '"casual"', "data.objective.kind='casual' must be one of 'span_corruption', 'causal', 'masked'."),
+        ('"causal"', '"casual"', "data.objective.kind='casual' must be one of 'span_corruption', 'ul2', "),
         ("embed=8", "embed=8.5", "model.embed=8.5 must be of type int."),
         ("embed=8", "embed=True", "model.embed=True must be of type int."),
         ("size=400", "size=400, extra='[MASK]'", "data.vocabulary.extra='[MASK]' must be tuple[str, ...]."),
@@ -84,7 +84,7 @@ def test_a_mistake_in_a_preset_is_a_sentence(old, new, expected, tmp_path):
     file.write_text(PRESET.replace(old, new))
     # In a process of its own, since the tests' own check of types would come before the config's.
     said, expected = complaint("train", file), expected.format(file=file)
-    assert said == expected if expected.endswith((".", "?")) else said.startswith(expected)
+    assert said == expected if expected.endswith((".", "?")) else said.startswith(expected), said
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,11 @@ def test_differences_are_named_with_both_values():
     assert presets.differences(valid(), valid()) == {}
     assert presets.differences(valid(), valid(data=one_source)) == {
         "data.seed": (0, 3),
-        **{f"data.sources.1.{name}": (value, None) for name, value in vars(valid().data.sources[1]).items()},
+        **{
+            f"data.sources.1.{name}": (value, None)
+            for name, value in vars(valid().data.sources[1]).items()
+            if value is not None
+        },
     }
 
 

@@ -1,6 +1,7 @@
 """A batch depends on its number alone: not on the start of the run, the hosts or what was read before."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import pydoc_data.topics
@@ -13,34 +14,97 @@ import numpy as np
 import pytest
 
 from t5like import config
+from t5like.data.objectives import OBJECTIVES
 from t5like.data.prepare import prepare
 from t5like.data.stream import Rows, evaluation_stream, training_stream
 from t5like.errors import UserError
 
 BATCH = 8
+PAIRS = ("sequence_to_sequence", "prompt_target")
+EXTRA = (config.MASK, config.CLS, config.SEP, *config.FIM, "[R]", "[S]", "[X]")
+TOPICS = ("if", "for", "class", "lambda", "try", "while")
+KINDS = [(kind, kind in PAIRS) for kind in OBJECTIVES]
+KINDS += [(kind, True) for kind in ("span_corruption", "ul2", "prefix", "causal", "masked")]
+KINDS += [("fill_in_the_middle", True), ("next_sentence", True)]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory) -> tuple[config.Data, dict[str, Rows]]:
-    """A store of bytes and the rows of its two splits."""
+def folder(tmp_path_factory) -> pathlib.Path:
+    """Three files of lines and three of pairs."""
     folder = tmp_path_factory.mktemp("stream")
     for number, name in enumerate(("if", "for", "class")):
-        (folder / f"{number}.txt").write_text(pydoc_data.topics.topics[name])
-    files = (config.Source(kind="text", path=f"{folder}/{n}.txt", document="line") for n in range(3))
-    data = config.Data(
-        store=f"{folder}/store",
-        sources=tuple(files),
-        vocabulary=config.Vocabulary(kind="bytes", size=259, sentinels=11, extra=(config.MASK,)),
-        objective=config.Objective(mean_span=2.0),
-        length=64,
-        held_out=0.3,
+        lines = pydoc_data.topics.topics[name].split("\n")
+        (folder / f"{number}.txt").write_text("\n".join(lines))
+        pairs = [json.dumps({"q": line, "a": after}) for line, after in itertools.pairwise(lines) if line and after]
+        (folder / f"{number}.jsonl").write_text("\n".join(pairs))
+    return folder
+
+
+def settings(folder: pathlib.Path, kind: str = "span_corruption", **changes) -> config.Data:
+    """Three sources of bytes, mixed by rates unless `changes` have others."""
+    pairs = kind in PAIRS
+    files = {"kind": "jsonl", "fields": ("q", "a")} if pairs else {"kind": "text", "document": "line"}
+    ending = "jsonl" if pairs else "txt"
+    sources = (
+        config.Source(path=f"{folder}/{n}.{ending}", rate=rate, name=f"s{n}", **files)
+        for n, rate in enumerate((0.5, 0.25, 0.25))
     )
+    fields = {
+        "store": f"{folder}/{'pairs' if pairs else 'store'}",
+        "sources": tuple(sources),
+        "vocabulary": config.Vocabulary(kind="bytes", size=259, sentinels=11, extra=EXTRA),
+        "objective": config.Objective(kind=kind, mean_span=3.0, denoisers=MODES if kind == "ul2" else ()),
+        "length": 64,
+        "target_length": 48 if kind == "sequence_to_sequence" else None,
+        "held_out": 0.3,
+    }
+    return config.Data(**{**fields, **changes})
+
+
+MODES = (
+    config.Denoiser(mode="[R]", mean_span=3.0),
+    config.Denoiser(mode="[S]", mean_span=None, density=0.25),
+    config.Denoiser(mode="[X]", mean_span=8.0, density=0.5),
+)
+
+
+def without_rates(data: config.Data, **changes) -> config.Data:
+    sources = tuple(dataclasses.replace(source, rate=None) for source in data.sources)
+    return dataclasses.replace(data, sources=sources, **changes)
+
+
+@pytest.fixture(scope="module")
+def store(folder) -> tuple[config.Data, dict[str, Rows]]:
+    """The rows of both splits, of one epoch of everything after the other."""
+    data = without_rates(settings(folder))
     return data, rows_of(data)
 
 
 def rows_of(data: config.Data) -> dict[str, Rows]:
     vocabulary = prepare(data, [].append)
     return {split: Rows(data, vocabulary, split) for split in ("train", "validation")}
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize(("kind", "documents"), KINDS)
+def test_any_objective_mixed_and_packed_is_the_same_for_all_hosts_starts_and_neighbours(folder, kind, documents, pack):
+    if not pack and not (documents or kind in PAIRS):
+        pytest.skip("windows are not packed")
+    train = rows_of(settings(folder, kind, documents=documents, pack=pack))["train"]
+    first = 10**6
+    whole = list(training_stream(train, first, first + 4, BATCH))
+    for hosts in (2, 4):
+        of_hosts = [training_stream(train, first, first + 4, BATCH, host, hosts) for host in range(hosts)]
+        for features, parts in zip(whole, zip(*of_hosts, strict=True), strict=True):
+            assert_same(features, join(parts))
+    # From step 2 on with twice the hosts.
+    for features, again in zip(whole[2:], training_stream(train, first + 2, first + 4, BATCH), strict=True):
+        assert_same(features, again)
+    numbers = (first + 3) * BATCH + np.arange(BATCH)
+    alone = tuple(train(numbers[n : n + 1]) for n in reversed(range(BATCH)))
+    assert_same(whole[3], join(alone[::-1]))
+    read_as_remote = Rows(train.data, train.vocabulary, "train", remote=True)
+    assert_same(whole[3], read_as_remote(numbers))
 
 
 def assert_same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
@@ -98,20 +162,90 @@ def test_each_batch_is_computed_once(store):
     assert counted.calls == 7 + 1  # one more for the shapes
 
 
+def windows_of(rows: Rows) -> list[list[int]]:
+    """All windows of the sources of a split, in the order of the store."""
+    found = []
+    for source, size in enumerate(rows.sizes):
+        tokens, window = rows.store.tokens(source, rows.split), rows.data.window
+        assert 0 <= tokens.size - size * window < window
+        found += tokens.read(np.arange(size) * window, np.full(size, window)).reshape(size, window).tolist()
+    return found
+
+
 def test_an_epoch_reads_each_window_of_the_store_once(store):
     data = dataclasses.replace(store[0], objective=config.Objective(kind="causal"))
     train = rows_of(data)["train"]
-    windows = train.tokens.windows(np.arange(train.count) * data.window, data.window)
-    read = train(np.arange(train.count, 2 * train.count))["decoder_target_tokens"]
-    assert sorted(read.tolist()) == sorted(windows.tolist())
-    assert read.tolist() != windows.tolist()
-    assert 0 <= train.tokens.size - windows.size < data.window
+    read = train(np.arange(train.count, 2 * train.count))["decoder_target_tokens"].tolist()
+    assert sorted(read) == sorted(windows_of(train))
+    assert read != windows_of(train)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_an_epoch_reads_each_document_once_and_whole(folder, pack):
+    data = without_rates(settings(folder, "causal", documents=True, pack=pack, length=100))
+    train = rows_of(data)["train"]
+    features = train(np.arange(train.count))
+    read = [
+        tokens[segments == segment].tolist()
+        for tokens, segments in zip(features["decoder_target_tokens"], features["decoder_segment_ids"], strict=True)
+        for segment in range(1, segments.max() + 1)
+    ]
+    documents = []
+    for source in range(3):
+        tokens = train.store.tokens(source, "train")
+        whole = tokens.read(np.array([0]), np.array([tokens.size]))
+        ends = np.flatnonzero(whole == train.vocabulary.eos) + 1
+        documents += [part.tolist() for part in np.split(whole, ends)[:-1]]
+    assert max(map(len, documents)) <= 100
+    assert sorted(read) == sorted(documents)
+    assert (features["decoder_segment_ids"].max() > 1) == pack
+
+
+def test_rates_are_exact_in_each_block_and_every_source_shows_all_its_rows(folder):
+    train = rows_of(settings(folder, "causal"))["train"]
+    rows = np.arange(4 * 100)
+    source, epoch, position = train.locate(rows)
+    for block in source.reshape(-1, 4):
+        assert np.bincount(block, minlength=3).tolist() == [2, 1, 1]
+    for number, size in enumerate(train.sizes):
+        own = list(zip(epoch[source == number].tolist(), position[source == number].tolist(), strict=True))
+        complete = [(each, place) for each in range(len(own) // size) for place in range(size)]
+        assert sorted(own)[: len(complete)] == complete
+    epochs = train.epochs(400)
+    assert list(epochs) == ["s0", "s1", "s2"]
+    assert epochs["s0"] == pytest.approx(200 / train.sizes[0])
+
+
+def test_no_row_mixes_documents_of_training_and_of_evaluation(folder):
+    for documents in (False, True):
+        splits = rows_of(without_rates(settings(folder, "causal", documents=documents)))
+        seen = {}
+        for split, rows in splits.items():
+            seen[split] = {id for origin in rows.origins(np.arange(rows.count)) for id in origin.documents}
+        assert seen["train"] and seen["validation"] and not seen["train"] & seen["validation"]
+
+
+def test_the_origin_of_a_row_names_the_documents_that_it_shows(folder):
+    data = without_rates(settings(folder, "causal", documents=True))
+    train = rows_of(data)["train"]
+    numbers = np.arange(30)
+    features = train(numbers)
+    for row, origin in enumerate(train.origins(numbers)):
+        path = f"{folder}/{origin.source[1]}.txt"
+        content = pathlib.Path(path).read_bytes()
+        places = [id.removeprefix(f"{path}#") for id in origin.documents]
+        lines = [content[int(place) :].split(b"\n")[0].decode() for place in places]
+        tokens, segments = features["decoder_target_tokens"][row], features["decoder_segment_ids"][row]
+        for segment in range(1, segments.max() + 1):
+            shown = train.vocabulary.decode(tokens[segments == segment])
+            assert any(shown in line for line in lines), (shown, lines)
+        assert len(lines) <= segments.max()
 
 
 @pytest.mark.parametrize("kind", ["span_corruption", "causal", "masked"])
 @pytest.mark.parametrize(("most", "batch"), [(10**6, 8), (5, 8), (8, 4), (9, 4)])
 def test_an_evaluation_counts_each_row_exactly_once(store, kind, most, batch):
-    data = dataclasses.replace(store[0], objective=config.Objective(kind=kind, mean_span=2.0))
+    data = dataclasses.replace(store[0], objective=config.Objective(kind=kind))
     validation = rows_of(data)["validation"]
     count = min(most, validation.count)
     steps = list(evaluation_stream(validation, most, batch))
@@ -125,9 +259,7 @@ def test_an_evaluation_counts_each_row_exactly_once(store, kind, most, batch):
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_split_shorter_than_a_row_is_a_sentence(store, split):
     data = dataclasses.replace(store[0], length=60_000, objective=config.Objective(kind="causal"))
-    sentence = (
-        rf"^The {split} split of .* has [\d]+ tokens, less than the 60000 of one row: lower data\.length, add text"
-    )
+    sentence = rf"^The {split} split of 's0' in .* has [\d]+ tokens, less than the 60000 of one row: lower data\.length, add text"
     with pytest.raises(UserError, match=sentence):
         Rows(data, prepare(data, [].append), split)
 
@@ -156,7 +288,8 @@ def test_noise_differs_between_the_splits_for_the_same_text(store, tmp_path):
     shutil.copytree(store[0].store, tmp_path / "store")
     shutil.copytree(tmp_path / "store" / "train", tmp_path / "store" / "validation", dirs_exist_ok=True)
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
-    manifest["splits"]["validation"] = manifest["splits"]["train"]
+    for source in manifest["sources"]:
+        source["splits"]["validation"] = source["splits"]["train"]
     (tmp_path / "store" / "manifest.json").write_text(json.dumps(manifest))
     rows = rows_of(dataclasses.replace(store[0], store=f"{tmp_path}/store"))
     assert alike(patterns(store[1]["train"], 0), patterns(rows["train"], 0)) == 1
@@ -177,7 +310,7 @@ import importlib, pkgutil, sys
 import t5like.data
 for module in pkgutil.iter_modules(t5like.data.__path__):
     importlib.import_module(f"t5like.data.{module.name}")
-print(sorted({"jax", "tensorflow", "sentencepiece"} & set(sys.modules)))
+print(sorted({"jax", "tensorflow", "sentencepiece", "pyarrow", "tokenizers", "datasketch"} & set(sys.modules)))
 """
 
 

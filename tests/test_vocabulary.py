@@ -1,33 +1,31 @@
 """Text becomes numbers as in T5 and ByT5, and comes back unchanged."""
 
 import inspect
-import io
 import json
 import pydoc_data.topics
-import re
 
 import numpy as np
 import pytest
-import sentencepiece
 
 from t5like import config
-from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabulary, train_pieces
+from t5like.data.vocabulary import Bytes, Vocabulary, make_vocabulary, open_vocabulary, train_pieces
 from t5like.errors import UserError
 
 ENGLISH = [pydoc_data.topics.topics[name] for name in ("if", "for", "class", "lambda", "strings")]
 CHINESE = ["床前明月光，疑是地上霜。\n举头望明月，低头思故乡。", "白日依山尽，黄河入海流。\n欲穷千里目，更上一层楼。"]
 CODE = [inspect.getsource(inspect)[:20_000]]
-KINDS = ("unigram", "bpe", "bytes")
+KINDS = ("unigram", "bpe", "byte_bpe", "bytes")
+SENTENCEPIECE = KINDS[:2]
 LEARNED = 600
 
 
 def train(kind: str, size: int = LEARNED, texts: list[str] | None = None):
-    return train_pieces(config.Vocabulary(kind=kind, size=size), texts or ENGLISH + CHINESE + CODE)
+    return train_pieces(config.Vocabulary(kind=kind, size=size), texts or ENGLISH + 20 * CHINESE + CODE)
 
 
 @pytest.fixture(scope="module")
 def pieces():
-    return {"unigram": train("unigram"), "bpe": train("bpe"), "bytes": Bytes()}
+    return {kind: train(kind) for kind in KINDS[:3]} | {"bytes": Bytes()}
 
 
 @pytest.fixture(params=KINDS)
@@ -35,11 +33,12 @@ def vocabulary(request, pieces):
     return Vocabulary(pieces[request.param], ("[MASK]", "[CLS]"), 10)
 
 
-@pytest.fixture(params=KINDS[:2])
+@pytest.fixture(params=SENTENCEPIECE)
 def learned(request, pieces):
     return Vocabulary(pieces[request.param], ("[MASK]", "[CLS]"), 10)
 
 
+@pytest.mark.parametrize("vocabulary", [*SENTENCEPIECE, "bytes"], indirect=True)
 def test_control_pieces_are_those_of_t5(vocabulary):
     assert (vocabulary.pad, vocabulary.eos, vocabulary.unk, vocabulary.start) == (0, 1, 2, 0)
     assert [vocabulary.name(number) for number in range(3)] == ["<pad>", "</s>", "<unk>"]
@@ -95,8 +94,7 @@ TEXTS = [
 def test_text_comes_back_unchanged(vocabulary, text):
     ids = vocabulary.encode_document(text)
     assert vocabulary.decode(ids) == text
-    assert ids[-1] == vocabulary.eos and not {vocabulary.pad, vocabulary.eos, vocabulary.unk} & set(ids[:-1])
-    assert not set(ids) & set(vocabulary.special.values())
+    assert ids[-1] == vocabulary.eos and not vocabulary.is_special[ids[:-1]].any()
 
 
 def test_sentencepieces_sign_for_a_space_comes_back_as_a_space(learned):
@@ -106,21 +104,41 @@ def test_sentencepieces_sign_for_a_space_comes_back_as_a_space(learned):
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_bytes_of_adds_up_to_the_length_of_the_text(vocabulary, text):
     # SentencePiece spells one more space, before the text.
-    more = 1 if text and not isinstance(vocabulary.pieces, Bytes) else 0
+    more = 1 if text and vocabulary.pieces.file == "spiece.model" else 0
     assert vocabulary.bytes_of[vocabulary.encode_document(text)].sum() == len(text.encode()) + more
 
 
 def test_special_pieces_spell_no_text(vocabulary):
     assert vocabulary.bytes_of.shape == (vocabulary.size,) and vocabulary.bytes_of.dtype == np.int32
-    assert not vocabulary.bytes_of[[0, 1, 2, *vocabulary.special.values()]].any()
+    assert not vocabulary.bytes_of[[vocabulary.eos, vocabulary.unk, *vocabulary.special.values()]].any()
 
 
+@pytest.mark.parametrize("vocabulary", [*SENTENCEPIECE, "bytes"], indirect=True)
 def test_names_in_a_prompt_are_special_pieces_whatever_the_spaces(vocabulary):
     mask, first, last = (vocabulary.special[name] for name in ("[MASK]", "<extra_id_0>", "<extra_id_9>"))
     expected = [*vocabulary.encode("The"), first, *vocabulary.encode("sat on"), last, mask, *vocabulary.encode(".")]
     assert vocabulary.encode("The<extra_id_0>sat on<extra_id_9>[MASK].") == expected
     assert vocabulary.encode("The  <extra_id_0> sat on <extra_id_9> [MASK]  .") == expected
     assert vocabulary.decode(expected) == "The <extra_id_0> sat on <extra_id_9> [MASK] ."
+
+
+@pytest.mark.parametrize("vocabulary", ["byte_bpe"], indirect=True)
+def test_a_space_after_a_name_begins_the_next_piece_of_byte_level_bpe(vocabulary):
+    (gap,) = vocabulary.encode("<extra_id_0>")
+    expected = [*vocabulary.pieces.encode("The"), gap, *vocabulary.pieces.encode(" sat")]
+    assert vocabulary.encode("The <extra_id_0> sat") == vocabulary.encode("The<extra_id_0> sat") == expected
+    assert vocabulary.decode(expected) == "The <extra_id_0> sat"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_code_around_the_marks_of_fill_in_the_middle_keeps_its_spaces(pieces, kind):
+    vocabulary = Vocabulary(pieces[kind], config.FIM)
+    prefix, middle, suffix = (vocabulary.special[name] for name in config.FIM)
+    encode = vocabulary.pieces.encode
+    expected = [prefix, *encode("def f(x):\n    "), suffix, *encode("  # 明月"), middle]
+    text = "<|fim_prefix|>def f(x):\n    <|fim_suffix|>  # 明月<|fim_middle|>"
+    assert vocabulary.encode(text) == expected
+    assert vocabulary.decode(expected) == text
 
 
 def test_longer_names_win_over_those_they_begin_with(pieces):
@@ -142,7 +160,8 @@ def test_a_vocabulary_without_special_pieces_has_none(pieces):
 
 
 def test_decoding_ends_documents_and_drops_padding(vocabulary):
-    ids = [*vocabulary.encode("two"), vocabulary.eos, 0, 0, *vocabulary.encode(" words"), 0]
+    padding = [] if vocabulary.pieces.control.pad is None else [vocabulary.pad]
+    ids = [*vocabulary.encode("two"), vocabulary.eos, *padding, *vocabulary.encode(" words"), *padding]
     assert vocabulary.decode(np.array(ids)).split() == ["two", "words"]
 
 
@@ -161,57 +180,9 @@ def test_a_saved_vocabulary_is_the_same_after_opening(tmp_path, vocabulary):
     assert not list((tmp_path / "vocabulary").glob("*.partial"))
 
 
-@pytest.mark.parametrize("kind", KINDS[:2])
-def test_the_same_text_gives_the_same_pieces(pieces, kind):
-    assert train(kind).serialized == pieces[kind].serialized
-
-
-@pytest.mark.parametrize("kind", KINDS[:2])
-def test_a_vocabulary_too_large_for_its_text_names_the_largest(kind):
-    texts = ["the cat sat on the mat and looked at the other cats"] * 20
-    with pytest.raises(
-        UserError, match=r"size=5000 cannot be reached with 1,020 characters of text: they hold"
-    ) as error:
-        train(kind, 5000, texts)
-    most = re.search(r"at most (\d+) pieces; lower the size or add text\.$", str(error.value))
-    assert most and train(kind, int(most[1]), texts).size == int(most[1])
-    with pytest.raises(UserError, match="lower the size or add text"):
-        train(kind, int(most[1]) + 1, texts)
-
-
-@pytest.mark.parametrize("kind", KINDS[:2])
-def test_a_vocabulary_too_small_for_its_characters_names_the_smallest(kind):
-    with pytest.raises(UserError, match="bytes and single characters alone need") as error:
-        train(kind, 200)
-    least = re.search(r"need (\d+) pieces; raise the size\.$", str(error.value))
-    assert least and train(kind, int(least[1])).size == int(least[1])
-    with pytest.raises(UserError, match="raise the size"):
-        train(kind, int(least[1]) - 1)
-
-
-@pytest.mark.parametrize("texts", [[], ["\n \n", "\t"]])
-def test_no_text_is_a_sentence(texts):
-    with pytest.raises(
-        UserError, match=r"^There is no text to learn a vocabulary from: every document .* is empty or held out\.$"
-    ):
-        train_pieces(config.Vocabulary(), texts)
-
-
 def test_a_folder_without_a_vocabulary_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"holds no vocabulary: vocabulary\.json is missing\.$"):
         open_vocabulary(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a model", b"{}" * 500])
-def test_a_file_that_is_no_model_is_a_sentence(tmp_path, content):
-    (tmp_path / "spiece.model").write_bytes(content)
-    with pytest.raises(UserError, match=r"spiece\.model is not a SentencePiece model\.$"):
-        load_pieces(tmp_path / "spiece.model")
-
-
-def test_a_missing_model_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"^There is no SentencePiece model at .*spiece\.model\.$"):
-        load_pieces(tmp_path / "spiece.model")
 
 
 def test_another_model_in_a_saved_vocabulary_is_a_sentence(tmp_path, pieces):
@@ -221,15 +192,58 @@ def test_another_model_in_a_saved_vocabulary_is_a_sentence(tmp_path, pieces):
         open_vocabulary(tmp_path)
 
 
-def test_a_model_with_other_control_pieces_is_a_sentence(tmp_path):
-    model = io.BytesIO()
-    lines = iter(ENGLISH[0].split("\n"))
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=lines, model_writer=model, vocab_size=100, model_type="bpe", minloglevel=2
+def test_documents_in_a_batch_are_encoded_as_one_by_one(vocabulary):
+    rows = vocabulary.encode_documents(TEXTS)
+    assert all(row.dtype == np.int32 for row in rows)
+    assert [row.tolist() for row in rows] == [vocabulary.encode_document(text) for text in TEXTS]
+    assert vocabulary.encode_documents([]) == []
+
+
+def test_halves_of_surrogate_pairs_in_documents_become_the_replacement_character(vocabulary):
+    broken, fine = vocabulary.encode_documents(["a\ud83d b", "明月"])
+    assert (vocabulary.decode(broken), vocabulary.decode(fine)) == ("a\ufffd b", "明月")
+
+
+def test_every_piece_is_ordinary_or_special(vocabulary):
+    assert sorted([*vocabulary.ordinary, *np.flatnonzero(vocabulary.is_special)]) == list(range(vocabulary.size))
+    assert vocabulary.is_special[[vocabulary.eos, *vocabulary.special.values()]].all()
+    assert vocabulary.ordinary.size >= vocabulary.pieces.size - 13
+
+
+@pytest.mark.parametrize("vocabulary", ["unigram", "bpe", "byte_bpe"], indirect=True)
+def test_words_and_sentences_are_found_in_english_and_chinese(vocabulary):
+    def cut(text: str, table: np.ndarray, after: int) -> list[str]:
+        ids = np.array(vocabulary.encode(text))
+        places = np.flatnonzero(table[ids]) + after
+        return [part for part in map(vocabulary.decode, np.split(ids, places)) if part.strip()]
+
+    assert [word.strip() for word in cut("The statement returns, 霜月\tand", vocabulary.begins_word, 0)] == (
+        ["The", "statement", "returns", ",", "霜", "月", "and"]
     )
-    (tmp_path / "spiece.model").write_bytes(model.getvalue())
-    with pytest.raises(UserError, match=r"begins with <unk> <s> </s>, but <pad> </s> <unk> are expected\.$"):
-        load_pieces(tmp_path / "spiece.model")
+    text = "It is true. Is it? 床前明月光。疑是地上霜！\nyes\nno"
+    assert [part.strip() for part in cut(text, vocabulary.ends_sentence, 1)] == (
+        ["It is true.", "Is it?", "床前明月光。", "疑是地上霜！", "yes", "no"]
+    )
+
+
+def test_bytes_of_a_word_belong_together(pieces):
+    vocabulary = Vocabulary(pieces["bytes"])
+    ids = np.array(vocabulary.encode("né it, 月"))
+    words = [vocabulary.decode(part) for part in np.split(ids, np.flatnonzero(vocabulary.begins_word[ids]))]
+    assert words == ["né", " it", ",", " ", "月"]
+
+
+def test_names_that_the_file_has_are_no_extra_ones(pieces):
+    with pytest.raises(UserError, match=r"^data\.vocabulary\.extra=.*the vocabulary has <\|endoftext\|> of its own\.$"):
+        Vocabulary(pieces["byte_bpe"], ("<|endoftext|>",))
+
+
+def test_a_size_that_is_not_the_tokenizers_is_a_sentence(pieces):
+    settings = config.Vocabulary(kind="bpe", size=700, extra=("[A]",), sentinels=3)
+    with pytest.raises(UserError, match=rf" has {LEARNED} pieces: set data\.vocabulary\.size={LEARNED}\.$"):
+        make_vocabulary(pieces["bpe"], settings)
+    fitting = make_vocabulary(pieces["bpe"], config.Vocabulary(kind="bpe", size=LEARNED, extra=("[A]",), sentinels=3))
+    assert (fitting.size, len(fitting.sentinels)) == (LEARNED + 4, 3)
 
 
 def test_the_saved_description_lists_what_is_not_learned(tmp_path, learned):

@@ -8,23 +8,49 @@ checks its own fields, `Config` checks those that must fit together, and each ch
 from dataclasses import dataclass
 
 from t5like.config.checks import require, require_types
-from t5like.config.data import MASK, Data, Objective, Source, Vocabulary
+from t5like.config.data import Data
 from t5like.config.layout import Mesh, Rules
 from t5like.config.model import Model
+from t5like.config.objective import UL2, Denoiser, Objective
+from t5like.config.sources import (
+    C4Rules,
+    ExactDuplicates,
+    Filter,
+    GopherRules,
+    Length,
+    NearDuplicates,
+    Overlap,
+    Source,
+    UnicodeForm,
+)
 from t5like.config.training import Eval, Optimizer, Train
+from t5like.config.vocabulary import CLS, FIM, MASK, SEP, Vocabulary
 
 __all__ = [
+    "CLS",
+    "FIM",
     "MASK",
+    "SEP",
+    "UL2",
+    "C4Rules",
     "Config",
     "Data",
+    "Denoiser",
     "Eval",
+    "ExactDuplicates",
+    "Filter",
+    "GopherRules",
+    "Length",
     "Mesh",
     "Model",
+    "NearDuplicates",
     "Objective",
     "Optimizer",
+    "Overlap",
     "Rules",
     "Source",
     "Train",
+    "UnicodeForm",
     "Vocabulary",
 ]
 
@@ -43,16 +69,15 @@ class Config:
 
     def __post_init__(self) -> None:
         require_types("config", self)
-        pieces, objective = self.data.vocabulary.pieces, self.data.objective.kind
+        pieces, objective = self.data.vocabulary.pieces, self.data.objective
         require(
             self.model.vocab >= pieces,
             f"model.vocab={self.model.vocab} is below the {pieces} pieces of data.vocabulary; "
             f"set model.vocab={-(-pieces // 128) * 128}.",
         )
-        family = {"span_corruption": "encoder-decoder", "causal": "decoder", "masked": "encoder"}[objective]
         require(
-            self.model.family == family,
-            f"data.objective.kind={objective!r} is for the family {family!r}, but model.encoder_layers="
+            self.model.family == objective.family,
+            f"data.objective.kind={objective.kind!r} is for the family {objective.family!r}, but model.encoder_layers="
             f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make "
             f"{self.model.family!r}: change the layers or the objective.",
         )

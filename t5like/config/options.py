@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -12,6 +12,70 @@ from t5like.config.checks import require, require_positive, require_seed
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
     """For commands that take nothing but the config's fields."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Options of `t5like prepare`; none of them changes the store."""
+
+    processes: int | None = None
+    """Processes that tokenise; one for each CPU by default."""
+    runner: str = ""
+    """Apache Beam runner that tokenises instead, e.g. DirectRunner or DataflowRunner; needs the extra `beam`."""
+    runner_options: tuple[str, ...] = ()
+    """Beam's own options, without their dashes: project=P region=R."""
+
+    def __post_init__(self) -> None:
+        require(self.processes is None or self.processes > 0, f"--processes {self.processes} must be above 0.")
+        require(
+            not (self.runner and self.processes), "--processes is for this machine's own processes, not for --runner."
+        )
+        require(bool(self.runner) or not self.runner_options, "--runner_options needs --runner.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """Options of `t5like inspect`."""
+
+    step: int = 1
+    """Training step whose batch is shown, as logs count them: the first is 1."""
+    row: int | None = None
+    """Shows this row of the batch alone; the first is 0."""
+    json: bool = False
+    """Whether to print JSON lines."""
+    color: Literal["auto", "always", "never"] = "auto"
+    """Whether to mark segments and special pieces by colours; auto: on a terminal."""
+
+    def __post_init__(self) -> None:
+        require_positive("inspect", self, "step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyOptions:
+    """Options of `t5like vocabulary train`."""
+
+    output: str
+    """Folder that the vocabulary is written to."""
+    kind: Literal["unigram", "bpe", "wordpiece", "byte_bpe"] = "unigram"
+    """SentencePiece unigram or BPE as in T5, WordPiece as in BERT, byte-level BPE as in GPT-2."""
+    size: int = 32_000
+    """Learned pieces."""
+    coverage: float = 0.9995
+    """unigram, bpe: share of the characters that get pieces of their own; the rest is spelt in bytes."""
+    lowercase: bool = False
+    """wordpiece: whether text is put in lower case and stripped of accents."""
+    characters: int = 10_000_000
+    """Characters that the pieces are learned from."""
+    field: str = "text"
+    """jsonl and Parquet files: the field that holds the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """Options of `t5like vocabulary show`."""
+
+    text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A text to encode and decode; may be given several times. Without any, standard input is read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ import json
 import pathlib
 import re
 import runpy
+import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 from t5like.config import Config
@@ -85,7 +86,20 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
     if typing.get_origin(kind) is tuple:
         require(isinstance(values, list), f"{where}: {values!r} stands where a list belongs.")
         return tuple(from_json(typing.get_args(kind)[0], value, where) for value in values)
-    return float(values) if kind is float and isinstance(values, int) else values
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return from_json(_alternative(typing.get_args(kind), values, where), values, where)
+    return float(values) if kind is float and isinstance(values, int) and not isinstance(values, bool) else values
+
+
+def _alternative(kinds: tuple[Any, ...], values: Any, where: str) -> Any:
+    """The alternative that a value is of: classes are told apart by their field `kind`."""
+    if not isinstance(values, dict):
+        return next((kind for kind in kinds if kind is float and isinstance(values, int)), type(values))
+    classes = {str(field.default): kind for kind in kinds for field in dataclasses.fields(kind) if field.name == "kind"}
+    named = values.get("kind")
+    if named not in classes:
+        raise UserError(f"{where}: there is no kind {named!r}{did_you_mean(str(named), classes)}")
+    return classes[named]
 
 
 def override(config: Config, kind: type, flags: Sequence[str], command: str) -> tuple[Config, Any]:
@@ -105,15 +119,33 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
     ) -> tuple[Config, Any]:
         return config, options
 
+    return _read(both, [*leaves(config), *option_flags(kind)], flags, command)
+
+
+def parse(kind: type, flags: Sequence[str], command: str) -> Any:
+    """A command's own options from `--name value`; raises what `override` raises."""
+    import tyro
+
+    def options(options: Annotated[kind, tyro.conf.arg(name="")]) -> Any:  # pyright: ignore[reportInvalidTypeForm]
+        return options
+
+    return _read(options, option_flags(kind), flags, command)
+
+
+def _read(function: Callable[..., Any], names: Sequence[str], flags: Sequence[str], command: str) -> Any:
+    """What the function returns for the flags, of which only `names` are known."""
+    import tyro
+
     flags = [_underscored(flag) for flag in flags]
-    known = {f"--{name}" for name in ("help", *leaves(config), *option_flags(kind))}
+    known = {f"--{name}" for name in ("help", *names)}
     for flag in flags:
         if flag.startswith("--") and (name := flag.split("=")[0]) not in known:
             raise UserError(f"{command} has no flag {name}{did_you_mean(name, known, '--help lists them')}")
     complaint = io.StringIO()
+    conf = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(both, args=flags, prog=command, use_underscores=True, config=(tyro.conf.FlagConversionOff,))
+            return tyro.cli(function, args=flags, prog=command, use_underscores=True, config=conf)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -128,7 +160,9 @@ def _underscored(flag: str) -> str:
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> value of every field that holds no further fields; elements of tuples count from 0."""
     if dataclasses.is_dataclass(value):
+        hints = typing.get_type_hints(type(value))
         items: list[tuple[str, Any]] = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        items = [(name, element) for name, element in items if element != () or not any(_classes(hints[name]))]
     elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
         items = [(str(number), element) for number, element in enumerate(value)]
     else:
@@ -159,12 +193,15 @@ def _unknown_field(error: TypeError) -> str:
     return f"{missing[1]} needs {missing[2]}." if missing else f"{error}."
 
 
-def _classes(kind: type) -> Iterator[type]:
-    yield kind
-    for hint in typing.get_type_hints(kind).values():
-        for inner in (hint, *typing.get_args(hint)):
-            if dataclasses.is_dataclass(inner):
-                yield from _classes(typing.cast(type, inner))
+def _classes(kind: Any) -> Iterator[type]:
+    """The dataclasses that a type names, and those of their fields."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        yield kind
+        inside = typing.get_type_hints(kind).values()
+    else:
+        inside = typing.get_args(kind)
+    for inner in inside:
+        yield from _classes(inner)
 
 
 def _sentence(box: str, command: str) -> str:

@@ -1,147 +1,181 @@
-"""Tokens to features: what the model sees and what it must predict.
+"""Tokens to what the model sees and what it must predict.
 
-An objective is a pure function of a batch of windows, a key for the noise of each row, the config and the
-vocabulary; it returns SeqIO's features, `[rows, length]` int32 arrays (loss weights float32). `*_segment_ids` number
-the documents of a row from 1, 0 is padding; attention stays within a segment and positions begin anew in each.
+An objective is a pure function of examples, a key for the random choices of each, the config and the vocabulary. An
+example is a window of running text, one document, or a pair of parts; its tokens are int32. The function returns
+SeqIO's features as streams, one sequence for each example, and `t5like.data.rows.place` puts these into rows:
+
+    place(OBJECTIVES[kind](parts, keys, data, vocabulary), row, rows, data, vocabulary)
+
+Where the documents of a window have to be kept apart (causal and masked), `place` does so.
 """
 
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Int, Integer
 
-from t5like.config import MASK, Data
-from t5like.data.order import uniforms
+from t5like.config import FIM, Data
+from t5like.data.denoising import corrupted_sizes, span_corruption, ul2
+from t5like.data.masking import masked, next_sentence
+from t5like.data.order import hash_of
+from t5like.data.ragged import Keys, Lengths, Ragged, Streams, below, slices, text_lengths
 from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError
 
-Windows = Int[np.ndarray, "rows window"]
-Keys = UInt64[np.ndarray, " rows"]
-Features = dict[str, np.ndarray]
+SPLIT, REARRANGED, FIRST_CUT, SECOND_CUT = 1, 2, 3, 4
+"""Set the random choices of an example apart."""
 
 
 class Function(Protocol):
     """The signature of every objective."""
 
-    def __call__(self, tokens: Windows, keys: Keys, data: Data, vocabulary: Vocabulary) -> Features: ...
+    def __call__(self, parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams: ...
 
 
-def span_corruption(tokens: Windows, keys: Keys, data: Data, vocabulary: Vocabulary) -> Features:
-    """T5's span corruption (Raffel et al. 2020): each noise span becomes one sentinel, the target lists the spans.
+def causal(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+    """Next-token prediction: the targets are the text.
 
-    With tokens 10..17, the spans 12 13 and 17 corrupted, sentinels 99, 98, ... and EOS 1:
-
-        encoder_input_tokens   10 11 99 14 15 16 98 1
-        decoder_target_tokens  99 12 13 98 17 1
-        decoder_input_tokens    0 99 12 13 98 17
-
-    As in T5, a window begins with text that stays and ends with a span. All rows have the same numbers of noise tokens
-    and of spans, so that none is padded.
+    decoder_target_tokens  7 8 1
     """
-    lengths = data.objective.span_lengths(data.length)
-    rows = len(tokens)
-    noise_keys, kept_keys = keys, keys ^ np.uint64(1 << 63)
-    noise = _parts(noise_keys, lengths.noise, lengths.spans)
-    kept = _parts(kept_keys, lengths.raw - lengths.noise, lengths.spans)
-    starts = np.cumsum(np.stack([kept, noise], axis=2).reshape(rows, -1), axis=1)[:, :-1]
-    begins = np.zeros((rows, lengths.raw), np.int32)
-    np.put_along_axis(begins, starts, 1, axis=1)
-    span = np.cumsum(begins, axis=1)
-    is_noise = span % 2 == 1
-    sentinel = vocabulary.sentinels[span // 2]
-    begins[:, 0] = 1
-    inputs = np.where(is_noise, sentinel, tokens)[~is_noise | (begins == 1)]
-    # A target's sentinel stands where the text before its span begins, so it precedes the span's own tokens.
-    targets = np.where(is_noise, tokens, sentinel)[is_noise | (begins == 1)]
-    inputs, targets = (_with_eos(part.reshape(rows, -1), vocabulary.eos) for part in (inputs, targets))
-    features = _stack_features("encoder", inputs, *_one_segment(inputs))
-    features |= _stack_features("decoder", _shift_right(targets, vocabulary.start), *_one_segment(targets))
-    return features | {"decoder_target_tokens": targets, "decoder_loss_weights": np.ones(targets.shape, np.float32)}
+    return {"decoder_target_tokens": parts[0]}
 
 
-def causal(tokens: Windows, keys: Keys, data: Data, vocabulary: Vocabulary) -> Features:
-    """Next-token prediction. Each document of a row begins with the start token and is a segment of its own.
+def prefix(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+    """Prefix language model (Raffel et al. 2020): the end of a text from its beginning, cut at any place.
 
-    With start 0 and EOS 1:
+    With tokens 7 8 9 6 5, cut after the second, and EOS 1:
 
-        decoder_target_tokens  7 8 1 5 6 9
-        decoder_input_tokens   0 7 8 0 5 6
-        decoder_segment_ids    1 1 1 2 2 2
-        decoder_positions      0 1 2 0 1 2
+        encoder_input_tokens   7 8 1
+        decoder_target_tokens  9 6 5 1
+
+    A text of a single token is all end.
     """
-    segments, positions = _documents(tokens, vocabulary.eos)
-    inputs = np.where(positions == 0, np.int32(vocabulary.start), _shift_right(tokens, vocabulary.start))
-    features = _stack_features("decoder", inputs, segments, positions)
-    return features | {"decoder_target_tokens": tokens, "decoder_loss_weights": np.ones(tokens.shape, np.float32)}
+    (part,) = parts
+    text = text_lengths(part, vocabulary.eos) if data.by_document else part.lengths
+    cut = np.minimum(1 + below(hash_of(keys, SPLIT), np.maximum(text - 1, 1)), np.maximum(text - 1, 0))
+    return {
+        "encoder_input_tokens": _closed(part, part.starts, cut, vocabulary.eos),
+        "decoder_target_tokens": _closed(part, part.starts + cut, text - cut, vocabulary.eos),
+    }
 
 
-def masked(tokens: Windows, keys: Keys, data: Data, vocabulary: Vocabulary) -> Features:
-    """BERT's masked LM (Devlin et al. 2019): `density` of the tokens are predicted, special ones never.
+def sequence_to_sequence(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+    """The second part from the first; what is too long loses its end, but not its EOS.
 
-    Of these 80 % become [MASK], 10 % a random learned piece, 10 % stay. With [MASK] 50, tokens 7 8 9 6 1 and the
-    second and fourth chosen:
+    With the parts 7 8 1 and 9 6 5 1, where EOS is 1, and `data.target_length` 3:
 
-        encoder_input_tokens   7 50 9 50 1
-        encoder_target_tokens  7  8 9  6 1
-        encoder_loss_weights   0  1 0  1 0
+        encoder_input_tokens   7 8 1
+        decoder_target_tokens  9 6 1
     """
-    chosen = _choose(keys, tokens >= 3, round(data.objective.density * tokens.shape[1]))
-    fate, piece = uniforms(keys ^ np.uint64(1 << 62), 2 * tokens.shape[1]).reshape(len(tokens), 2, -1).swapaxes(0, 1)
-    random_piece = 3 + (piece * (vocabulary.pieces.size - 3)).astype(np.int32)
-    noisy = np.where(fate < 0.8, np.int32(vocabulary.special[MASK]), np.where(fate < 0.9, random_piece, tokens))
-    segments, positions = _documents(tokens, vocabulary.eos)
-    features = _stack_features("encoder", np.where(chosen, noisy, tokens), segments, positions)
-    return features | {"encoder_target_tokens": tokens, "encoder_loss_weights": chosen.astype(np.float32)}
+    source, target = (
+        _closed(part, part.starts, np.clip(part.lengths - 1, 0, length - 1), vocabulary.eos)
+        for part, length in zip(parts, data.lengths.values(), strict=True)
+    )
+    return {"encoder_input_tokens": source, "decoder_target_tokens": target}
 
 
-OBJECTIVES: dict[str, Function] = {"span_corruption": span_corruption, "causal": causal, "masked": masked}
+def prompt_target(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+    """The second part after the first in one text, with loss on the second alone.
+
+    With the prompt 7 8 1, the target 9 6 1 and EOS 1:
+
+        decoder_target_tokens  7 8 9 6 1
+        decoder_loss_weights   0 0 1 1 1
+
+    If both are longer than the row, the prompt loses its beginning, and it keeps as much as half of the row: a target
+    that does not fit into the rest loses its end, but not its EOS.
+    """
+    length, (prompt, target) = data.length, parts
+    before, after = (np.maximum(part.lengths - 1, 0) for part in parts)
+    kept = np.minimum(after, length - 1 - np.minimum(before, length // 2))
+    shown = np.minimum(before, length - 1 - kept)
+    values = np.concatenate([prompt.values, target.values])
+    starts = np.stack([prompt.starts + before - shown, len(prompt.values) + target.starts], axis=1)
+    widths = np.stack([shown, kept + 1], axis=1)
+    tokens = Ragged(slices(values, starts.ravel(), widths.ravel()), widths.sum(axis=1))
+    tokens.values[np.cumsum(tokens.lengths) - 1] = vocabulary.eos
+    weights = np.repeat(np.tile(np.array([0, 1], np.float32), len(keys)), widths.ravel())
+    return {"decoder_target_tokens": tokens, "decoder_loss_weights": Ragged(weights, tokens.lengths)}
 
 
-def _parts(keys: Keys, total: int, parts: int) -> Int[np.ndarray, "rows parts"]:
-    """Lengths above 0 that add up to `total`, every such list equally likely."""
-    cuts = np.sort(_smallest(uniforms(keys, total - 1), parts - 1) + 1, axis=1)
-    edges = np.pad(cuts, ((0, 0), (1, 1)), constant_values=((0, 0), (0, total)))
-    return np.diff(edges, axis=1)
+def fill_in_the_middle(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+    """A text's middle after its end (Bavarian et al. 2022, the order prefix, suffix, middle), at `middle_rate`.
+
+    The two cuts are at any places, also equal ones. With tokens 7 8 9 6 5 1 cut after the first and the third, the
+    pieces 50, 51 and 52 for prefix, middle and suffix, and EOS 1:
+
+        decoder_target_tokens  50 7 52 6 5 51 8 9 1
+
+    Other texts stay as they are.
+    """
+    (part,), (before, middle, after) = parts, (vocabulary.special[name] for name in FIM)
+    moved = below(hash_of(keys, REARRANGED), 2**32) < data.objective.middle_rate * 2**32
+    text = np.minimum(text_lengths(part, vocabulary.eos), data.length - 4)
+    cuts = [below(hash_of(keys, salt), text + 1) for salt in (FIRST_CUT, SECOND_CUT)]
+    low, high = np.minimum(*cuts), np.maximum(*cuts)
+    # Each slice begins one early, to leave room for its piece.
+    starts = part.starts[:, None] + np.stack([np.zeros_like(low), high, low], axis=1) - moved[:, None]
+    widths = np.where(moved[:, None], np.stack([low, text - high, high - low + 1], axis=1) + 1, 0)
+    widths[~moved, 0] = part.lengths[~moved]
+    tokens = Ragged(slices(part.values, starts.ravel(), widths.ravel()), widths.sum(axis=1))
+    begins = (np.cumsum(widths) - widths.ravel()).reshape(-1, 3)[moved]
+    tokens.values[begins] = [before, after, middle]
+    tokens.values[(np.cumsum(tokens.lengths) - 1)[moved]] = vocabulary.eos
+    return {"decoder_target_tokens": tokens}
 
 
-def _choose(keys: Keys, eligible: Bool[np.ndarray, "rows window"], count: int) -> Bool[np.ndarray, "rows window"]:
-    """`count` eligible places of each row at random, or all where there are fewer."""
-    order = uniforms(keys, eligible.shape[1]) + ~eligible
-    chosen = np.zeros(eligible.shape, bool)
-    np.put_along_axis(chosen, _smallest(order, count), True, axis=1)
-    return chosen & eligible
+OBJECTIVES: dict[str, Function] = {
+    "span_corruption": span_corruption,
+    "ul2": ul2,
+    "prefix": prefix,
+    "sequence_to_sequence": sequence_to_sequence,
+    "causal": causal,
+    "prompt_target": prompt_target,
+    "fill_in_the_middle": fill_in_the_middle,
+    "masked": masked,
+    "next_sentence": next_sentence,
+}
 
 
-def _smallest(values: np.ndarray, count: int) -> np.ndarray:
-    return np.argpartition(values, count, axis=1)[:, :count] if count < values.shape[1] else _all_places(values)
+def require_pieces(data: Data, vocabulary: Vocabulary) -> None:
+    """Raises:
+    UserError: the vocabulary lacks a special piece of the objective; of a file this is known once it is read.
+    """
+    missing = [name for name in data.objective.special_pieces if name not in vocabulary.special]
+    if missing:
+        raise UserError(
+            f"The vocabulary of data.store={data.store} has no {' '.join(missing)}, which data.objective.kind="
+            f"{data.objective.kind!r} needs: add {'it' if len(missing) == 1 else 'them'} to data.vocabulary.extra."
+        )
 
 
-def _all_places(values: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(np.arange(values.shape[1]), values.shape)
+def sizes(lengths: Integer[np.ndarray, "examples parts"], data: Data) -> Int[np.ndarray, "examples stacks"]:
+    """How long examples with parts of these lengths are in each stack, in the order of `data.lengths`.
+
+    The parts of a pair are closed by EOS, and so is a document shorter than `data.window`. What depends on an
+    example's random choices is the most that it can be: the denoiser of UL2, the cut of a prefix, the order of fill in
+    the middle, the segment of another document. A document of `data.window` tokens counts as one that was cut.
+    """
+    first = lengths[:, 0].astype(np.int64)
+    text = first - (first < data.window) * data.by_document
+    match data.objective.kind:
+        case "span_corruption" | "ul2":
+            return corrupted_sizes(np.maximum(text, 0), data)
+        case "prefix":
+            return np.stack([np.maximum(text, 1), text + 1 - (text > 1)], axis=1)
+        case "sequence_to_sequence":
+            return np.clip(lengths, 1, list(data.lengths.values()))
+        case "prompt_target":
+            return np.clip(lengths.sum(axis=1, keepdims=True) - 1, 1, data.length)
+        case "fill_in_the_middle":
+            return np.minimum(text + 4, data.length)[:, None]
+        case "next_sentence":
+            return np.full((len(first), 1), data.length)
+    return first[:, None]
 
 
-def _documents(tokens: Windows, eos: int) -> tuple[Windows, Windows]:
-    """Segment number and position of each token, where a document ends with EOS."""
-    first = np.zeros(tokens.shape, bool)
-    first[:, 0] = True
-    first[:, 1:] = tokens[:, :-1] == eos
-    index = np.arange(tokens.shape[1], dtype=np.int32)
-    began = np.maximum.accumulate(np.where(first, index, 0), axis=1)
-    return np.cumsum(first, axis=1, dtype=np.int32), (index - began).astype(np.int32)
-
-
-def _one_segment(tokens: Windows) -> tuple[Windows, Windows]:
-    """Segment number and position of each token, where a row is one segment."""
-    positions = np.tile(np.arange(tokens.shape[1], dtype=np.int32), (len(tokens), 1))
-    return np.ones_like(positions), positions
-
-
-def _stack_features(stack: str, inputs: Windows, segments: Windows, positions: Windows) -> Features:
-    return {f"{stack}_input_tokens": inputs, f"{stack}_segment_ids": segments, f"{stack}_positions": positions}
-
-
-def _shift_right(tokens: np.ndarray, start: int) -> np.ndarray:
-    return np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=start)
-
-
-def _with_eos(tokens: np.ndarray, eos: int) -> np.ndarray:
-    return np.pad(tokens, ((0, 0), (0, 1)), constant_values=eos)
+def _closed(part: Ragged, starts: Lengths, lengths: Lengths, eos: int) -> Ragged:
+    """Slices of a part, each with an EOS after it."""
+    closed = Ragged(slices(part.values, starts, lengths + 1), lengths + 1)
+    closed.values[np.cumsum(closed.lengths) - 1] = eos
+    return closed

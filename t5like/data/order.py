@@ -53,11 +53,11 @@ def _scramble(x: np.ndarray, keys: np.ndarray, half: int) -> np.ndarray:
 
 
 def locate(
-    rows: Integer[np.ndarray, " rows"], size: int, seed: int
+    rows: Integer[np.ndarray, " rows"], size: int, *key: int
 ) -> tuple[Integer[np.ndarray, " rows"], Integer[np.ndarray, " rows"]]:
     """The epoch of each row number, and the row's place in a data set of `size` rows, shuffled anew in each epoch."""
     epoch, index = np.divmod(rows, size)
-    return epoch, permute(index, size, hash_of(seed, epoch))
+    return epoch, permute(index, size, hash_of(*key, epoch))
 
 
 def uniforms(keys: UInt64[np.ndarray, " rows"], count: int) -> Float[np.ndarray, "rows count"]:

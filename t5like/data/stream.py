@@ -9,37 +9,112 @@ from typing import SupportsInt
 
 import numpy as np
 from etils import epath
-from jaxtyping import Int
+from jaxtyping import Int, UInt64
 
 from t5like.config import Data
-from t5like.data.objectives import OBJECTIVES, Features
+from t5like.data.examples import Documents, Examples, Reader, Windows
+from t5like.data.inspection import RowOrigin
+from t5like.data.mixture import Mixture, mixture
+from t5like.data.objectives import OBJECTIVES, require_pieces
 from t5like.data.order import hash_of, locate
-from t5like.data.store import SPLITS, Split, open_tokens
+from t5like.data.ragged import Ragged
+from t5like.data.rows import place
+from t5like.data.store import SPLITS, Split, Store
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 
 PREFETCH = 4
+Features = dict[str, np.ndarray]
 
 
 class Rows:
-    """The rows of one split: a window of tokens each, turned into features by the config's objective."""
+    """The rows of one split, turned into features by the config's objective.
 
-    def __init__(self, data: Data, vocabulary: Vocabulary, split: Split):
-        self.data, self.vocabulary, self.split = data, vocabulary, split
-        self.tokens = open_tokens(epath.Path(data.store).expanduser(), split)
-        self.count = self.tokens.size // data.window
-        if not self.count:
-            raise UserError(
-                f"The {split} split of {data.store} has {self.tokens.size} tokens, less than the {data.window} of one "
-                "row: lower data.length, add text, or change data.held_out."
-            )
+    Training mixes the sources by the config's rates; the rows of evaluation are those of all sources, each once.
+
+    Raises:
+      UserError: the store is not finished or damaged, or a source has no row.
+    """
+
+    def __init__(self, data: Data, vocabulary: Vocabulary, split: Split, remote: bool = False):
+        self.data, self.vocabulary = data, vocabulary
+        self.split: Split = split
+        require_pieces(data, vocabulary)
+        self.store = Store(epath.Path(data.store).expanduser(), remote)
+        kind = Documents if data.by_document else Windows
+        self.sources: list[Reader] = [kind(self.store, data, n, split) for n in range(len(data.sources))]
+        self.sizes = [source.rows for source in self.sources]
+        for name, size, number in zip(data.source_names, self.sizes, range(len(self.sizes)), strict=True):
+            if not size and (split == "train" or not any(self.sizes)):
+                raise UserError(
+                    f"The {split} split of {name!r} in {data.store} has {self.store.tokens(number, split).size} "
+                    f"tokens, less than the {data.window} of one row: lower data.length, add text, or change "
+                    "data.held_out."
+                )
+        self.mixture = mixture(data, self.sizes) if split == "train" else Mixture(self.sizes, data.seed)
+
+    @property
+    def count(self) -> int:
+        """Rows that are there, of all sources together."""
+        return sum(self.sizes)
 
     def __call__(self, numbers: Int[np.ndarray, " rows"]) -> Features:
-        """The features of rows by their numbers; number n is in epoch n // count."""
-        epoch, position = locate(numbers, self.count, self.data.seed)
-        tokens = self.tokens.windows(position * self.data.window, self.data.window)
-        keys = hash_of(self.data.seed, SPLITS.index(self.split), epoch, position)
-        return OBJECTIVES[self.data.objective.kind](tokens, keys, self.data, self.vocabulary)
+        """The features of rows by their numbers."""
+        source, epoch, position = self.locate(numbers)
+        found: list[Examples] = []
+        row: list[np.ndarray] = []
+        keys: list[UInt64[np.ndarray, " examples"]] = []
+        for number in np.unique(source).tolist():
+            asked = np.flatnonzero(source == number)
+            examples = self.sources[number].read(position[asked])
+            row.append(asked[examples.row])
+            key = hash_of(self.data.seed, SPLITS.index(self.split), number, epoch[row[-1]], examples.number)
+            if self.data.objective.kind == "next_sentence":
+                examples = examples.with_partners(self.sources[number], key)
+            found.append(examples)
+            keys.append(key)
+        parts = tuple(map(_joined, zip(*(examples.parts for examples in found), strict=True)))
+        streams = OBJECTIVES[self.data.objective.kind](parts, np.concatenate(keys), self.data, self.vocabulary)
+        return place(streams, np.concatenate(row), len(numbers), self.data, self.vocabulary)
+
+    def locate(
+        self, numbers: Int[np.ndarray, " rows"]
+    ) -> tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
+        """Source, epoch of the source, and position in the source of each row."""
+        source, own = self.mixture.locate(numbers)
+        epoch, position = np.empty_like(own), np.empty_like(own)
+        for number in np.unique(source).tolist():
+            asked = source == number
+            epoch[asked], position[asked] = locate(own[asked], self.sizes[number], self.data.seed, number)
+        return source, epoch, position
+
+    def epochs(self, rows: int) -> dict[str, float]:
+        """How often a run of `rows` rows sees each source."""
+        seen = self.mixture.rows_of(rows)
+        return {n: float(x / size) for n, x, size in zip(self.data.source_names, seen, self.sizes, strict=True)}
+
+    def origins(self, numbers: Int[np.ndarray, " rows"]) -> list[RowOrigin]:
+        """Where each row comes from: source, epoch, position, and the ids of its documents."""
+        origins = []
+        for source, epoch, position in zip(*self.locate(numbers), strict=True):
+            examples = self.sources[source].read(np.array([position]))
+            ends = examples.number + examples.parts[0].lengths - 1
+            ids: dict[str, None] = {}
+            for first, last in zip(examples.number.tolist(), ends.tolist(), strict=True):
+                ids |= dict.fromkeys(self.store.documents_between(int(source), self.split, first, last))
+            origins.append(RowOrigin(self.data.source_names[source], int(epoch), int(position), tuple(ids)))
+        return origins
+
+    def piece_counts(self) -> Int[np.ndarray, " pieces"]:
+        """How often each piece occurs in the split, from the first tokens of each source."""
+        arrays = [self.store.tokens(number, self.split) for number in range(len(self.sizes))]
+        return np.sum([array.counts(self.vocabulary.size) for array in arrays], axis=0)
+
+
+def _joined(parts: tuple[Ragged, ...]) -> Ragged:
+    if len(parts) == 1:
+        return parts[0]
+    return Ragged(np.concatenate([part.values for part in parts]), np.concatenate([part.lengths for part in parts]))
 
 
 def training_stream(

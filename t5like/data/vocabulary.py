@@ -1,117 +1,61 @@
 """Text to numbers and back.
 
-`Pieces` is what a tokeniser offers: SentencePiece and bytes so far. `Vocabulary` puts the special pieces around any
-of them: the named ones after the learned pieces, then the sentinels in descending order, so that the first sentinel
-has the highest number, as in T5 (32,000 learned pieces and 100 sentinels, <extra_id_0> = 32,099). Special pieces are
-found in a text by their names, and the spaces around them do not count.
+`Vocabulary` puts the special pieces of a run around those of a tokenizer (`pieces.py`): the named ones after the
+learned pieces, then the sentinels in descending order, so that the first sentinel has the highest number, as in T5
+(32,000 learned pieces and 100 sentinels, <extra_id_0> = 32,099). In a prompt special pieces are found by their names;
+in documents these are text like any other.
 """
 
 import functools
 import hashlib
-import io
 import itertools
 import json
-import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Protocol, SupportsInt, runtime_checkable
+from typing import SupportsInt
 
 import numpy as np
 from etils import epath
+from jaxtyping import Bool, Int
 
 from t5like import config
+from t5like.data import piece_tables
+from t5like.data.piece_files import Path, load_pieces
+from t5like.data.pieces import SENTINEL, UNUSED, Bytes, Pieces
 from t5like.data.store import write_whole
+from t5like.data.vocabulary_training import train_pieces
 from t5like.errors import UserError
 
-SPACE = "\u2581"
-LINE_CHARACTERS = 4096
-
-
-@runtime_checkable
-class Pieces(Protocol):
-    """A tokeniser without special pieces of its own beyond pad, eos and unk."""
-
-    size: int
-    serialized: bytes
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def name(self, number: int) -> str: ...
-
-    def length_in_bytes(self, number: int) -> int:
-        """UTF-8 bytes of text that the piece spells; 0 for control pieces."""
-        ...
-
-
-class SentencePiece:
-    """A SentencePiece model with pad 0, eos 1 and unk 2."""
-
-    def __init__(self, serialized: bytes):
-        import sentencepiece
-
-        self.serialized = serialized
-        self._model = sentencepiece.SentencePieceProcessor()
-        self._model.load_from_serialized_proto(serialized)
-        self.size = self._model.get_piece_size()
-
-    def encode(self, text: str) -> list[int]:
-        return self._model.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self._model.decode(list(ids))
-
-    def name(self, number: int) -> str:
-        return self._model.id_to_piece(number)
-
-    def length_in_bytes(self, number: int) -> int:
-        if self._model.is_control(number) or self._model.is_unknown(number):
-            return 0
-        if self._model.is_byte(number):
-            return 1
-        return len(self.name(number).replace(SPACE, " ").encode())
-
-
-class Bytes:
-    """UTF-8 bytes shifted by three, after pad, eos and unk, as in ByT5 (Xue et al. 2022)."""
-
-    size = 259
-    serialized = b"bytes"
-
-    def encode(self, text: str) -> list[int]:
-        return [byte + 3 for byte in text.encode("utf-8", errors="replace")]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes(number - 3 for number in ids if number >= 3).decode("utf-8", errors="replace")
-
-    def name(self, number: int) -> str:
-        return ("<pad>", "</s>", "<unk>")[number] if number < 3 else f"<0x{number - 3:02X}>"
-
-    def length_in_bytes(self, number: int) -> int:
-        return int(number >= 3)
+__all__ = ["Bytes", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary", "train_pieces"]
 
 
 class Vocabulary:
-    """Learned pieces, named special pieces and sentinels behind one numbering."""
-
-    pad, eos, unk = 0, 1, 2
-    start = pad
-    """What a decoder is given before the first token."""
+    """Pieces of a tokenizer, named special pieces and sentinels behind one numbering."""
 
     def __init__(self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0):
+        """Raises:
+        UserError: a name of `extra` is one of the file's own, or the file has another number of sentinels.
+        """
+        own = sorted((name for name in pieces.special if SENTINEL.fullmatch(name)), key=_sentinel_number)
+        _check_names(pieces, extra, sentinels, own)
         self.pieces = pieces
-        self.special = {name: pieces.size + number for number, name in enumerate(extra)}
-        self.size = pieces.size + len(extra) + (0 if isinstance(pieces, Bytes) else sentinels)
+        self.pad, self.eos, self.unk, self.start = pieces.control._replace(pad=pieces.control.pad or 0)
+        named = {name: pieces.size + number for number, name in enumerate(extra)}
+        added = 0 if own or isinstance(pieces, Bytes) else sentinels
+        self.size = pieces.size + len(extra) + added
         last = pieces.size - 1 if isinstance(pieces, Bytes) else self.size - 1
-        self.sentinels = np.arange(last, last - sentinels, -1, dtype=np.int32)
+        numbers = [pieces.special[name] for name in own] or range(last, last - sentinels, -1)
+        self.sentinels: Int[np.ndarray, " sentinels"] = np.array(numbers, np.int32)
+        self.special = {**pieces.special, **named}
         self.special |= {f"<extra_id_{n}>": int(number) for n, number in enumerate(self.sentinels)}
         self._names = {number: name for name, number in self.special.items()}
         names = "|".join(map(re.escape, sorted(self.special, key=len, reverse=True)))
-        self._split = re.compile(f" *({names}) *") if names else None
+        self._split = re.compile(f"({names})") if names else None
 
     def encode(self, text: str) -> list[int]:
         """The pieces of a text, without EOS; names of special pieces become those pieces.
+
+        Spaces around a name do not count, but those around names such as <|fim_prefix|> do, for code stands there.
 
         Raises:
           UserError: half a surrogate pair in the text, which stands for a byte of the command line that is no UTF-8.
@@ -123,57 +67,128 @@ class Vocabulary:
         if self._split is None:
             return self.pieces.encode(text)
         ids: list[int] = []
-        for part in self._split.split(text):
-            ids += [self.special[part]] if part in self.special else self.pieces.encode(part) if part else []
+        parts = self._split.split(text)  # text and names in turn
+        for before, part, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
+            if part in self.special:
+                ids.append(self.special[part])
+                continue
+            part = part.rstrip(" ") if self._strips(after, left=True) else part
+            part = part.lstrip(" ") if self._strips(before, left=False) else part
+            ids += self.pieces.encode(part) if part else []
         return ids
+
+    def _strips(self, name: str, left: bool) -> bool:
+        """Whether spaces on that side of a special piece do not count."""
+        return bool(name) and not name.startswith("<|") and (left or self.pieces.strips_after)
 
     def encode_document(self, text: str) -> list[int]:
         """The pieces of a document, where names of special pieces are text like any other, and EOS."""
-        return [*self.pieces.encode(text), self.eos]
+        return self.encode_documents([text])[0].tolist()
+
+    def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The same for many documents at once, in one thread; int32. Halves of surrogate pairs become U+FFFD."""
+        try:
+            return self.pieces.encode_documents(texts)
+        except (TypeError, UnicodeEncodeError):
+            return self.pieces.encode_documents([re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts])
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The text of the pieces; special ones appear by their names, pad and eos not at all."""
-        parts: list[str] = []
-        for special, run in itertools.groupby((int(number) for number in ids), self._names.__contains__):
+        padding = self.pieces.control.pad
+        kept = [number for number in map(int, ids) if number not in (padding, self.eos)]
+        text, last = "", ""
+        for special, run in itertools.groupby(kept, self._names.__contains__):
             if special:
-                parts += [self._names[number] for number in run]
-            else:
-                text = self.pieces.decode([number for number in run if number < self.pieces.size])
-                parts += [text] if text else []
-        return " ".join(parts)
+                for name in (self._names[number] for number in run):
+                    text += " " if text and self._spaced(last, name) else ""
+                    text, last = text + name, name
+            elif spelt := self.pieces.decode([number for number in run if number < self.pieces.size]):
+                text += " " if text and self._spaced(last, "") else ""
+                text, last = text + spelt, ""
+        return text
+
+    def _spaced(self, last: str, name: str) -> bool:
+        """Whether a space stands between two parts, special pieces by name and text empty, where `encode` drops it."""
+        return self._strips(last, left=False) or self._strips(name, left=True)
 
     def name(self, number: int) -> str:
         """The piece itself, e.g. `▁the`."""
-        return self._names.get(number) or (self.pieces.name(number) if number < self.pieces.size else "<unused>")
+        return self._names.get(number) or (self.pieces.name(number) if number < self.pieces.size else UNUSED)
 
     @functools.cached_property
-    def bytes_of(self) -> np.ndarray:
-        """[size] int32: UTF-8 bytes of text that each piece spells, 0 for special ones.
+    def bytes_of(self) -> Int[np.ndarray, " size"]:
+        """UTF-8 bytes of text that each piece spells, int32, 0 for special ones.
 
-        SentencePiece spells a text with one more space before it.
+        SentencePiece spells a text with one more space before it, WordPiece spells none.
         """
-        lengths = [self.pieces.length_in_bytes(number) for number in range(self.pieces.size)]
-        lengths += [0] * (self.size - self.pieces.size)
-        lengths = np.array(lengths, np.int32)
+        lengths = np.zeros(self.size, np.int32)
+        lengths[: self.pieces.size] = [len(self.pieces.spelt(number)) for number in range(self.pieces.size)]
         lengths[list(self._names)] = 0
         return lengths
 
     @property
+    def is_special(self) -> Bool[np.ndarray, " size"]:
+        """Pieces that stand for no text: control, named and unused ones, sentinels."""
+        return self.bytes_of == 0
+
+    @functools.cached_property
+    def ordinary(self) -> Int[np.ndarray, " ordinary"]:
+        """Numbers of the pieces that are text, int32."""
+        return np.flatnonzero(~self.is_special).astype(np.int32)
+
+    @functools.cached_property
+    def begins_word(self) -> Bool[np.ndarray, " size"]:
+        """Pieces that begin a word (`piece_tables.begins_word`), every special one among them."""
+        return np.pad(piece_tables.begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
+
+    @functools.cached_property
+    def ends_sentence(self) -> Bool[np.ndarray, " size"]:
+        """Pieces that end a sentence (`piece_tables.ends_sentence`), no special one among them."""
+        return np.pad(piece_tables.ends_sentence(self.pieces), (0, self._more)) & ~self.is_special
+
+    @property
+    def _more(self) -> int:
+        return self.size - self.pieces.size
+
+    @property
     def hash(self) -> str:
-        return hashlib.sha256(self.pieces.serialized).hexdigest()
+        """SHA-256 of the tokenizer; that of a tokenizer.json counts its control pieces too, which it does not name."""
+        control = repr(self.pieces.control) if self.pieces.file == "tokenizer.json" else ""
+        return hashlib.sha256(self.pieces.serialized + control.encode()).hexdigest()
 
-    def save(self, folder: epath.Path | pathlib.Path) -> None:
+    def save(self, folder: Path) -> None:
         """Writes the folder that `open_vocabulary` reads; vocabulary.json comes last."""
-        folder = epath.Path(folder)
-        extra = [name for name in self.special if not name.startswith("<extra_id_")]
-        kind = "bytes" if isinstance(self.pieces, Bytes) else "sentencepiece"
-        description = {"kind": kind, "extra": extra, "sentinels": len(self.sentinels), "sha256": self.hash}
-        if kind == "sentencepiece":
-            write_whole(folder / "spiece.model", self.pieces.serialized)
-        write_whole(folder / "vocabulary.json", json.dumps(description, indent=2).encode() + b"\n")
+        folder, pieces = epath.Path(folder), self.pieces
+        extra = [name for name in self.special if name not in pieces.special and not SENTINEL.fullmatch(name)]
+        description = {
+            "kind": {"spiece.model": "sentencepiece", "tokenizer.json": "tokenizers", "": "bytes"}[pieces.file],
+            "extra": extra,
+            "sentinels": len(self.sentinels),
+            "control": pieces.control._asdict(),
+            "sha256": self.hash,
+        }
+        if pieces.file:
+            write_whole(folder / pieces.file, pieces.serialized)
+        write_whole(folder / "vocabulary.json", json.dumps(description, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def open_vocabulary(folder: epath.Path | pathlib.Path) -> Vocabulary:
+def make_vocabulary(pieces: Pieces, settings: config.Vocabulary) -> Vocabulary:
+    """The pieces with the special ones and sentinels of a run around them.
+
+    Raises:
+      UserError: the pieces are not `data.vocabulary.size`, or their own special pieces not those of the settings.
+    """
+    vocabulary = Vocabulary(pieces, settings.extra, settings.sentinels)
+    if (own := len(vocabulary.sentinels)) != settings.sentinels:
+        raise UserError(f"{settings.path} has {own} sentinels of its own: set data.vocabulary.sentinels={own}.")
+    if vocabulary.size != settings.pieces:
+        learned = settings.size + vocabulary.size - settings.pieces
+        where = settings.path or f"The vocabulary of kind {settings.kind!r}"
+        raise UserError(f"{where} has {learned} pieces: set data.vocabulary.size={learned}.")
+    return vocabulary
+
+
+def open_vocabulary(folder: Path) -> Vocabulary:
     """The vocabulary that `Vocabulary.save` wrote.
 
     Raises:
@@ -182,85 +197,26 @@ def open_vocabulary(folder: epath.Path | pathlib.Path) -> Vocabulary:
     if not (folder / "vocabulary.json").exists():
         raise UserError(f"{folder} holds no vocabulary: vocabulary.json is missing.")
     description = json.loads((folder / "vocabulary.json").read_text())
-    if description["kind"] == "bytes":
-        pieces: Pieces = Bytes()
-    else:
-        pieces = load_pieces(folder / "spiece.model")
+    files = {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}
+    file = folder / files.get(description["kind"], "vocabulary.json")
+    pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
     vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"])
     if vocabulary.hash != description["sha256"]:
-        raise UserError(f"{folder / 'spiece.model'} has changed since it was saved: its hash is not vocabulary.json's.")
+        raise UserError(f"{file} has changed since it was saved: its hash is not vocabulary.json's.")
     return vocabulary
 
 
-def load_pieces(path: epath.Path | pathlib.Path) -> SentencePiece:
-    """A SentencePiece model from its file.
-
-    Raises:
-      UserError: no such file, no such model, or control pieces elsewhere than T5 has them.
-    """
-    if not path.exists():
-        raise UserError(f"There is no SentencePiece model at {path}.")
-    try:
-        pieces = SentencePiece(path.read_bytes())
-    except RuntimeError:
-        raise UserError(f"{path} is not a SentencePiece model.") from None
-    names = [pieces.name(number) for number in range(min(3, pieces.size))]
-    if names != ["<pad>", "</s>", "<unk>"]:
-        raise UserError(f"{path} begins with {' '.join(names)}, but <pad> </s> <unk> are expected.")
-    return pieces
+def _sentinel_number(name: str) -> int:
+    return int(name.removeprefix("<extra_id_").removesuffix(">"))
 
 
-def train_pieces(settings: config.Vocabulary, texts: Iterable[str]) -> SentencePiece:
-    """Learns SentencePiece pieces from texts; every text can be spelt and comes back unchanged.
-
-    Nothing is normalised, runs of spaces may be pieces, a line feed is one, and characters that got none are spelt
-    in bytes. The one exception is U+2581, SentencePiece's own sign for a space, which comes back as one.
-
-    Raises:
-      UserError: the texts are too few or too uniform for `data.vocabulary.size`.
-    """
-    import sentencepiece
-
-    lines = (line[at : at + LINE_CHARACTERS] for text in texts for line in text.split("\n") for at in _starts(line))
-    lines = [line for line in lines if line.strip()]
-    if not lines:
+def _check_names(pieces: Pieces, extra: Sequence[str], sentinels: int, own: list[str]) -> None:
+    if twice := [name for name in extra if name in pieces.special]:
+        raise UserError(f"data.vocabulary.extra={tuple(extra)}: the vocabulary has {', '.join(twice)} of its own.")
+    if own != [f"<extra_id_{n}>" for n in range(len(own))]:
+        raise UserError(f"The vocabulary has sentinels up to {own[-1]}, but some below it are missing.")
+    if own and sentinels not in (0, len(own)):
         raise UserError(
-            "There is no text to learn a vocabulary from: every document of data.sources is empty or held out."
+            f"data.vocabulary.sentinels={sentinels}, but the vocabulary has {len(own)} of its own: set "
+            f"data.vocabulary.sentinels={len(own)}."
         )
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=model,
-            model_type=settings.kind,
-            vocab_size=settings.size,
-            character_coverage=settings.coverage,
-            pad_id=0,
-            eos_id=1,
-            unk_id=2,
-            bos_id=-1,
-            normalization_rule_name="identity",
-            remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True,
-            byte_fallback=True,
-            user_defined_symbols=["\n"],
-            max_sentence_length=4 * LINE_CHARACTERS,
-            minloglevel=2,
-        )
-    except (RuntimeError, OSError) as error:
-        raise UserError(_why_not_trained(settings, lines, str(error))) from None
-    return SentencePiece(model.getvalue())
-
-
-def _starts(line: str) -> range:
-    return range(0, len(line), LINE_CHARACTERS)
-
-
-def _why_not_trained(settings: config.Vocabulary, lines: list[str], error: str) -> str:
-    characters = sum(map(len, lines))
-    wanted = f"data.vocabulary.size={settings.size} cannot be reached with {characters:,} characters of text"
-    if most := re.search(r"value <= (\d+)", error):
-        return f"{wanted}: they hold at most {most[1]} pieces; lower the size or add text."
-    if least := re.search(r"required_chars\. \d+ vs (\d+)", error):
-        return f"{wanted}: bytes and single characters alone need {least[1]} pieces; raise the size."
-    return f"{wanted}: {error.strip()}"

@@ -40,8 +40,8 @@ def held_out_passages(restored: Restored, net: Transformer, count: int) -> list[
     features = rows(np.arange(min(count, rows.count)))
     untrained = restored.plan.initial_state().params
     both = restored.params, untrained
-    passages = {"span_corruption": _spans, "causal": _continuations, "masked": _masks}
-    return passages[restored.config.data.objective.kind](both, net, restored.vocabulary, features)
+    passages = {"encoder-decoder": _spans, "decoder": _continuations, "encoder": _masks}
+    return passages[net.model.family](both, net, restored.vocabulary, features)
 
 
 def as_text(passages: list[Passage]) -> str:
@@ -64,39 +64,51 @@ def as_json_lines(passages: list[Passage]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
+def _first(features: Any, stack: str, tokens: str) -> list[np.ndarray]:
+    """The tokens of each row's first segment."""
+    segments = features[f"{stack}_segment_ids"]
+    return [row[segment == 1] for row, segment in zip(features[f"{stack}_{tokens}"], segments, strict=True)]
+
+
 def _spans(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
+    """What stands behind each sentinel, or the whole target where it has none."""
     generator = Generator(net, vocabulary, Sampling(), features["decoder_target_tokens"].shape[1])
     control = (vocabulary.pad, vocabulary.eos)
-    prompts = [[int(piece) for piece in row if piece not in control] for row in features["encoder_input_tokens"]]
+    inputs, targets = _first(features, "encoder", "input_tokens"), _first(features, "decoder", "target_tokens")
+    prompts = [[int(piece) for piece in row if piece not in control] for row in inputs]
     answers = [[vocabulary.decode(row) for row in generator.tokens(params, prompts)] for params in both]
     passages = []
-    for prompt, target, *said in zip(prompts, features["decoder_target_tokens"], *answers, strict=True):
-        truth, model, untrained = map(spans_of, (vocabulary.decode(target), *said))
+    for prompt, target, *said in zip(prompts, targets, *answers, strict=True):
+        texts = (vocabulary.decode(target), *said)
+        truth, model, untrained = map(spans_of, texts)
         gaps = [Gap(name, text, model.get(name, ""), untrained.get(name, "")) for name, text in truth.items()]
-        passages.append(Passage(vocabulary.decode(prompt), gaps, said[1]))
+        passages.append(Passage(vocabulary.decode(prompt), gaps or [Gap("target", *texts)], said[1]))
     return passages
 
 
 def _continuations(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
-    targets = features["decoder_target_tokens"]
-    half = targets.shape[1] // 2
-    most = min(half, CONTINUATION)
+    """What follows a prompt, which is what has no weight in the loss, or else the first half of the text."""
+    texts, weights = _first(features, "decoder", "target_tokens"), _first(features, "decoder", "loss_weights")
+    begins = [int(np.argmax(weight > 0)) or len(weight) // 2 for weight in weights]
+    most = min(max(len(text) - begin for text, begin in zip(texts, begins, strict=True)), CONTINUATION)
+    prompts = [text[:begin].tolist() for text, begin in zip(texts, begins, strict=True)]
     generator = Generator(net, vocabulary, Sampling(), most)
-    answers = [generator.tokens(params, targets[:, :half].tolist()) for params in both]
+    answers = [generator.tokens(params, prompts) for params in both]
     passages = []
-    for row, *said in zip(targets, *answers, strict=True):
-        shown, truth, model, untrained = map(vocabulary.decode, (row[:half], row[half : half + most], *said))
+    for text, begin, *said in zip(texts, begins, *answers, strict=True):
+        shown, truth, model, untrained = map(vocabulary.decode, (text[:begin], text[begin : begin + most], *said))
         passages.append(Passage(shown, [Gap("continuation", truth, model, untrained)], untrained))
     return passages
 
 
 def _masks(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
     passages = []
-    for ids, targets in zip(features["encoder_input_tokens"], features["encoder_target_tokens"], strict=True):
+    inputs, targets = (_first(features, "encoder", name) for name in ("input_tokens", "target_tokens"))
+    for ids, target in zip(inputs, targets, strict=True):
         answers = [fill_tokens(params, net, vocabulary, ids.tolist(), top=1) for params in both]
         places = np.flatnonzero(ids == vocabulary.special[MASK])
         gaps = [
-            Gap(f"{MASK} {number}", vocabulary.name(int(targets[place])), model[0].text, untrained[0].text)
+            Gap(f"{MASK} {number}", vocabulary.name(int(target[place])), model[0].text, untrained[0].text)
             for number, (place, model, untrained) in enumerate(zip(places, *answers, strict=True), 1)
         ]
         passages.append(Passage(vocabulary.decode(ids), gaps, " ".join(gap.untrained for gap in gaps)))

@@ -24,7 +24,7 @@ class Evaluator:
         self._place = batch_sharding(plan.config.rules, plan.mesh)
         check_rows("eval.batch", settings.batch, plan.config.rules)
         training = Rows(plan.config.data, vocabulary, "train")
-        tables = vocabulary_tables(vocabulary, training.tokens.counts(vocabulary.size), plan.config.model.vocab)
+        tables = vocabulary_tables(vocabulary, training.piece_counts(), plan.config.model.vocab)
         self._tables = jax.device_put(tables, jax.sharding.NamedSharding(plan.mesh, jax.sharding.PartitionSpec()))
         self._step = functools.cache(self._compile)
 

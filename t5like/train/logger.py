@@ -3,13 +3,15 @@
 On a terminal the line is rewritten in place; elsewhere (a file, a pipe, a pod's log) each is printed.
 """
 
+import contextlib
 import datetime
 import json
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from t5like.errors import UserError
 
@@ -69,22 +71,39 @@ class Logger:
             self._width = 0
 
 
+class Speed(NamedTuple):
+    """Seconds a step, seconds that the rest will take at that pace, and the share of the time spent on input."""
+
+    step: float
+    left: float
+    waiting: float
+
+
 class Pace:
-    """Steps per second and the time left, from the steps since the last call; the compilation does not count."""
+    """How fast steps are, from those since the last call; the compilation does not count."""
 
     def __init__(self, step: int, last_step: int):
         self._step, self._last_step, self._time = step, last_step, time.monotonic()
+        self._waited = 0.0
 
-    def __call__(self, step: int) -> tuple[float, float]:
-        """Seconds a step since the last call, and the seconds that the rest will take at that pace."""
+    def __call__(self, step: int) -> Speed:
         now = time.monotonic()
-        seconds = (now - self._time) / max(step - self._step, 1)
-        self._step, self._time = step, now
-        return seconds, seconds * (self._last_step - step)
+        seconds = max(now - self._time, 1e-9)
+        speed = seconds / max(step - self._step, 1)
+        speed = Speed(speed, speed * (self._last_step - step), self._waited / seconds)
+        self._step, self._time, self._waited = step, now, 0.0
+        return speed
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts its time as spent waiting for input."""
+        started = time.monotonic()
+        yield
+        self._waited += time.monotonic() - started
 
     def restart(self) -> None:
         """Leaves out the time since the last call, which something else than steps took."""
-        self._time = time.monotonic()
+        self._time, self._waited = time.monotonic(), 0.0
 
 
 def duration(seconds: float) -> str:

@@ -50,6 +50,7 @@ def train(config: Config) -> None:
                 platform = mesh.devices.flat[0].platform
                 logger.say(f"{origin}: {parameter_count(plan):,} parameters on {mesh.size} {platform} device(s).")
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
+                logger.say(epochs_seen(rows, config))
                 run_steps(plan, state, first, rows, evaluator, checkpoints, logger)
 
 
@@ -58,6 +59,12 @@ def starting_state(plan: Plan, checkpoints: Checkpoints) -> tuple[State, str]:
     if steps := checkpoints.steps():
         return checkpoints.restore(plan.abstract), f"Resuming at step {steps[-1]}"
     return plan.initial_state(), "Starting from scratch"
+
+
+def epochs_seen(rows: Rows, config: Config) -> str:
+    """How often the whole run sees each source."""
+    epochs = rows.epochs(config.train.steps * config.train.batch).items()
+    return "Epochs of the whole run: " + ", ".join(f"{name} {count:.3g}" for name, count in epochs) + "."
 
 
 def run_steps(
@@ -74,11 +81,14 @@ def run_steps(
     place = batch_sharding(plan.config.rules, plan.mesh)
     compiled = compile_step(plan, place, logger)
     stream = training_stream(rows, first, last, settings.batch)
-    report = Reporter(plan, logger, Pace(first, last))
+    pace = Pace(first, last)
+    report = Reporter(plan, logger, pace)
     pending: tuple[int, Metrics] | None = None
     with jax.transfer_guard("disallow"), Interruption() as interruption:
         for step in range(first + 1, last + 1):
-            state, metrics = compiled(state, put(next(stream), place))
+            with pace.waiting():
+                features = next(stream)
+            state, metrics = compiled(state, put(features, place))
             if pending:
                 report(*pending)
             pending = step, metrics
@@ -115,7 +125,7 @@ class Reporter:
             self._logger.event("skipped", step=step)
         if step % self._settings.log_every and step != self._settings.steps:
             return
-        sums, (seconds, left) = values.sums, self._pace(step)
+        sums, speed = values.sums, self._pace(step)
         loss = float(sums.nll / sums.weight)
         kept = {
             "loss": loss,
@@ -127,8 +137,8 @@ class Reporter:
         }
         self._logger.metrics(step, kept)
         self._logger.progress(
-            f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}  {self._tokens / seconds:,.0f} tokens/s  "
-            f"{duration(left)} left"
+            f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}  {self._tokens / speed.step:,.0f} tokens/s  "
+            f"input {speed.waiting:.0%}  {duration(speed.left)} left"
         )
 
     def held_out(self, step: int, figures: dict[str, float]) -> None:

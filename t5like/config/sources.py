@@ -1,0 +1,200 @@
+"""Where documents come from, and the filters that they pass."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from t5like.config.checks import require, require_positive, require_types
+
+FILES = ("text", "jsonl", "parquet", "tfrecord")
+"""Kinds that are read from files at a path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where documents come from. A document has one text, or several parts such as a question and its answer."""
+
+    kind: Literal["python_library", "text", "jsonl", "parquet", "tfrecord", "tfds"] = "python_library"
+    """Python's own modules and their English prose; text files; JSON lines; Parquet; TFRecord of tf.train.Example;
+    a TensorFlow Datasets builder. Text and JSON lines may be .gz, .xz or .zst, TFRecord .gz."""
+    path: str = ""
+    """Files of the source, a glob such as `corpus/**/*.txt.gz`; for tfds its data_dir (empty: TFDS's own default)."""
+    dataset: str = ""
+    """tfds: `name`, `name/config` or `name/config:version`."""
+    split: str = "train"
+    """tfds: the split that is read."""
+    validation: str = ""
+    """Held-out documents where the source has its own: files like `path`, for tfds a split. Without it, a hash of
+    each document decides (`data.held_out`)."""
+    fields: tuple[str, ...] = ("text",)
+    """Names of the fields (columns, features) that are read; a dot enters a field within a field, `translation.en`,
+    or a list by a number, `answers.text.0`."""
+    template: tuple[str, ...] = ()
+    """The parts of a document, with {field} for a field: ("translate English to Chinese: {en}", "{zh}"). Without it,
+    each field is a part."""
+    document: Literal["file", "line"] = "file"
+    """text: whether a document is a file or a line."""
+    most_bytes: int = 2**26
+    """Longest document in bytes; a longer one is an error, so that memory stays bounded."""
+    name: str = ""
+    """What reports call the source; by default its kind and the number of its place."""
+    rate: float | None = None
+    """Share of the training rows that come from this source, against the sum of all rates; all sources have one or
+    none has. Without rates the sizes decide (`data.temperature`, `data.size_cap`)."""
+
+    def __post_init__(self) -> None:
+        require_types("data.sources.N", self)
+        require_positive("data.sources.N", self, "most_bytes")
+        require(
+            self.kind not in FILES or bool(self.path),
+            f"A source of kind {self.kind!r} needs a path: give data.sources.N.path a file or a glob.",
+        )
+        require(
+            self.kind != "python_library" or not (self.path or self.validation),
+            f"data.sources.N.path={self.path or self.validation!r} is for other sources: set data.sources.N.kind to "
+            "'text' or 'jsonl'.",
+        )
+        require(
+            (self.kind == "tfds") == bool(self.dataset),
+            "A source of kind 'tfds' needs data.sources.N.dataset, the name of a TensorFlow data set."
+            if self.kind == "tfds"
+            else f"data.sources.N.dataset={self.dataset!r} is for sources of kind 'tfds', not {self.kind!r}.",
+        )
+        require(
+            self.rate is None or 0 < self.rate < float("inf"),
+            f"data.sources.N.rate={self.rate} must be above 0; leave a source out to give it no rows.",
+        )
+        require(
+            bool(self.fields) and len(set(self.fields)) == len(self.fields) and all(self.fields),
+            f"data.sources.N.fields={self.fields} must name at least one field, each once.",
+        )
+        require(
+            self.kind not in ("text", "python_library") or len(self.fields) == 1,
+            f"data.sources.N.fields={self.fields}: a source of kind {self.kind!r} has one text and no named fields.",
+        )
+        unknown = [name for part in self.template for name in self.names_in(part) if name not in self.fields]
+        require(
+            not unknown,
+            f"data.sources.N.template uses {', '.join(f'{{{name}}}' for name in unknown)}, but data.sources.N.fields "
+            f"names {', '.join(self.fields)}.",
+        )
+
+    @staticmethod
+    def names_in(template: str) -> list[str]:
+        """The fields that a part's template uses."""
+        return re.findall(r"\{([^{}]+)\}", template)
+
+    @staticmethod
+    def fill(template: str, values: Mapping[str, str]) -> str:
+        """A part's template with the text of each field in the place of its name."""
+        return re.sub(r"\{([^{}]+)\}", lambda name: values[name[1]], template)
+
+    @property
+    def parts(self) -> int:
+        """Parts that a document has."""
+        return len(self.template or self.fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnicodeForm:
+    """Brings text into one Unicode form, so that equal characters are equal code points; drops nothing."""
+
+    kind: Literal["unicode"] = "unicode"
+    form: Literal["NFC", "NFKC"] = "NFC"
+    """NFKC also turns full-width letters and digits into plain ones."""
+    control: bool = True
+    """Whether control characters other than tab and line feed are removed, and \\r\\n and \\r become \\n."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """Drops documents that are too short or too long, in characters."""
+
+    kind: Literal["length"] = "length"
+    least: int = 1
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.least <= (self.most or self.least),
+            f"A length filter from {self.least} to {self.most} characters keeps nothing.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class C4Rules:
+    """C4's rules (Raffel et al. 2020): lines without a closing punctuation mark, short lines and boilerplate lines
+    go; documents with too few sentences, braces, placeholder text or words of the list below go."""
+
+    kind: Literal["c4"] = "c4"
+    language: Literal["en", "zh"] = "en"
+    least_words: int = 5
+    """Words (in Chinese: characters) of a line."""
+    least_sentences: int = 3
+    """Sentences of a document."""
+    forbidden: tuple[str, ...] = ()
+    """Words that no document may hold; C4 used a list of obscene words, which is the user's to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GopherRules:
+    """Gopher's quality rules (Rae et al. 2021): word counts, mean word length, symbols, bullets, ellipses, letters,
+    stop words, and repeated lines, paragraphs and n-grams."""
+
+    kind: Literal["gopher"] = "gopher"
+    language: Literal["en", "zh"] = "en"
+    least_words: int = 50
+    most_words: int = 100_000
+    least_stop_words: int = 2
+    """Different stop words that a document holds at least."""
+    repetition: bool = True
+    """Whether documents that repeat themselves are dropped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactDuplicates:
+    """Keeps the first of documents with the same text, in all splits together. Filters of duplicates look at what
+    passes all other filters, wherever they stand in `data.filters`."""
+
+    kind: Literal["exact_duplicates"] = "exact_duplicates"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicates:
+    """Keeps the first of documents whose sets of word n-grams overlap, estimated by MinHash (Lee et al. 2022);
+    like ExactDuplicates, after all other filters."""
+
+    kind: Literal["near_duplicates"] = "near_duplicates"
+    similarity: float = 0.8
+    """Jaccard similarity from which two documents count as one."""
+    ngram: int = 5
+    """Words (in Chinese: characters) of an n-gram."""
+    permutations: int = 128
+    """Length of a signature."""
+
+    def __post_init__(self) -> None:
+        require(
+            0.1 <= self.similarity <= 1 and self.ngram > 0 and 16 <= self.permutations <= 1024,
+            "A filter of near duplicates needs a similarity between 0.1 and 1, an ngram above 0 and 16 to 1024 "
+            "permutations.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Finds training documents that share an n-gram of words with evaluation sets (Brown et al. 2020)."""
+
+    kind: Literal["overlap"] = "overlap"
+    sources: tuple[Source, ...] = ()
+    """The evaluation sets; reports name them."""
+    ngram: int = 13
+    """Words (in Chinese: characters) in a row that count as a leak."""
+    drop: bool = False
+    """Whether such documents are dropped; they are reported in any case."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.sources) and self.ngram > 0, "A filter of kind 'overlap' needs sources and an ngram above 0.")
+
+
+Filter = UnicodeForm | Length | C4Rules | GopherRules | ExactDuplicates | NearDuplicates | Overlap

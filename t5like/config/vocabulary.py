@@ -1,0 +1,81 @@
+"""How text becomes numbers: the kind of the pieces, their number, and the special ones around them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from t5like.config.checks import require, require_positive, require_types
+
+MASK, CLS, SEP = "[MASK]", "[CLS]", "[SEP]"
+FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
+"""Names of special pieces that objectives ask for."""
+
+OWN_SPECIALS = {"wordpiece": ("[PAD]", "[UNK]", CLS, SEP, MASK), "byte_bpe": ("<|endoftext|>",)}
+"""Special pieces that a kind has among its learned ones, as BERT and GPT-2 have them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """How text becomes numbers. Learned pieces come first, then `extra`, then the sentinels."""
+
+    kind: Literal["unigram", "bpe", "wordpiece", "byte_bpe", "bytes", "file"] = "unigram"
+    """SentencePiece unigram or BPE (pad 0, eos 1, unk 2); WordPiece as in BERT ([PAD] [UNK] [CLS] [SEP] [MASK] come
+    first); byte-level BPE as in GPT-2 (<|endoftext|> comes last); UTF-8 bytes shifted by 3 as in ByT5; or the file
+    at `path`."""
+    size: int = 32_000
+    """Learned pieces, without `extra` and sentinels; bytes have 259."""
+    path: str = ""
+    """kind `file`: a SentencePiece model, tokenizer.json, vocab.txt, or a folder with one of these or with vocab.json
+    and merges.txt."""
+    extra: tuple[str, ...] = ()
+    """Named special pieces after the learned ones, e.g. [MASK]."""
+    sentinels: int = 100
+    """Pieces <extra_id_0>, <extra_id_1>, ... with descending numbers from the last; bytes take them from the byte
+    values F5 to FF that UTF-8 never uses, so at most 11. A file that has them must have as many."""
+    coverage: float = 0.9995
+    """unigram, bpe, wordpiece: share of the characters that get pieces of their own; the rest is spelt in bytes, and
+    unknown in wordpiece."""
+    lowercase: bool = False
+    """wordpiece, and files of it that do not say: whether text is put in lower case and stripped of accents, as in
+    BERT's uncased models."""
+    train_characters: int = 10_000_000
+    """Characters of the training split that the pieces are learned from."""
+
+    def __post_init__(self) -> None:
+        require_types("data.vocabulary", self)
+        require_positive("data.vocabulary", self, "size", "train_characters")
+        require(self.sentinels >= 0, f"data.vocabulary.sentinels={self.sentinels} must not be negative.")
+        require(
+            len({"", *self.extra}) > len(self.extra) and not any(n.startswith("<extra_id_") for n in self.extra),
+            f"data.vocabulary.extra={self.extra} must be names that differ, none of them empty or a sentinel's.",
+        )
+        own = [name for name in self.extra if name in OWN_SPECIALS.get(self.kind, ())]
+        require(
+            not own,
+            f"data.vocabulary.extra={self.extra}: a vocabulary of kind {self.kind!r} has {', '.join(own)} of its own.",
+        )
+        require(0.9 <= self.coverage <= 1, f"data.vocabulary.coverage={self.coverage} must lie between 0.9 and 1.")
+        require(
+            (self.kind == "file") == bool(self.path),
+            "data.vocabulary.kind='file' needs data.vocabulary.path."
+            if self.kind == "file"
+            else f"data.vocabulary.path={self.path!r} is read where data.vocabulary.kind is 'file', not {self.kind!r}.",
+        )
+        require(
+            not self.lowercase or self.kind in ("wordpiece", "file"),
+            f"data.vocabulary.lowercase is for the kind 'wordpiece', not {self.kind!r}.",
+        )
+        if self.kind == "bytes":
+            require(
+                self.size == 259 and self.sentinels <= 11,
+                f"A vocabulary of bytes has 259 pieces and at most 11 sentinels, not data.vocabulary.size={self.size} "
+                f"and data.vocabulary.sentinels={self.sentinels}.",
+            )
+
+    @property
+    def pieces(self) -> int:
+        """All pieces: learned, extra and sentinels."""
+        return self.size + len(self.extra) + (0 if self.kind == "bytes" else self.sentinels)
+
+    def has(self, name: str) -> bool:
+        """Whether a special piece of that name exists; a file is only known once it is read."""
+        return name in self.extra or name in OWN_SPECIALS.get(self.kind, ()) or self.kind == "file"

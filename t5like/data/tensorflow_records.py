@@ -1,0 +1,223 @@
+"""Readers of TensorFlow's formats: TFRecord files of tf.train.Example, and data sets of TensorFlow Datasets.
+
+TFRecord is read here and not by TensorFlow, so that it may lie wherever `etils.epath` reads, in any of the
+compressions, and a record too long is refused before it is in memory. TensorFlow Datasets are read by its own code,
+from what is on the disk; nothing is ever downloaded.
+"""
+
+import functools
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from t5like.config import Source
+from t5like.data.checksum import masked_crc32c
+from t5like.data.files import Readable, readable
+from t5like.data.readers import bounded
+from t5like.data.records import Record, column_of, record_of, unknown_field
+from t5like.errors import UserError, did_you_mean
+
+
+def read_tfrecord(source: Source, name: str, start: int, stop: int | None) -> Iterator[Record]:
+    """The examples of a file; a field is a feature's name as it stands, or with the number of one of its values.
+
+    Raises:
+      UserError: the file is no TFRecord, is damaged or cut short, or an example lacks a field.
+    """
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.example.example_pb2 import Example  # pyright: ignore[reportMissingImports]
+
+    with readable(name) as file:
+        for number, content in enumerate(_frames(file, name, source.most_bytes)):
+            where = functools.partial("{}, record {},".format, name, number)
+            try:
+                features = Example.FromString(content).features.feature
+            except DecodeError:
+                raise UserError(f"{where()} is no tf.train.Example.") from None
+            values = {name: _feature(features[name], name in source.fields) for name in features}
+            yield record_of(number, values, source.fields, where)
+
+
+def _frames(file: Readable, name: str, most: int) -> Iterator[bytes]:
+    """The records of a TFRecord file: a length and its checksum, so many bytes and theirs."""
+    number = 0
+    while header := _exactly(file, 12, empty=True):
+        length, checksum = struct.unpack("<QI", header)
+        where = f"{name}, record {number}"
+        if checksum != masked_crc32c(header[:8]):
+            raise UserError(f"{where}: this is no TFRecord file, or it is damaged; its length has another checksum.")
+        if length > most:
+            raise UserError(f"{where}, is longer than data.sources.N.most_bytes={most}: raise it.")
+        content = _exactly(file, length)
+        (checksum,) = struct.unpack("<I", _exactly(file, 4))
+        if checksum != masked_crc32c(content):
+            raise UserError(f"{where}: the file is damaged; its content has another checksum.")
+        yield content
+        number += 1
+
+
+def _exactly(file: Readable, length: int, empty: bool = False) -> bytes:
+    """So many bytes, or, where that is allowed, none at the end of the file."""
+    content = file.read(length)
+    while len(content) < length and (more := file.read(length - len(content))):
+        content += more
+    if len(content) < length and not (empty and not content):
+        raise EOFError("the file ended before the end of a record")
+    return content
+
+
+def _feature(feature: Any, single: bool) -> Any:
+    """The values of a feature, or the only one of them where a single one is looked for."""
+    kind = feature.WhichOneof("kind")
+    values = getattr(feature, kind).value if kind else []
+    return (values[0] if values else None) if single and len(values) < 2 else list(values)
+
+
+def tfds_shards(source: Source, split: str) -> list[int]:
+    """The size in bytes of each shard of a split, about equal shares of the split's.
+
+    Raises:
+      UserError: the data set is not on the disk, or has no such split or field.
+    """
+    builder = _builder(source, split)
+    lengths, total = builder.info.splits[split].shard_lengths, builder.info.splits[split].num_bytes
+    return [total * length // max(1, sum(lengths)) for length in lengths]
+
+
+def read_tfds(source: Source, split: str, start: int, stop: int | None) -> Iterator[Record]:
+    """The examples of the shards [start, stop) of a split; a record's number is that of the example in the split."""
+    import tensorflow_datasets as tfds
+
+    builder = _builder(source, split)
+    number = sum(builder.info.splits[split].shard_lengths[:start])
+    features = {field: _inner(builder.info.features, field) for field in source.fields}
+    classes = {field: label for field, label in features.items() if isinstance(label, tfds.features.ClassLabel)}
+    shards = f"{split}[{start}shard:{'' if stop is None else f'{stop}shard'}]"
+    media = [
+        name for name, f in builder.info.features.items() if isinstance(f, (tfds.features.Image, tfds.features.Audio))
+    ]
+    decoders = {name: tfds.decode.SkipDecoding() for name in media if not _entered(name, source)}
+    for values in tfds.as_numpy(builder.as_dataset(split=shards, shuffle_files=False, decoders=decoders)):
+        where = functools.partial("{} {}, example {},".format, source.dataset, split, number)
+        record = record_of(number, _plain(values), source.fields, where)
+        if classes:
+            texts = zip(source.fields, record.texts, strict=True)
+            record = record._replace(texts=tuple(_named(classes.get(field), text) for field, text in texts))
+        yield bounded(record, source, where)
+        number += 1
+
+
+def _entered(name: str, source: Source) -> bool:
+    """Whether one of the source's fields is a feature of that name, or one of its values."""
+    return any(field == name or field.startswith(f"{name}.") for field in source.fields)
+
+
+def _plain(value: Any) -> Any:
+    """TensorFlow Datasets' values with lists for arrays."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _named(label: Any, text: str) -> str:
+    """The name of a class in the place of its number; -1 stands for a class that is not known."""
+    return text if label is None else label.int2str(int(text)) if text != "-1" else ""
+
+
+def _inner(features: Any, field: str) -> Any:
+    """The feature that a field names, or None where it enters a list."""
+    for name in field.split("."):
+        features = features[name] if hasattr(features, "items") and name in features else None
+    return features
+
+
+@functools.lru_cache(maxsize=8)
+def _builder(source: Source, split: str) -> Any:
+    """The data set as it lies on the disk, in which the split and the fields were found."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    for kind in ("GPU", "TPU"):
+        tf.config.set_visible_devices([], kind)
+    builder = tfds.builder_from_directory(_directory(source))
+    if split not in builder.info.splits:
+        setting = "split" if split == source.split else "validation"
+        hint = did_you_mean(split, builder.info.splits)
+        raise UserError(f"data.sources.N.{setting}: the data set {source.dataset!r} has no split {split!r}{hint}")
+    known = _leaves(builder.info.features)
+    for field in source.fields:
+        if column_of(field, known) is None:
+            raise UserError(unknown_field(field, known, f"the data set {source.dataset!r}"))
+    return builder
+
+
+def _leaves(features: Any, above: str = "") -> list[str]:
+    """Names of the features, those within a feature with a dot."""
+    names: list[str] = []
+    for name, feature in features.items():
+        names += _leaves(feature, f"{above}{name}.") if hasattr(feature, "items") else [f"{above}{name}"]
+    return names
+
+
+def _directory(source: Source) -> str:
+    """The folder of a data set's version, which holds its dataset_info.json.
+
+    `name`, `name/config`, `name:version` and `name/config:version` are found in the layout that TensorFlow Datasets
+    writes, name/[config/]version; without a version it is the newest.
+    """
+    from etils import epath
+    from tensorflow_datasets.core import constants
+
+    root = epath.Path(source.path or constants.DATA_DIR).expanduser()
+    asked, _, version = source.dataset.partition(":")
+    found = {name: path for path in _versions(root) for name in [_name(root, path)]}
+    there = sorted((key for key in found if asked in (key[0], key[0].partition("/")[0])), key=_newest)
+    fitting = [key for key in there if version in ("", key[1])]
+    configs = {key[0] for key in fitting}
+    if not fitting:
+        raise UserError(_missing(source, root, sorted({name for name, _ in found}), [v for _, v in there]))
+    if len(configs) > 1:
+        raise UserError(
+            f"The data set {asked!r} has {len(configs)} configs in {root}: set data.sources.N.dataset to one of "
+            f"{', '.join(sorted(configs))}."
+        )
+    return str(found[fitting[-1]])
+
+
+def _versions(root: Any) -> Iterator[Any]:
+    """All folders of versions below the folder of data sets."""
+    if root.exists():
+        for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json"):
+            yield from (path.parent for path in root.glob(pattern))
+
+
+def _name(root: Any, path: Any) -> tuple[str, str]:
+    """A folder's data set, with its config, and its version."""
+    *name, version = path.relative_to(root).parts
+    return "/".join(name), version
+
+
+def _newest(key: tuple[str, str]) -> tuple[str, list[int]]:
+    return key[0], [int(number) if number.isdecimal() else -1 for number in key[1].split(".")]
+
+
+def _missing(source: Source, root: Any, there: list[str], versions: list[str]) -> str:
+    """The sentence about a data set that is not on the disk: a version, a name, or one to be fetched."""
+    import tensorflow_datasets as tfds
+
+    asked, _, version = source.dataset.partition(":")
+    if versions:
+        return f"The data set {asked!r} has no version {version!r} in {root}, but {', '.join(versions)}."
+    name, _, config = asked.partition("/")
+    if configs := [other for other in there if config and other.partition("/")[0] == name]:
+        return f"The data set {name!r} has no config {config!r} in {root}{did_you_mean(asked, configs)}"
+    known = tfds.list_builders(with_community_datasets=False)
+    if name not in known:
+        hint = did_you_mean(asked, [*there, *known], f"that folder has {', '.join(there) or 'no data set'}")
+        return f"There is no data set {asked!r} in {root}{hint}"
+    return (
+        f"The data set {source.dataset!r} is not in {root}: fetch it with `tfds build {source.dataset} "
+        f"--data_dir={root}`, or set data.sources.N.path to the folder that has it."
+    )

@@ -1,0 +1,170 @@
+"""Pieces learned from text: SentencePiece's unigram and BPE, BERT's WordPiece, GPT-2's byte-level BPE.
+
+The same texts give the same bytes. The pieces are exactly `data.vocabulary.size`, or training is refused with the
+number that is possible.
+"""
+
+import collections
+import io
+import json
+import re
+import string
+from collections.abc import Iterable, Iterator
+
+from t5like import config
+from t5like.config.vocabulary import OWN_SPECIALS
+from t5like.data import piece_files
+from t5like.data.hugging_face import HuggingFace
+from t5like.data.pieces import Pieces, SentencePiece
+from t5like.errors import UserError
+
+LINE_CHARACTERS = 4096
+ASCII = " ".join([*string.punctuation, *(character * 2 for character in string.ascii_letters + string.digits)])
+"""Text with every character, letters and digits also within words, that WordPiece can always spell."""
+
+
+def train_pieces(settings: config.Vocabulary, texts: Iterable[str]) -> Pieces:
+    """Learns pieces from the first `settings.train_characters` characters of texts.
+
+    Raises:
+      UserError: the texts are too few or too uniform for `data.vocabulary.size`, or it is too small for them.
+    """
+    chunks = [chunk for chunk in _chunks(texts, settings.train_characters) if not chunk.isspace()]
+    if not chunks:
+        raise UserError(
+            "There is no text to learn a vocabulary from: every document of data.sources is empty or held out."
+        )
+    trainers = {"unigram": _sentencepiece, "bpe": _sentencepiece, "wordpiece": _wordpiece, "byte_bpe": _byte_bpe}
+    return trainers[settings.kind](settings, chunks)
+
+
+def _chunks(texts: Iterable[str], most: int) -> Iterator[str]:
+    """The first `most` characters, in parts that a trainer can hold."""
+    for text in texts:
+        for at in range(0, min(len(text), most), LINE_CHARACTERS):
+            yield text[at : min(at + LINE_CHARACTERS, most)]
+        most -= min(len(text), most)
+        if not most:
+            return
+
+
+def _sentencepiece(settings: config.Vocabulary, chunks: list[str]) -> SentencePiece:
+    """Pieces that spell every text and give it back unchanged.
+
+    Nothing is normalised, runs of spaces may be pieces, a line feed is one, and characters that got none are spelt
+    in bytes. The one exception is U+2581, SentencePiece's own sign for a space, which comes back as one.
+    """
+    import sentencepiece
+
+    lines = [line for chunk in chunks for line in chunk.split("\n") if line.strip()]
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type=settings.kind,
+            vocab_size=settings.size,
+            character_coverage=settings.coverage,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            byte_fallback=True,
+            user_defined_symbols=["\n"],
+            max_sentence_length=4 * LINE_CHARACTERS,
+            minloglevel=2,
+        )
+    except (RuntimeError, OSError) as error:
+        raise UserError(_why_not_trained(settings, lines, str(error))) from None
+    return SentencePiece(model.getvalue())
+
+
+def _wordpiece(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
+    """BERT's pieces: five special ones, characters, then the merged ones; characters beyond the coverage are [UNK].
+
+    The trainer numbers characters within words as it meets them in a hash table, and its ties depend on the numbers.
+    So it is given all characters beforehand, in order.
+    """
+    from tokenizers import trainers
+
+    special = OWN_SPECIALS["wordpiece"]
+    tokenizer = piece_files.wordpiece({name: number for number, name in enumerate(special)}, settings.lowercase)
+    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
+    assert normalizer is not None and splitter is not None
+    texts = [normalizer.normalize_str(chunk) for chunk in chunks]
+    dropped = _rare_characters(texts, settings.coverage)
+    texts = [text.translate(dropped) for text in texts]
+    runs = {run for text in (*texts, normalizer.normalize_str(ASCII)) for run in text.split()}
+    words = {word for run in runs for word, _ in splitter.pre_tokenize_str(run)}
+    characters = sorted({character for word in words for character in word})
+    given = [*special, *characters, *sorted({f"##{character}" for word in words for character in word[1:]})]
+    if len(given) > settings.size:
+        raise UserError(_too_small(settings, chunks, len(given)))
+    trainer = trainers.WordPieceTrainer(vocab_size=settings.size, special_tokens=given, show_progress=False)
+    tokenizer.train_from_iterator(iter(texts), trainer)
+    vocab = tokenizer.get_vocab()
+    if len(vocab) < settings.size:
+        raise UserError(_too_large(settings, chunks, len(vocab)))
+    vocab = dict(sorted(vocab.items(), key=lambda item: item[1]))
+    return HuggingFace(piece_files.wordpiece(vocab, settings.lowercase).to_str().encode())
+
+
+def _rare_characters(texts: list[str], coverage: float) -> dict[int, None]:
+    """The rarest characters, for `str.translate`, without which the rest still has its share of the text; ASCII
+    is never rare."""
+    counts = collections.Counter[str]()
+    for text in texts:
+        counts.update(text)
+    allowed, dropped = (1 - coverage) * sum(n for c, n in counts.items() if not c.isspace()), {}
+    rare = ((count, c) for c, count in counts.items() if not (c.isspace() or c.isascii()))
+    for count, character in sorted(rare):
+        allowed -= count
+        if allowed < 0:
+            break
+        dropped[ord(character)] = None
+    return dropped
+
+
+def _byte_bpe(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
+    """GPT-2's pieces: 256 bytes, the merged ones, <|endoftext|> last."""
+    from tokenizers import pre_tokenizers, trainers
+
+    least = 256 + len(OWN_SPECIALS["byte_bpe"])
+    if settings.size < least:
+        raise UserError(_too_small(settings, chunks, least))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = piece_files.byte_level({}, [])
+    trainer = trainers.BpeTrainer(
+        vocab_size=settings.size - 1, initial_alphabet=alphabet, special_tokens=[], show_progress=False
+    )
+    tokenizer.train_from_iterator(iter(chunks), trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [(pair[0], pair[1]) for pair in model["merges"]]
+    trained = piece_files.byte_level(dict(sorted(model["vocab"].items(), key=lambda item: item[1])), merges)
+    if trained.get_vocab_size() < settings.size:
+        raise UserError(_too_large(settings, chunks, trained.get_vocab_size()))
+    return HuggingFace(trained.to_str().encode())
+
+
+def _why_not_trained(settings: config.Vocabulary, lines: list[str], error: str) -> str:
+    if most := re.search(r"value <= (\d+)", error):
+        return _too_large(settings, lines, int(most[1]))
+    if least := re.search(r"required_chars\. \d+ vs (\d+)", error):
+        return _too_small(settings, lines, int(least[1]))
+    return f"{_wanted(settings, lines)}: {error.strip()}"
+
+
+def _wanted(settings: config.Vocabulary, texts: list[str]) -> str:
+    characters = sum(map(len, texts))
+    return f"data.vocabulary.size={settings.size} cannot be reached with {characters:,} characters of text"
+
+
+def _too_large(settings: config.Vocabulary, texts: list[str], most: int) -> str:
+    return f"{_wanted(settings, texts)}: they hold at most {most} pieces; lower the size or add text."
+
+
+def _too_small(settings: config.Vocabulary, texts: list[str], least: int) -> str:
+    return f"{_wanted(settings, texts)}: bytes and single characters alone need {least} pieces; raise the size."

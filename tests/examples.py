@@ -1,0 +1,91 @@
+"""Examples of objectives: settings, a vocabulary, windows, documents and pairs, and the rows that they make."""
+
+import functools
+import pydoc_data.topics
+from typing import Any
+
+import numpy as np
+
+from t5like import config
+from t5like.data.objectives import OBJECTIVES
+from t5like.data.order import hash_of
+from t5like.data.ragged import Ragged, Streams
+from t5like.data.rows import place
+from t5like.data.vocabulary import Vocabulary, train_pieces
+
+PIECES, EOS = 400, 1
+EXTRA = (config.MASK, config.CLS, config.SEP, "[R]", "[S]", "[X]", *config.FIM)
+
+
+@functools.cache
+def vocabulary() -> Vocabulary:
+    pieces = train_pieces(config.Vocabulary(kind="bpe", size=PIECES), [pydoc_data.topics.topics["class"]])
+    return Vocabulary(pieces, EXTRA, 200)
+
+
+def settings(kind: str, length: int = 64, documents: bool = False, **objective: Any) -> config.Data:
+    """A run's data; further options are the objective's."""
+    if kind == "ul2":
+        objective.setdefault("denoisers", config.UL2)
+    fields = ("first", "second") if kind in ("sequence_to_sequence", "prompt_target") else ("text",)
+    return config.Data(
+        store="unused",
+        sources=(config.Source(kind="jsonl", path="unused", fields=fields),),
+        length=length,
+        target_length=length // 2 if kind == "sequence_to_sequence" else None,
+        documents=documents,
+        vocabulary=config.Vocabulary(size=PIECES, sentinels=200, extra=EXTRA),
+        objective=config.Objective(kind=kind, **objective),
+    )
+
+
+def ragged(*sequences: list[int]) -> Ragged:
+    values = np.array([token for sequence in sequences for token in sequence], np.int32)
+    return Ragged(values, np.array([len(sequence) for sequence in sequences], np.int64))
+
+
+def windows(rows: int, length: int, least: int = 3, most: int = PIECES) -> Ragged:
+    values = np.random.default_rng(0).integers(least, most, rows * length, dtype=np.int32)
+    return Ragged(values, np.full(rows, length))
+
+
+def documents(lengths: Any, seed: int = 0) -> Ragged:
+    """Random texts, each closed by EOS, which counts."""
+    lengths = np.asarray(lengths, np.int64)
+    values = np.random.default_rng(seed).integers(3, PIECES, lengths.sum(), dtype=np.int32)
+    values[np.cumsum(lengths) - 1] = EOS
+    return Ragged(values, lengths)
+
+
+def parts_for(data: config.Data, count: int) -> tuple[Ragged, ...]:
+    """Random examples of all lengths that an objective may be given."""
+    if not data.by_document:
+        return (windows(count, data.window),)
+    random = np.random.default_rng(1)
+    if data.objective.parts == 2:
+        return tuple(documents(random.integers(1, data.length, count), n) for n in range(2))
+    first = documents(random.integers(2, data.window, count))
+    if data.objective.kind == "next_sentence":
+        return first, documents(random.integers(2, data.window, count), 1)
+    return (first,)
+
+
+def keys_of(count: int) -> np.ndarray:
+    return hash_of(1, np.arange(count))
+
+
+def take(parts: tuple[Ragged, ...], chosen: Any) -> tuple[Ragged, ...]:
+    """The same parts of some of the examples."""
+    found = [[part.sequences()[n] for n in chosen] for part in parts]
+    return tuple(Ragged(np.concatenate(s), np.array([len(one) for one in s])) for s in found)
+
+
+def streams_of(data: config.Data, parts: tuple[Ragged, ...], keys: np.ndarray | None = None) -> Streams:
+    keys = keys_of(len(parts[0].lengths)) if keys is None else keys
+    return OBJECTIVES[data.objective.kind](parts, keys, data, vocabulary())
+
+
+def rows_of(data: config.Data, *parts: Ragged, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Rows of one example each."""
+    count = len(parts[0].lengths)
+    return place(streams_of(data, parts, keys), np.arange(count), count, data, vocabulary())
