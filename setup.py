@@ -39,6 +39,7 @@ setup(
         "etils[epath]>=1.13",
         "jaxtyping>=0.3.7",
         "tyro>=1.0",
+        "rich>=13",
         "tensorboardX>=2.6.4",
         "zstandard>=0.23",
     ],

@@ -17,7 +17,18 @@ from t5like.data.vocabulary import Vocabulary, make_vocabulary, open_vocabulary,
 from t5like.errors import UserError
 
 LINES = pydoc_data.topics.topics["class"].split("\n") + ["床前明月光，疑是地上霜。"] * 5
-LONG = "\n".join([*LINES, "  two  spaces\n\n\n end ", "x" * 3000, "明" * 3000, "月，明" * 999, ""] * 3)
+LONG = "\n".join(
+    [
+        *LINES,
+        "  two  spaces\n\n\n end ",
+        "\ta \tb\n \n c  \u3000d\u00a0 e ▁ f▁ g",
+        "x" * 3000,
+        "明" * 3000,
+        "月，明" * 999,
+        "",
+    ]
+    * 3
+)
 BERT = [
     "[PAD]",
     "[unused0]",
@@ -81,6 +92,8 @@ def test_a_model_as_llamas_keeps_its_control_pieces(tmp_path):
     assert (vocabulary.pad, vocabulary.eos, vocabulary.unk, vocabulary.start) == (0, 2, 0, 1)
     assert vocabulary.is_special[:3].all() and not vocabulary.is_special[3:-3].any()
     assert vocabulary.decode(vocabulary.encode_document("A class 明月")) == "A class 明月"
+    padded = load_pieces(sentencepiece_model(tmp_path / "padded.model", pad_id=3))
+    assert padded.control == Control(pad=3, eos=2, unk=0, start=1)
 
 
 def test_a_model_as_t5s_normalises_as_it_says(tmp_path):
@@ -103,14 +116,16 @@ def test_sentinels_within_a_model_as_mt5s_are_used_and_are_no_text(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bpe", "byte_bpe", "wordpiece"])
-def test_long_texts_that_are_cut_have_the_pieces_of_the_whole(kind):
-    pieces = pieces_of(kind)
-    if pieces.file == "spiece.model":
-        whole = sentencepiece.SentencePieceProcessor(model_proto=pieces.serialized).encode(LONG)
+@pytest.mark.parametrize("part", [1, 7, 1000])
+def test_long_texts_that_are_cut_have_the_pieces_of_the_whole(kind, part, monkeypatch):
+    monkeypatch.setattr("t5like.data.pieces.PART", part)
+    learned = pieces_of(kind)
+    if learned.file == "spiece.model":
+        whole = sentencepiece.SentencePieceProcessor(model_proto=learned.serialized).encode(LONG)
     else:
-        whole = tokenizers.Tokenizer.from_str(pieces.serialized.decode()).encode(LONG, add_special_tokens=False).ids
+        whole = tokenizers.Tokenizer.from_str(learned.serialized.decode()).encode(LONG, add_special_tokens=False).ids
     assert len(LONG) > 20_000
-    assert pieces.encode(LONG) == whole
+    assert learned.encode(LONG) == whole
 
 
 def test_gpt2s_files_give_its_pieces(tmp_path):

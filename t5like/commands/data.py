@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -41,13 +42,14 @@ def inspect(config: Any, options: Any) -> None:
     rows = Rows(config.data, vocabulary, "train")
     numbers = (options.step - 1) * batch + np.arange(batch)
     numbers = numbers if options.row is None else numbers[[options.row]]
-    features, origins = rows(numbers), rows.origins(numbers)
+    features, origins, first = rows(numbers), rows.origins(numbers), options.row or 0
     if options.json:
-        for record in as_json(features, vocabulary, origins):
+        for record in as_json(features, vocabulary, origins, first):
             print(json.dumps(record, ensure_ascii=False))
         return
     color = options.color == "always" or (options.color == "auto" and sys.stdout.isatty())
-    print(as_text(features, vocabulary, origins, color), end="")
+    width = shutil.get_terminal_size((100, 24)).columns
+    print(as_text(features, vocabulary, origins, color, first, width), end="")
 
 
 def stats(paths: list[str], options: Any) -> None:

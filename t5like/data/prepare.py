@@ -312,6 +312,7 @@ def _sums(data: config.Data, records: list[dict[str, Any]]) -> dict[str, Any]:
             "files": [part["file"] | {name: part[name] for name in ("tokens", "documents")} for part in parts],
         }
     read = {name: sum(record["read"][name] for record in records) for name in ("documents", "bytes")}
+    read["lines_removed"] = sum(record["lines_removed"] for record in records)
     return {"units": len(records), "read": read, "splits": splits, "filters": _filter_sums(data, records)}
 
 

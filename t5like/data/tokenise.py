@@ -97,7 +97,7 @@ class Counts:
 
     def __init__(self, job: Job, number: int, unit: sources.Unit):
         self._job, self._unit = job, unit
-        self._documents = self._bytes = self._invalid = 0
+        self._documents = self._bytes = self._invalid = self._lines = 0
         self._filters: list[dict[str, Any]] = [{"dropped": 0, "noted": 0, "examples": []} for _ in job.data.filters]
         self._duplicates = _duplicates(job, number)
 
@@ -112,6 +112,7 @@ class Counts:
             if isinstance(cleaned, Dropped):
                 self._note(cleaned.filter, "dropped", document, cleaned.reason)
                 continue
+            self._lines += cleaned.lines_removed
             for filter, reason in cleaned.notes:
                 self._note(filter, "noted", document, reason)
             repeated = next((filter for filter, drop in self._duplicates.items() if drop[position]), None)
@@ -131,7 +132,7 @@ class Counts:
 
     def record(self) -> dict[str, Any]:
         read = {"documents": self._documents, "bytes": self._bytes}
-        return {"read": read, "invalid": self._invalid, "filters": self._filters}
+        return {"read": read, "invalid": self._invalid, "lines_removed": self._lines, "filters": self._filters}
 
 
 def split_of(unit: sources.Unit, document: sources.Document, held_out: float) -> Split:
