@@ -12,24 +12,23 @@ from t5like import config
 from t5like.model.transformer import Transformer
 from t5like.train.state import abstract_batch
 
+BERT = dict(
+    encoder_layers=2,
+    positions="learned",
+    max_positions=64,
+    norm="layer",
+    norm_position="post",
+    embedding_norm=True,
+    bias=True,
+    gated=False,
+    activation="gelu",
+    tied=True,
+)
 FAMILIES = {
     "t5": (dict(encoder_layers=2, decoder_layers=3), "span_corruption"),
     "gpt": (dict(decoder_layers=2, positions="rotary", scale_attention=True, activation="silu"), "causal"),
-    "bert": (
-        dict(
-            encoder_layers=2,
-            positions="learned",
-            max_positions=64,
-            norm="layer",
-            norm_position="post",
-            embedding_norm=True,
-            bias=True,
-            gated=False,
-            activation="gelu",
-            tied=True,
-        ),
-        "masked",
-    ),
+    "bert": (BERT, "masked"),
+    "pairs": (dict(**BERT, token_types=2, sentence_head=True), "next_sentence"),
 }
 SIZES = dict(embed=32, heads=4, kv=8, mlp=64, vocab=256, dtype="float32")
 
@@ -48,7 +47,7 @@ def small_config(family: str, **changes: Any) -> config.Config:
                 "store": "unused",
                 "length": 24,
                 "objective": config.Objective(kind=objective),
-                "vocabulary": config.Vocabulary(size=200, sentinels=20, extra=(config.MASK,)),
+                "vocabulary": config.Vocabulary(size=200, sentinels=20, extra=(config.MASK, config.CLS, config.SEP)),
                 **grouped["data"],
             }
         ),
@@ -68,6 +67,8 @@ def random_batch(settings: config.Config, seed: int = 0) -> dict[str, jax.Array]
             batch[name] = rng.integers(3, 200, feature.shape).astype(np.int32)
         elif name.endswith("_positions"):
             batch[name] = np.broadcast_to(np.arange(feature.shape[1], dtype=np.int32), feature.shape).copy()
+        elif name.endswith("_types") or name == "labels":
+            batch[name] = rng.integers(0, 2, feature.shape).astype(np.int32)
         elif name.endswith("_weights"):
             batch[name] = (rng.random(feature.shape) < 0.8).astype(np.float32)
         else:
@@ -78,7 +79,8 @@ def random_batch(settings: config.Config, seed: int = 0) -> dict[str, jax.Array]
 def random_params(net: Transformer, batch: dict[str, jax.Array], seed: int = 0) -> Any:
     """Normal values in the shapes of a network's parameters: no two layers are alike, and nothing starts at 0 or 1."""
     rng = np.random.default_rng(seed)
-    shapes = nn.unbox(jax.eval_shape(net.init, jax.random.key(0), batch))["params"]
+    method = Transformer.scores if net.model.sentence_head else None
+    shapes = nn.unbox(jax.eval_shape(lambda: net.init(jax.random.key(0), batch, method=method)))["params"]
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) * x.shape[-1] ** -0.5, jnp.float32), shapes)
 
 

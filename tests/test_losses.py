@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from t5like.train.losses import token_losses, weighted_sums
+from t5like.train.losses import token_losses, weighted_sums, with_labels
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 11)) * 3, jnp.float32)
 TARGETS = jnp.asarray(np.random.default_rng(1).integers(0, 11, (4, 6)), jnp.int32)
@@ -45,3 +45,21 @@ def test_the_weight_counts_real_targets():
     assert float(sums.correct) == float(
         np.sum(np.asarray(WEIGHTS) * (np.asarray(LOGITS).argmax(-1) == np.asarray(TARGETS)))
     )
+
+
+def test_labels_add_their_mean_cost_to_that_of_tokens_however_rows_are_split():
+    scores = jnp.asarray(np.random.default_rng(3).normal(size=(4, 2)), jnp.float32)
+    labels = jnp.array([0, 1, 1, 0], jnp.int32)
+    weights = jnp.asarray(np.tile([1, 0, 1, 1, 0, 1], (4, 1)), jnp.float32).at[3].set(0.0)
+
+    def sums(rows: slice):
+        tokens = weighted_sums(LOGITS[rows], TARGETS[rows], weights[rows], 0.0)
+        return with_labels(tokens, scores[rows], labels[rows], weights[rows])
+
+    whole, parts = sums(slice(4)), [sums(slice(2)), sums(slice(2, 4))]
+    costs = optax.softmax_cross_entropy_with_integer_labels(scores, labels)[:3]
+    expected = whole.nll / whole.weight + costs.mean()
+    np.testing.assert_allclose(whole.objective / whole.weight, expected, rtol=1e-6)
+    assert (float(whole.labels), float(whole.labels_correct)) == (3, float((scores.argmax(1) == labels)[:3].sum()))
+    for one, two, both in zip(*parts, whole, strict=True):
+        np.testing.assert_allclose(one + two, both, rtol=1e-6)

@@ -12,11 +12,12 @@ from small import assert_trees_close, random_batch, random_params, small_config
 from t5like import config
 from t5like.config import Config
 from t5like.model.sharding import batch_sharding, make_mesh
+from t5like.model.transformer import Transformer
 from t5like.train.losses import weighted_sums
 from t5like.train.state import State, plan_run
 from t5like.train.step import Metrics, accumulated_gradient, targets_and_weights, train_step
 
-FAMILIES = ["t5", "gpt", "bert"]
+FAMILIES = ["t5", "gpt", "bert", "pairs"]
 MESHES = {
     "tensor": config.Mesh(data=2, fsdp=2, tensor=2),
     "fsdp": config.Mesh(),
@@ -54,7 +55,7 @@ def assert_same(left: tuple[Any, State, Metrics], right: tuple[Any, State, Metri
     assert_trees_close(left[1].params, right[1].params, rtol=1e-4, atol=3e-4)
 
 
-CASES = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("gpt", "tensor"), ("bert", "tensor")]
+CASES = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("gpt", "tensor"), ("bert", "tensor"), ("pairs", "tensor")]
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)
@@ -126,3 +127,23 @@ def test_steps_on_one_batch_lower_its_loss():
     batch = random_batch(settings)
     first, last = (steps(settings, 1, batch, count)[2].sums.nll for count in (1, 20))
     assert last < 0.5 * first
+
+
+def test_steps_on_one_batch_learn_its_labels_along_with_its_tokens():
+    settings = small_config("pairs", mesh__fsdp=1, optimizer__learning_rate=0.05)
+    batch = random_batch(settings)
+    batch["labels"] = (batch["encoder_token_types"][:, 5] + jnp.arange(8, dtype=jnp.int32)) % 2
+    first, last = (steps(settings, 1, batch, count)[2].sums for count in (1, 40))
+    assert (last.labels, last.labels_correct) == (8, 8) and last.nll < 0.7 * first.nll
+
+
+def test_a_token_type_and_the_segment_of_a_pair_change_what_is_predicted(one_device):
+    settings = small_config("pairs", mesh__fsdp=1)
+    batch = random_batch(settings)
+    net = plan_run(settings, one_device).net
+    params = random_params(net, batch)
+    scores = jax.jit(functools.partial(net.apply, method=Transformer.scores))
+    tokens, labels = scores({"params": params}, batch)
+    other = batch | {"encoder_token_types": 1 - batch["encoder_token_types"]}
+    changed_tokens, changed_labels = scores({"params": params}, other)
+    assert jnp.abs(tokens - changed_tokens).max() > 0.01 and jnp.abs(labels - changed_labels).max() > 0.01

@@ -33,6 +33,8 @@ def evaluate(config: Any, options: Any) -> None:
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
         print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
         print(f"  accuracy           {figures['accuracy']:8.3f}")
+        if "label_accuracy" in figures:
+            print(f"  accuracy of pairs  {figures['label_accuracy']:8.3f} (next sentence or not)")
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
         print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
         record = {"step": restored.step, **figures}

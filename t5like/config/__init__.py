@@ -81,6 +81,14 @@ class Config:
             f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make "
             f"{self.model.family!r}: change the layers or the objective.",
         )
+        pairs = objective.kind == "next_sentence"
+        require(
+            (self.model.token_types == 2 and self.model.sentence_head) == pairs,
+            "data.objective.kind='next_sentence' needs model.token_types=2 and model.sentence_head=True."
+            if pairs
+            else f"model.token_types and model.sentence_head learn nothing from data.objective.kind={objective.kind!r}: "
+            "leave them out, or take 'next_sentence'.",
+        )
         longest = max(self.data.lengths.values())
         require(
             self.model.max_positions is None or longest <= self.model.max_positions,

@@ -64,6 +64,12 @@ class Rules:
     """Buckets of the relative position bias."""
     positions: MeshAxes = ()
     """Rows of a learned position table."""
+    types: MeshAxes = ()
+    """Kinds of tokens."""
+    pooled: MeshAxes = ()
+    """Width of the pooled output of a sentence head."""
+    labels: MeshAxes = ()
+    """Labels of a sentence head."""
     norm: MeshAxes = ()
     """Scales and biases of the width of the residual stream, too small to split."""
 

@@ -58,6 +58,11 @@ class Model:
     """Standard deviation of the embedding's initial values."""
     scale_embedding: bool = False
     """Whether embedded tokens are multiplied by embed^0.5 (Vaswani et al. 2017)."""
+    token_types: int = 0
+    """Encoders: kinds of tokens with an embedding each, such as the two sentences of a BERT; 0 has none."""
+    sentence_head: bool = False
+    """Encoders: whether the first token's output predicts the label of a pair of sentences, as BERT's pooler and
+    next-sentence head do."""
     dropout: float = 0.0
     """Share of activations dropped while training, broadcast along the length as in T5."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -73,6 +78,11 @@ class Model:
             self.encoder_layers >= 0 and self.decoder_layers >= 0 and self.encoder_layers + self.decoder_layers > 0,
             f"model.encoder_layers={self.encoder_layers} and model.decoder_layers={self.decoder_layers}: "
             "give at least one stack a layer.",
+        )
+        require(
+            self.token_types >= 0 and (self.family == "encoder" or not (self.token_types or self.sentence_head)),
+            f"model.token_types={self.token_types} and model.sentence_head={self.sentence_head} are for models that "
+            "have an encoder alone.",
         )
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout} must be at least 0 and below 1.")
         require(

@@ -1,15 +1,17 @@
-"""Row number -> (epoch, position), and each row's random numbers: data is a pure function of (config, row number).
+"""Row number -> (epoch, position), and a key for each row's noise: data is a pure function of (config, row number).
 
-An epoch's order is a keyed permutation, computed for any row alone: a Feistel network over the next power of four,
-walked until it falls inside (Black and Rogaway 2002). Random numbers are SplitMix64 streams (Steele et al. 2014)
-that begin at a hash of the row. Everything acts on whole arrays of rows.
+An epoch's order is a keyed permutation, computed for any row alone: a Feistel network over the next power of two,
+walked until it falls inside (Black and Rogaway 2002). A row's noise begins at a hash of it (SplitMix64, Steele et al.
+2014). Everything acts on whole arrays of rows.
 """
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt64
+from jaxtyping import Integer, UInt64
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+ODD = np.uint64(0xD6E8FEB86659FD93)
 ROUNDS = 8
+"""Rounds of the Feistel network; an even number, so that the halves end as wide as they began."""
 
 
 def mix(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
@@ -34,22 +36,25 @@ def permute(
     """Where each index of [0, size) goes in the permutation that its key stands for.
 
     >>> permute(np.arange(5), 5, np.full(5, 7, np.uint64)).tolist()
-    [1, 3, 4, 2, 0]
+    [1, 0, 4, 3, 2]
     """
-    half = max(1, -(-(size - 1).bit_length() // 2))
+    bits = max(2, (size - 1).bit_length())
     keys = mix(key + np.arange(ROUNDS, dtype=np.uint64)[:, None])
-    result = _scramble(index.astype(np.uint64), keys, half)
+    result = _scramble(index.astype(np.uint64), keys, bits)
     while (outside := result >= size).any():
-        result[outside] = _scramble(result[outside], keys[:, outside], half)
+        result[outside] = _scramble(result[outside], keys[:, outside], bits)
     return result.astype(np.int64)
 
 
-def _scramble(x: np.ndarray, keys: np.ndarray, half: int) -> np.ndarray:
-    bits, low = np.uint64(half), np.uint64((1 << half) - 1)
-    left, right = x >> bits, x & low
+def _scramble(x: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
+    """A Feistel network over numbers of `bits` bits; with an odd number the halves change their widths each round."""
+    low = bits // 2
+    left, right, widths = x >> np.uint64(low), x & np.uint64((1 << low) - 1), (bits - low, low)
     for key in keys:
-        left, right = right, left ^ (mix(key ^ right) & low)
-    return (left << bits) | right
+        mixed = (right ^ key) * ODD
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * ODD
+        left, right, widths = right, left ^ (mixed >> np.uint64(64 - widths[0])), widths[::-1]
+    return (left << np.uint64(widths[1])) | right
 
 
 def locate(
@@ -58,10 +63,3 @@ def locate(
     """The epoch of each row number, and the row's place in a data set of `size` rows, shuffled anew in each epoch."""
     epoch, index = np.divmod(rows, size)
     return epoch, permute(index, size, hash_of(*key, epoch))
-
-
-def uniforms(keys: UInt64[np.ndarray, " rows"], count: int) -> Float[np.ndarray, "rows count"]:
-    """`count` numbers in [0, 1) for each key, float32 with 24 random bits."""
-    steps = np.arange(count, dtype=np.uint64) * GOLDEN
-    bits = mix(keys[:, None] + steps) >> np.uint64(40)
-    return bits.astype(np.float32) * np.float32(2**-24)

@@ -102,8 +102,8 @@ def shardings(abstract: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
 
 
 def batch_sharding(rules: Rules, mesh: jax.sharding.Mesh) -> NamedSharding:
-    """Where the `[batch, length]` features of a batch live: rows are split, their tokens only inside the step."""
-    return NamedSharding(mesh, spec(rules, ("batch", None)))
+    """Where the features of a batch live: rows are split, their tokens only inside the step."""
+    return NamedSharding(mesh, spec(rules, ("batch",)))
 
 
 def row_parts(rules: Rules) -> int:

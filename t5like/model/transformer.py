@@ -21,6 +21,8 @@ from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
 
 Logits = Float[Array, "batch length vocab"]
+LABELS = 2
+"""Labels of a pair of sentences: the second follows the first, or it is from elsewhere."""
 REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -72,6 +74,25 @@ class Stack(nn.Module):
         return jnp.moveaxis(table.astype(jnp.dtype(m.dtype))[bucket], -1, 1)
 
 
+class SentenceHead(nn.Module):
+    """BERT's pooler and next-sentence head (Devlin et al. 2019): tanh of the first token's output, and two scores."""
+
+    model: Model
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: Hidden) -> Float[Array, "batch labels"]:
+        m = self.model
+        pooler = param(self, "pooler", self.rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
+        pooler_bias = param(self, "pooler_bias", self.rules, (m.embed,), ("pooled",), nn.initializers.zeros)
+        kernel = param(self, "kernel", self.rules, (m.embed, LABELS), ("pooled", "labels"), fan_in(0))
+        bias = param(self, "bias", self.rules, (LABELS,), ("labels",), nn.initializers.zeros)
+        first = x[:, 0]
+        pooled = jnp.einsum("bd,dp->bp", first, pooler.astype(x.dtype)) + pooler_bias.astype(x.dtype)[None]
+        scores = jnp.einsum("bp,pc->bc", jnp.tanh(pooled), kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        return scores + bias[None]
+
+
 class Transformer(nn.Module):
     model: Model
     rules: Rules
@@ -85,6 +106,11 @@ class Transformer(nn.Module):
             self.position_table = param(self, "positions", self.rules, shape, ("positions", "embed"), deviation)
         if not m.tied:
             self.output = param(self, "output", self.rules, (m.embed, m.vocab), ("embed", "vocab"), fan_in(0))
+        if m.token_types:
+            shape = (m.token_types, m.embed)
+            self.type_table = param(self, "token_types", self.rules, shape, ("types", "embed"), deviation)
+        if m.sentence_head:
+            self.sentence_head = SentenceHead(m, self.rules)
         if m.embedding_norm:
             self.embedding_norm = Norm(m, self.rules)
         if m.encoder_layers:
@@ -107,12 +133,18 @@ class Transformer(nn.Module):
         assert x is not None
         return self.logits(x)
 
+    def scores(self, batch: dict[str, Array]) -> tuple[Logits, Float[Array, "batch labels"]]:
+        """Logits of the encoder's tokens and of the label of each row, float32, in one pass."""
+        x = self.encode(batch)
+        return self.logits(x), self.sentence_head(x)
+
     def encode(self, batch: dict[str, Array]) -> Hidden:
-        """The encoder's output."""
+        """The encoder's output. Tokens are of type 0 where the batch has no `encoder_token_types`."""
         segments = batch["encoder_segment_ids"]
         allowed = layers.attention_mask(segments, segments, causal=False)
         tokens, positions = batch["encoder_input_tokens"], batch["encoder_positions"]
-        return self._run(self.encoder, tokens, positions, allowed, _distance(tokens.shape[1]))[0]
+        types = batch.get("encoder_token_types", jnp.zeros_like(tokens)) if self.model.token_types else None
+        return self._run(self.encoder, tokens, positions, allowed, _distance(tokens.shape[1]), types=types)[0]
 
     def decode(
         self,
@@ -146,7 +178,9 @@ class Transformer(nn.Module):
         y = jnp.einsum("bld,dv->blv", x, matrix.astype(x.dtype), preferred_element_type=jnp.float32)
         return shard(y, self.rules, "batch", "length", "act_vocab")
 
-    def _run(self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any) -> tuple[Hidden, Cache]:
+    def _run(
+        self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any, types: Ids | None = None
+    ) -> tuple[Hidden, Cache]:
         m = self.model
         # The table is gathered over fsdp before the look-up, as every weight is; a look-up cannot be split there.
         table = shard(self.embedding.astype(jnp.dtype(m.dtype)), self.rules, "vocab", "act_embed")
@@ -157,6 +191,8 @@ class Transformer(nn.Module):
             x += self.position_table[positions].astype(x.dtype)
         elif m.positions == "sinusoidal":
             x += layers.sinusoids(positions, m.embed).astype(x.dtype)
+        if types is not None:
+            x += self.type_table[types].astype(x.dtype)
         if m.embedding_norm:
             x = self.embedding_norm(x)
         return stack(x, positions, *rest)

@@ -48,7 +48,8 @@ class Evaluator:
 def figures(sums: EvalSums) -> dict[str, float]:
     """The figures of `Evaluator` from its sums."""
     loss = sums.nll / max(sums.weight, 1)
-    return {
+    labelled = {"label_accuracy": float(sums.labels_correct / sums.labels)} if sums.labels else {}
+    return labelled | {
         "loss": float(loss),
         "perplexity": float(np.exp(loss)),
         "accuracy": float(sums.correct / max(sums.weight, 1)),

@@ -135,6 +135,8 @@ class Reporter:
             "gradient_norm": float(values.gradient_norm),
             "learning_rate": float(values.learning_rate),
         }
+        if sums.labels:
+            kept["label_accuracy"] = float(sums.labels_correct / sums.labels)
         self._logger.metrics(step, kept)
         self._logger.progress(
             f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}  {self._tokens / speed.step:,.0f} tokens/s  "

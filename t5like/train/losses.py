@@ -30,12 +30,15 @@ def token_losses(logits: Float[Array, "batch length vocab"], targets: Int[Array,
 
 
 class Sums(NamedTuple):
-    """Sums over the weighted tokens of a batch; any two may be added. All are float32 scalars."""
+    """Sums over the weighted tokens of a batch, and over its labelled rows; any two may be added. All are float32
+    scalars."""
 
     objective: Array
     nll: Array
     correct: Array
     weight: Array
+    labels_correct: Array
+    labels: Array
 
 
 def weighted_sums(
@@ -47,4 +50,28 @@ def weighted_sums(
     """The batch's sums; `objective`, what training lowers, is -log p + z_loss * log(Z)^2."""
     losses = token_losses(logits, targets)
     objective = jnp.sum(weights * (losses.nll + z_loss * losses.log_z_squared))
-    return Sums(objective, jnp.sum(weights * losses.nll), jnp.sum(weights * losses.correct), jnp.sum(weights))
+    none = jnp.zeros((), jnp.float32)
+    sums = jnp.sum(weights * losses.nll), jnp.sum(weights * losses.correct), jnp.sum(weights)
+    return Sums(objective, *sums, none, none)
+
+
+def with_labels(
+    sums: Sums,
+    scores: Float[Array, "batch labels"],
+    labels: Int[Array, " batch"],
+    weights: Float[Array, "batch length"],
+) -> Sums:
+    """The sums with those of the rows' labels; a label costs as much as all tokens of its row together.
+
+    So the mean over tokens is the mean cost of a token plus the mean cost of a label, as in BERT, and it stays a sum
+    that can be split. A row without weighted tokens has no label.
+    """
+    row = jnp.sum(weights, axis=1)
+    nll = jax.nn.logsumexp(scores, axis=-1) - jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    real = (row > 0).astype(jnp.float32)
+    correct = (jnp.argmax(scores, axis=-1) == labels).astype(jnp.float32)
+    return sums._replace(
+        objective=sums.objective + jnp.sum(row * nll),
+        labels_correct=jnp.sum(real * correct),
+        labels=jnp.sum(real),
+    )

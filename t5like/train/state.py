@@ -67,13 +67,17 @@ def abstract_batch(config: Config, rows: int) -> dict[str, jax.ShapeDtypeStruct]
     predicting, length = list(config.data.lengths.items())[-1]
     features[f"{predicting}_target_tokens"] = jax.ShapeDtypeStruct((rows, length), jnp.int32)
     features[f"{predicting}_loss_weights"] = jax.ShapeDtypeStruct((rows, length), jnp.float32)
+    if config.data.objective.kind == "next_sentence":
+        features["encoder_token_types"] = features["encoder_input_tokens"]
+        features["labels"] = jax.ShapeDtypeStruct((rows,), jnp.int32)
     return features
 
 
 def _boxed_params(config: Config, net: Transformer) -> Any:
     shapes = abstract_batch(config, config.train.batch)
     batch = {name: jnp.zeros(feature.shape, feature.dtype) for name, feature in shapes.items()}
-    return net.init(jax.random.key(config.train.seed), batch)["params"]
+    method = Transformer.scores if config.model.sentence_head else None
+    return net.init(jax.random.key(config.train.seed), batch, method=method)["params"]
 
 
 def _initial(config: Config, net: Transformer, optimizer: optax.GradientTransformation) -> State:

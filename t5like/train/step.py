@@ -1,6 +1,6 @@
 """One step: (state, batch) -> (state, metrics), a pure function that is the same on one device and on thousands."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from t5like.config import Config, Rules
 from t5like.model.sharding import shard
 from t5like.model.transformer import Transformer
-from t5like.train.losses import Sums, token_losses, weighted_sums
+from t5like.train.losses import Sums, token_losses, weighted_sums, with_labels
 from t5like.train.optimizer import make_schedule
 from t5like.train.state import State
 
@@ -56,8 +56,7 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Any]:
         def objective(params: Any) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            logits: Any = net.apply({"params": params}, part, rngs=keys)
-            sums = weighted_sums(logits, *targets_and_weights(part), config.train.z_loss)
+            sums = batch_sums(params, part, net, config.train.z_loss, keys)
             return sums.objective, sums
 
         (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -76,6 +75,16 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
+def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
+    """The sums of a batch, with those of its labels if it has any."""
+    targets, weights = targets_and_weights(batch)
+    if "labels" not in batch:
+        logits: Any = net.apply({"params": params}, batch, rngs=keys)
+        return weighted_sums(logits, targets, weights, z_loss)
+    tokens, rows = cast(Any, net.apply({"params": params}, batch, rngs=keys, method=Transformer.scores))
+    return with_labels(weighted_sums(tokens, targets, weights, z_loss), rows, batch["labels"], weights)
+
+
 class EvalSums(NamedTuple):
     """Sums over held-out targets, float32 scalars; on the host, float64 sums of those.
 
@@ -89,6 +98,8 @@ class EvalSums(NamedTuple):
     text_weight: Any
     text_bytes: Any
     unigram_nll: Any
+    labels_correct: Any
+    labels: Any
 
 
 def eval_step(
@@ -100,7 +111,12 @@ def eval_step(
 ) -> EvalSums:
     """The sums of one batch; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency."""
     targets, weights = targets_and_weights(batch)
-    logits: Any = net.apply({"params": params}, batch)
+    sums = Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields))
+    if "labels" in batch:
+        logits, rows = cast(Any, net.apply({"params": params}, batch, method=Transformer.scores))
+        sums = with_labels(sums, rows, batch["labels"], weights)
+    else:
+        logits = cast(Any, net.apply({"params": params}, batch))
     losses = token_losses(logits, targets)
     size = piece_bytes[targets]
     text = weights * (size > 0).astype(jnp.float32)
@@ -112,6 +128,8 @@ def eval_step(
         text_weight=jnp.sum(text),
         text_bytes=jnp.sum(text * size),
         unigram_nll=jnp.sum(text * unigram[targets]),
+        labels_correct=sums.labels_correct,
+        labels=sums.labels,
     )
 
 
@@ -123,4 +141,4 @@ def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
 
 def _split_rows(x: Array, parts: int, rules: Rules) -> Array:
     rows = x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
-    return shard(rows, rules, None, "batch", None)
+    return shard(rows, rules, None, "batch", *[None] * (rows.ndim - 2))
