@@ -30,7 +30,7 @@ setup(
         f"tensorflow-cpu>=2.21; {LINUX_X86}",
         f"tensorflow>=2.21; {OTHERWISE}",
         "tensorflow-datasets>=4.9.10",
-        "sentencepiece>=0.2.1",
+        "sentencepiece>=0.2.3",
         "tokenizers>=0.22",
         "pyarrow>=20",
         "datasketch>=2.0",

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from t5like.config import MASK
+from t5like.config import CLS, MASK
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import check_length
@@ -37,7 +37,9 @@ def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: 
         )
     if MASK not in text:
         raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
-    ids = [*vocabulary.encode(text), vocabulary.eos]
+    # A model of sentence pairs has seen [CLS] before every text.
+    first = [vocabulary.special[CLS]] if net.model.sentence_head else []
+    ids = [*first, *vocabulary.encode(text), vocabulary.eos]
     check_length(net.model, len(ids))
     return fill_tokens(params, net, vocabulary, ids, top)
 
@@ -49,7 +51,7 @@ def fill_tokens(
     places = np.flatnonzero(np.array(ids) == vocabulary.special[MASK])
     logits = jax.device_get(_logits(params, _features(ids, row_parts(net.rules)), net))[0, places]
     logits[:, vocabulary.size :] = -np.inf
-    logits[:, [vocabulary.pad, vocabulary.unk, vocabulary.eos, *vocabulary.special.values()]] = -np.inf
+    logits[:, np.flatnonzero(vocabulary.is_special)] = -np.inf
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(logits), axis=-1))
     best = np.argsort(-probabilities, axis=-1)[:, :top]
     return [

@@ -42,17 +42,22 @@ class Generator:
         for text, ids in zip(texts, encoded, strict=True):
             if not text.strip() or not ids:
                 raise UserError("The prompt is empty: give --prompt a text.")
-        return [self.vocabulary.decode(ids) for ids in self.tokens(params, encoded)]
+        return self.answers(params, encoded)
+
+    def answers(self, params: Any, prompts: Sequence[Sequence[int]]) -> list[str]:
+        """The same for prompts in numbers, without EOS."""
+        ended = ((ids.tolist(), ids == self.vocabulary.eos) for ids in self.tokens(params, prompts))
+        return [self.vocabulary.decode(ids[: int(end.argmax()) if end.any() else None]) for ids, end in ended]
 
     def tokens(self, params: Any, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-        """The same for prompts in numbers, without EOS: `[prompts, most]`, zeros after the end."""
+        """The answers in numbers, `[prompts, most]`, with zeros after the end."""
         model = self.net.model
         if model.family == "encoder":
             raise UserError("An encoder has nothing to generate with: use `t5like fill` with [MASK] in the text.")
         longest, answer = max(map(len, prompts)) + 1, self.most
         check_length(model, max(longest, answer) if model.family == "encoder-decoder" else longest + answer)
         allowed = np.arange(model.vocab) < self.vocabulary.size
-        allowed[self.vocabulary.pad] = False
+        allowed[self.vocabulary.pad] = not self.vocabulary.is_special[self.vocabulary.pad]
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
         full = [*prompts, *[prompts[-1]] * (-len(prompts) % row_parts(self.net.rules))]
         answers = generate(

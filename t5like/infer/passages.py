@@ -76,7 +76,7 @@ def _spans(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, feat
     control = (vocabulary.pad, vocabulary.eos)
     inputs, targets = _first(features, "encoder", "input_tokens"), _first(features, "decoder", "target_tokens")
     prompts = [[int(piece) for piece in row if piece not in control] for row in inputs]
-    answers = [[vocabulary.decode(row) for row in generator.tokens(params, prompts)] for params in both]
+    answers = [generator.answers(params, prompts) for params in both]
     passages = []
     for prompt, target, *said in zip(prompts, targets, *answers, strict=True):
         texts = (vocabulary.decode(target), *said)
@@ -93,11 +93,11 @@ def _continuations(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabula
     most = min(max(len(text) - begin for text, begin in zip(texts, begins, strict=True)), CONTINUATION)
     prompts = [text[:begin].tolist() for text, begin in zip(texts, begins, strict=True)]
     generator = Generator(net, vocabulary, Sampling(), most)
-    answers = [generator.tokens(params, prompts) for params in both]
+    answers = [generator.answers(params, prompts) for params in both]
     passages = []
     for text, begin, *said in zip(texts, begins, *answers, strict=True):
-        shown, truth, model, untrained = map(vocabulary.decode, (text[:begin], text[begin : begin + most], *said))
-        passages.append(Passage(shown, [Gap("continuation", truth, model, untrained)], untrained))
+        shown, truth = map(vocabulary.decode, (text[:begin], text[begin : begin + most]))
+        passages.append(Passage(shown, [Gap("continuation", truth, *said)], said[1]))
     return passages
 
 
