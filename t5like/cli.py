@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import io
 import logging
 import os
 import pathlib
@@ -27,6 +28,8 @@ HELP = """t5like: pretrain, fine-tune, evaluate and sample Transformer language 
 
 SOURCE is a preset (configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every field of a config can be
 overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learning_rate 0.01
+PATH is a store, preset or run directory; a vocabulary is learned from presets, text, JSON lines and Parquet,
+also 'corpus/*.txt.gz', and shown from its folder, spiece.model, tokenizer.json or vocab.txt as well.
 `t5like COMMAND SOURCE --help` lists the options and every field.
 """
 
@@ -45,8 +48,8 @@ COMMANDS = {
     "inspect": Command("data.inspect", "InspectOptions", "config"),
     "data stats": Command("data.stats", "NoOptions", "paths"),
     "data verify": Command("data.verify", "NoOptions", "paths"),
-    "vocabulary train": Command("data.learn_vocabulary", "VocabularyOptions", "paths"),
-    "vocabulary show": Command("data.show_vocabulary", "ShowOptions", "paths"),
+    "vocabulary train": Command("vocabulary.train", "VocabularyOptions", "paths"),
+    "vocabulary show": Command("vocabulary.show", "ShowOptions", "paths"),
     "eval": Command("models.evaluate", "EvalOptions", "run"),
     "generate": Command("models.generate", "GenerateOptions", "run"),
     "fill": Command("models.fill", "FillOptions", "run"),
@@ -58,12 +61,13 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return
-    name, rest = _named(list(arguments))
-    command = COMMANDS[name]
-    if rest and rest[0] in ("-h", "--help"):
+    if arguments[1:] and arguments[1] in ("-h", "--help"):
         print(HELP, end="")
         return
-    if not rest or rest[0].startswith("-"):
+    name, rest = _named(list(arguments))
+    command = COMMANDS[name]
+    asked = command.takes == "paths" and rest and rest[0] in ("-h", "--help")
+    if not asked and (not rest or rest[0].startswith("-")):
         raise UserError(f"t5like {name} needs {NEEDS[command.takes]}")
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
@@ -96,7 +100,7 @@ def _paths(name: str, rest: Sequence[str], options: str) -> tuple[list[str], Any
     from t5like.config import presets
 
     first = next((number for number, word in enumerate(rest) if word.startswith("-")), len(rest))
-    return list(rest[:first]), presets.parse(getattr(kinds, options), rest[first:], f"t5like {name}")
+    return list(rest[:first]), presets.parse(getattr(kinds, options), rest[first:], f"t5like {name} PATH...")
 
 
 def _configure(name: str, source: str, flags: Sequence[str], command: Command) -> tuple[Any, Any]:
@@ -130,11 +134,17 @@ def main() -> None:
     """The entry point `t5like`: 0 done, 1 a bug, 2 a user's mistake, 128 + n stopped by signal n."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show Chinese shows escapes
+            stream.reconfigure(errors="backslashreplace")
     try:
         run(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
         print(f"t5like: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        print(f"t5like: {error.filename} cannot be opened: {error.strerror}.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("t5like: stopped by SIGINT.", file=sys.stderr)

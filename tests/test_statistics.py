@@ -4,7 +4,7 @@ import copy
 import unicodedata
 from typing import Any
 
-from t5like.data.statistics import as_text
+from t5like.data.statistics import FILES, as_text
 
 
 def split(documents: int, size: int, tokens: int, longest: int, files: int) -> dict[str, Any]:
@@ -27,7 +27,7 @@ MANIFEST: dict[str, Any] = {
             "name": "en",
             "kind": "jsonl",
             "units": 12,
-            "read": {"documents": 1000, "bytes": 123_456},
+            "read": {"documents": 1000, "bytes": 123_456, "lines_removed": 4321},
             "splits": {"train": split(985, 120_000, 30_000, 5000, 2), "validation": split(0, 0, 0, 0, 1)},
             "filters": [
                 {"kind": "length", "dropped": 10, "noted": 0, "examples": []},
@@ -38,7 +38,7 @@ MANIFEST: dict[str, Any] = {
             "name": "唐诗",
             "kind": "parquet",
             "units": 1,
-            "read": {"documents": 57_607, "bytes": 123_456_789},
+            "read": {"documents": 57_607, "bytes": 123_456_789, "lines_removed": 0},
             "splits": {"train": split(57_000, 123_000_000, 30_000_000, 500, 1)},
             "filters": [],
         },
@@ -85,6 +85,22 @@ def test_each_filter_sees_what_those_before_it_kept():
     assert cells(text, "en", "overlap", "985") == ["en", "overlap", "985", "5", "0.5%", "7"]
 
 
+def test_duplicates_come_after_all_other_filters_wherever_they_stand():
+    bare = copy.deepcopy(MANIFEST)
+    bare["sources"][0]["filters"].insert(0, {"kind": "exact_duplicates", "dropped": 2, "noted": 0, "examples": []})
+    text = as_text(bare)
+    assert cells(text, "en", "length")[2] == "990" and cells(text, "en", "overlap", "985")
+    assert cells(text, "en", "exact_duplicates") == ["en", "exact_duplicates", "983", "2", "0.2%", "0"]
+
+
+def test_lines_that_the_rules_of_c4_took_out_are_counted():
+    assert "lines removed" not in as_text(MANIFEST)
+    edited = copy.deepcopy(MANIFEST)
+    edited["sources"][0]["filters"].append({"kind": "c4", "dropped": 0, "noted": 0, "examples": []})
+    assert cells(as_text(edited), "en", "c4") == ["en", "c4", "985", "0", "0.0%", "0", "4,321"]
+    assert cells(as_text(edited), "en", "length")[-1] == "-"
+
+
 def test_tables_of_filters_are_missing_where_there_are_none():
     bare = copy.deepcopy(MANIFEST)
     bare["sources"] = bare["sources"][1:]
@@ -106,6 +122,45 @@ def test_dropped_documents_are_shown_shortened_and_without_control_characters():
 def test_files_have_their_checksums():
     text = as_text(MANIFEST)
     assert cells(text, "en", "train", "00001.bin") == ["en", "train", "00001.bin", "492", "15,000", f"{1:064x}"]
+
+
+def test_a_store_of_thousands_of_files_shows_the_first_and_says_how_many_more():
+    large = copy.deepcopy(MANIFEST)
+    large["sources"][0]["splits"]["train"] = split(4000, 8000, 4000, 1, 4000)
+    lines = as_text(large).splitlines()
+    assert sum(".bin" in line for line in lines) == FILES
+    assert lines[lines.index("... and 3,992 more files") - 1].split()[2] == f"{FILES - 1:05}.bin"
+    large["sources"][0]["splits"]["train"] = split(9, 8000, 9, 1, FILES - 1)
+    assert "... and 1 more file\n" in as_text(large)
+    assert "more file" not in as_text(MANIFEST)
+
+
+TABLES = {
+    "0123": {
+        "lengths": {"encoder": 100, "decoder": 20},
+        "objective": "span_corruption",
+        "pack": True,
+        "tables": {
+            "0-train": {"examples": 2500, "rows": 1000, "cut": 7, "tokens": [95_000, 13_000], "sha256": []},
+            "1-validation": {"examples": 0, "rows": 0, "cut": 0, "tokens": [0, 0], "sha256": []},
+        },
+    },
+    "4567": {
+        "lengths": {"encoder": 64},
+        "objective": "next_sentence",
+        "pack": True,
+        "tables": {"0-train": {"examples": 5, "rows": 5, "cut": 1, "tokens": [320], "sha256": []}},
+    },
+}
+
+
+def test_rows_examples_cuts_and_fill_of_pack_tables_stand_by_source_and_split():
+    text = as_text(MANIFEST, TABLES)
+    row = ["span_corruption", "encoder", "100", "+", "decoder", "20"]
+    assert cells(text, *row, "en") == [*row, "en", "train", "1,000", "2,500", "7", "90.0%"]
+    assert cells(text, *row, "唐诗") == [*row, "唐诗", "validation", "0", "0", "0", "-"]
+    assert cells(text, "next_sentence")[1:] == ["encoder", "64", "en", "train", "5", "5", "1", "-"]
+    assert "objective" not in as_text(MANIFEST)
 
 
 def test_vocabulary_versions_and_replaced_bytes_are_named():

@@ -204,6 +204,11 @@ def test_halves_of_surrogate_pairs_in_documents_become_the_replacement_character
     assert (vocabulary.decode(broken), vocabulary.decode(fine)) == ("a\ufffd b", "明月")
 
 
+def test_half_a_surrogate_pair_in_a_prompt_is_a_sentence(vocabulary):
+    with pytest.raises(UserError, match=r"^The text is not valid UTF-8 at character 2: mend it there\.$"):
+        vocabulary.encode("ab\udcff")
+
+
 def test_every_piece_is_ordinary_or_special(vocabulary):
     assert sorted([*vocabulary.ordinary, *np.flatnonzero(vocabulary.is_special)]) == list(range(vocabulary.size))
     assert vocabulary.is_special[[vocabulary.eos, *vocabulary.special.values()]].all()

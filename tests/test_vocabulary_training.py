@@ -118,7 +118,7 @@ def test_lower_case_is_for_wordpiece():
 
 
 def test_the_report_counts_what_is_encoded(vocabulary):
-    text, chinese = "class A: return 1", "床前明月光，疑是地上霜。"
+    text, chinese = "class A: return 1\n", "床前明月光，疑是地上霜。"
     found = report(vocabulary, [text])
     tokens = len(vocabulary.encode(text))
     assert (found.pieces, found.tokens, found.unit) == (904, tokens, "word")

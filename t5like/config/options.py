@@ -2,11 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from t5like.config.checks import require, require_positive, require_seed
+from t5like.config.checks import require, require_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class InspectOptions:
     """Whether to mark segments and special pieces by colours; auto: on a terminal."""
 
     def __post_init__(self) -> None:
-        require_positive("inspect", self, "step")
+        _require_positive(self, "step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +61,21 @@ class VocabularyOptions:
     size: int = 32_000
     """Learned pieces."""
     coverage: float = 0.9995
-    """unigram, bpe: share of the characters that get pieces of their own; the rest is spelt in bytes."""
+    """unigram, bpe, wordpiece: share of the characters that get pieces of their own; the rest is spelt in bytes, and
+    unknown in wordpiece."""
     lowercase: bool = False
     """wordpiece: whether text is put in lower case and stripped of accents."""
     characters: int = 10_000_000
     """Characters that the pieces are learned from."""
     field: str = "text"
     """jsonl and Parquet files: the field that holds the text."""
+    document: Literal["line", "file"] = "line"
+    """text files: whether a document is a line or a file. Pieces that hold line feeds, which code needs, are learned
+    from files."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.output), "--output is empty: name a folder.")
+        require(bool(self.field), "--field is empty: name the field that holds the text.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +135,7 @@ class GenerateOptions:
     """Checkpoint to use; the newest by default."""
 
     def __post_init__(self) -> None:
-        require_positive("generate", self, "tokens", "batch")
+        _require_positive(self, "tokens", "batch")
         require_seed("generate", self)
         require(self.held_out >= 0, f"--held_out {self.held_out} must not be negative.")
         require(
@@ -150,13 +158,18 @@ class FillOptions:
     """Checkpoint to use; the newest by default."""
 
     def __post_init__(self) -> None:
-        require_positive("fill", self, "top")
+        _require_positive(self, "top")
         require(bool(self.text), 'There is nothing to fill: give --text "The [MASK] sat".')
 
 
-def flags(options: type) -> list[str]:
-    """The flags of a class of options, without their dashes."""
-    found = []
+def flags(options: type) -> dict[str, Any]:
+    """The flags of a class of options, without their dashes, and their defaults."""
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(options):
-        found += flags(Sampling) if field.name == "sampling" else [field.name]
+        found |= flags(Sampling) if field.name == "sampling" else {field.name: field.default}
     return found
+
+
+def _require_positive(options: object, *names: str) -> None:
+    for name in names:
+        require(getattr(options, name) > 0, f"--{name} {getattr(options, name)} must be above 0.")

@@ -8,13 +8,14 @@ fields; a key that is no field is an error, so a config of another version is ne
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import pathlib
 import re
 import runpy
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from t5like.config import Config
@@ -53,7 +54,8 @@ def read(run: pathlib.Path) -> Config:
     """The config that a run directory keeps."""
     file = run / FILE
     if not file.is_file():
-        raise UserError(f"{run} is not a run directory: it has no {FILE}.")
+        store = " but a store, so give the preset that it is of" if (run / "plan.json").is_file() else ""
+        raise UserError(f"{run} is not a run directory{store}: it has no {FILE}.")
     try:
         return from_json(Config, json.loads(file.read_text("utf-8")), str(file))
     except ValueError as error:
@@ -119,7 +121,7 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
     ) -> tuple[Config, Any]:
         return config, options
 
-    return _read(both, [*leaves(config), *option_flags(kind)], flags, command)
+    return _read(both, leaves(config) | option_flags(kind), flags, command)
 
 
 def parse(kind: type, flags: Sequence[str], command: str) -> Any:
@@ -132,11 +134,11 @@ def parse(kind: type, flags: Sequence[str], command: str) -> Any:
     return _read(options, option_flags(kind), flags, command)
 
 
-def _read(function: Callable[..., Any], names: Sequence[str], flags: Sequence[str], command: str) -> Any:
-    """What the function returns for the flags, of which only `names` are known."""
+def _read(function: Callable[..., Any], names: Mapping[str, Any], flags: Sequence[str], command: str) -> Any:
+    """What the function returns for the flags, of which only `names`, which have these values now, are known."""
     import tyro
 
-    flags = [_underscored(flag) for flag in flags]
+    flags = list(_complete([_underscored(flag) for flag in flags], names))
     known = {f"--{name}" for name in ("help", *names)}
     for flag in flags:
         if flag.startswith("--") and (name := flag.split("=")[0]) not in known:
@@ -155,6 +157,14 @@ def _read(function: Callable[..., Any], names: Sequence[str], flags: Sequence[st
 def _underscored(flag: str) -> str:
     name, equals, value = flag.partition("=")
     return f"--{name[2:].replace('-', '_')}{equals}{value}" if flag.startswith("--") else flag
+
+
+def _complete(flags: Sequence[str], names: Mapping[str, Any]) -> Iterator[str]:
+    """The flags, where one that is true or false and stands alone, such as `--json`, is followed by True."""
+    for flag, after in itertools.zip_longest(flags, flags[1:]):
+        yield flag
+        if isinstance(names.get(flag.removeprefix("--")), bool) and flag.startswith("--"):
+            yield from () if after and not after.startswith("--") else ("True",)
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -213,6 +223,8 @@ def _sentence(box: str, command: str) -> str:
         for line in lines[end:]:
             if line.startswith(f"{wrong[1]} "):
                 return f"{wrong[1]} takes {line.removeprefix(wrong[1]).strip()}, not {wrong[2]}."
+    if absent := re.match(r"Missing from .*?: (--\w+) \w+ (.*)\. \(required\)", said):
+        return f"{command} needs {absent[1]}, the {absent[2][0].lower()}{absent[2][1:]}."
     if stray := re.match(r"Unrecognized options: (.*)", said):
         return f"{command} has no use for {stray[1]!r}: write overrides as --name value."
     return f"{said}."

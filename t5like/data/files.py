@@ -79,7 +79,8 @@ def readable(name: str) -> Iterator[Readable]:
         with open_binary(name) as file:
             yield file
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise UserError(f"{name} cannot be read: {error}.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{name} cannot be read: {reason}.") from None
 
 
 def read_whole(name: str, most: int) -> bytes:

@@ -17,10 +17,11 @@ from etils import epath
 from jaxtyping import Int, Integer
 
 from t5like import config
-from t5like.data.arrays import Array
+from t5like.data.arrays import Array, is_remote
 from t5like.data.objectives import sizes
 from t5like.data.packing import pack
-from t5like.data.store import SPLITS, Split, Store, WholeFile, write_whole
+from t5like.data.store import REMEDY, SPLITS, Split, Store, WholeFile, read_tables, write_whole
+from t5like.errors import UserError
 
 WINDOW = 2**16
 """Examples that are packed together."""
@@ -28,14 +29,21 @@ UINT64 = np.dtype("<u8")
 
 
 class PackTable:
-    """The rows of one source's split."""
+    """The rows of one source's split.
+
+    Raises:
+      UserError: the table is missing or damaged, as far as the sizes of its files tell.
+    """
 
     def __init__(self, store: Store, data: config.Data, source: int, split: Split):
-        folder = store.folder / "packs" / _key(data)
-        self.description = json.loads((folder / "table.json").read_text())["tables"][f"{source}-{split}"]
+        folder = store.folder / "packs" / _key(store, data)
+        self.description = read_tables(folder)[f"{source}-{split}"]
         examples, rows = self.description["examples"], self.description["rows"]
         self.columns = 2 + data.sources[source].parts
         self.rows = rows
+        if not is_remote(folder):
+            _check_size(folder / f"{source}-{split}.examples", examples * self.columns * 8)
+            _check_size(folder / f"{source}-{split}.rows", (rows + 1) * 8)
         self._examples = Array(folder, [f"{source}-{split}.examples"], [examples * self.columns], UINT64, store.remote)
         self._starts = Array(folder, [f"{source}-{split}.rows"], [rows + 1], UINT64, store.remote)
 
@@ -51,9 +59,11 @@ class PackTable:
 
 def make_tables(store: Store, data: config.Data, report: Callable[[str], None]) -> None:
     """Writes the tables that the rows of `data` need, unless they are there."""
-    folder = store.folder / "packs" / _key(data)
+    folder = store.folder / "packs" / _key(store, data)
     if (folder / "table.json").exists():
         return
+    for partial in folder.glob("*.partial"):
+        partial.unlink(missing_ok=True)
     tables: dict[str, Any] = {}
     filled = places = 0
     for source in range(len(data.sources)):
@@ -93,15 +103,15 @@ def _make_table(
 def _examples(
     store: Store, data: config.Data, source: int, split: Split
 ) -> Iterator[tuple[Int[np.ndarray, "examples columns"], int]]:
-    """For each file, its examples and how many documents had to be cut: a single text is cut into pieces of at most
-    `data.window` tokens, of pairs what does not fit is left out later."""
+    """The examples of some documents at a time, and how many of these had to be cut: a single text is cut into pieces
+    of at most `data.window` tokens, of pairs what does not fit is left out later."""
     first = before = 0
-    for number, file in enumerate(store.files(source, split)):
-        lengths = store.documents(source, split, number)[:, :-2].astype(np.int64)
+    for rows in store.document_tables(source, split, WINDOW):
+        lengths = rows[:, :-2].astype(np.int64)
         totals = lengths.sum(axis=1)
         positions = first + np.cumsum(totals) - totals
         document = before + np.arange(len(totals))
-        first, before = first + file["tokens"], before + len(totals)
+        first, before = first + int(totals.sum()), before + len(totals)
         if data.objective.parts > 1:
             yield np.column_stack([positions, document, lengths]), 0
             continue
@@ -128,7 +138,13 @@ def _windows(files: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarr
         yield np.concatenate(held), cut
 
 
-def _key(data: config.Data) -> str:
-    """The folder of the tables: runs share them if lengths and objective agree."""
-    wanted = [data.window, data.lengths, dataclasses.asdict(data.objective), data.pack]
+def _key(store: Store, data: config.Data) -> str:
+    """The folder of the tables: runs share them if lengths and objective agree, as long as the documents are these."""
+    wanted = [store.documents_hash, data.window, data.lengths, dataclasses.asdict(data.objective), data.pack]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+
+
+def _check_size(path: epath.Path, size: int) -> None:
+    length = path.stat().length if path.exists() else 0
+    if length != size:
+        raise UserError(f"{path} has {length} bytes where its table.json has {size}: {REMEDY.format(path.parent)}.")

@@ -91,7 +91,7 @@ def _parquet(source: Source, name: str) -> Iterator[Any]:
                     raise UserError(unknown_field(field, known, name))
             yield file
         except pyarrow.ArrowException as error:
-            raise UserError(f"{name} cannot be read: {error}.") from None
+            raise UserError(f"{name} cannot be read: {str(error).rstrip('.')}.") from None
 
 
 def _leaves(fields: Any, above: str = "") -> list[str]:

@@ -1,8 +1,9 @@
 """Documents, from where they are kept.
 
-A source is cut into units of about 2 MiB, which are files, or ranges of them where the format can be cut; a unit is
-what one worker prepares. Reading a unit is a pure function of its files. Text is decoded as UTF-8; bytes that are none
-become U+FFFD and are counted, so that a broken file is reported and not lost.
+Sources are cut into units, which are files, or ranges of them where the format can be cut; a unit is what one worker
+prepares. Units grow with the sources, from 2 MiB to 1 GiB, so that even terabytes make only thousands of them.
+Reading a unit is a pure function of its files. Text is decoded as UTF-8; bytes that are none become U+FFFD and are
+counted, so that a broken file is reported and not lost.
 """
 
 import hashlib
@@ -19,7 +20,10 @@ from t5like.data.readers import parquet_row_groups, read_json_lines, read_parque
 from t5like.data.records import Record
 from t5like.data.tensorflow_records import read_tfds, read_tfrecord, tfds_shards
 
-UNIT_BYTES = 2**21
+UNIT_BYTES, MOST_UNIT_BYTES = 2**21, 2**30
+"""Sizes of a unit in small sources and in large ones."""
+MOST_UNITS = 2**12
+"""Units that all sources together have, as far as files can be cut and grouped and units may grow."""
 READERS = {
     "python_library": read_library,
     "text": read_text,
@@ -41,6 +45,10 @@ class Part:
     """Where the range begins: at a byte (lines of text, JSON lines), a row group (Parquet) or a shard (tfds)."""
     stop: int | None = None
     """Where it ends; None: with the file."""
+
+
+Piece = tuple[Part, int, bool]
+"""A part, its size in bytes, and whether it has lines, between which it can be cut."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,22 @@ def units(sources: tuple[Source, ...]) -> list[Unit]:
     Raises:
       UserError: no file matches, or what matches cannot be what the source says.
     """
-    found = []
+    pieces: dict[tuple[int, Split | None], list[Piece]] = {}
     for number, source in enumerate(sources):
         splits: tuple[Split | None, ...] = ("train", "validation") if source.validation else (None,)
         for split in splits:
-            found += [Unit(number, split, parts, size) for parts, size in _grouped(_pieces(source, split))]
-    return found
+            pieces[number, split] = list(_pieces(source, split))
+    most = unit_bytes(sum(size for whole in pieces.values() for _, size, _ in whole))
+    return [
+        Unit(number, split, parts, size)
+        for (number, split), whole in pieces.items()
+        for parts, size in _grouped(_cut(whole, most), most)
+    ]
+
+
+def unit_bytes(size: int) -> int:
+    """The bytes of a unit where all sources together have `size` bytes."""
+    return max(UNIT_BYTES, min(-(-size // MOST_UNITS), MOST_UNIT_BYTES))
 
 
 def read(source: Source, unit: Unit) -> Iterator[Document]:
@@ -105,38 +123,42 @@ def document_id(unit: Unit, document: Document) -> str:
     return f"{unit.parts[document.file].name}#{document.record}"
 
 
-def _pieces(source: Source, split: Split | None) -> Iterator[tuple[Part, int]]:
-    """The source's files, cut where the format can be cut, each with its size in bytes."""
+def _pieces(source: Source, split: Split | None) -> Iterator[Piece]:
+    """The source's files, or the shards and row groups that they are made of."""
     own = split == "validation"
     if source.kind == "tfds":
         name = source.validation if own else source.split
         for shard, size in enumerate(tfds_shards(source, name)):
-            yield Part(name, shard, shard + 1), size
+            yield Part(name, shard, shard + 1), size, False
         return
     if source.kind == "python_library":
-        yield from ((Part(name), size) for name, size in library_files())
+        yield from ((Part(name), size, False) for name, size in library_files())
         return
+    lines = source.kind == "jsonl" or (source.kind == "text" and source.document == "line")
     files = matching_files(source.validation, "validation") if own else matching_files(source.path)
     for name, size in files:
         if source.kind == "parquet":
             groups = enumerate(parquet_row_groups(source, name))
-            yield from ((Part(name, group, group + 1), length) for group, length in groups)
-        elif size > UNIT_BYTES and _has_lines(source) and PurePosixPath(name).suffix not in COMPRESSED:
-            for start, stop in itertools.pairwise([*range(0, size, UNIT_BYTES), size]):
-                yield Part(name, start, stop), stop - start
+            yield from ((Part(name, group, group + 1), length, False) for group, length in groups)
         else:
-            yield Part(name), size
+            yield Part(name), size, lines and PurePosixPath(name).suffix not in COMPRESSED
 
 
-def _has_lines(source: Source) -> bool:
-    return source.kind == "jsonl" or (source.kind == "text" and source.document == "line")
+def _cut(pieces: list[Piece], most: int) -> Iterator[tuple[Part, int]]:
+    """The pieces and their sizes, with those that can be cut in ranges of at most `most` bytes."""
+    for part, size, lines in pieces:
+        if lines and size > most:
+            for start, stop in itertools.pairwise([*range(0, size, most), size]):
+                yield Part(part.name, start, stop), stop - start
+        else:
+            yield part, size
 
 
-def _grouped(pieces: Iterator[tuple[Part, int]]) -> list[tuple[tuple[Part, ...], int]]:
-    """Pieces, in their order, in groups of at most `UNIT_BYTES` or of one piece."""
+def _grouped(pieces: Iterator[tuple[Part, int]], most: int) -> list[tuple[tuple[Part, ...], int]]:
+    """Pieces, in their order, in groups of at most `most` bytes or of one piece."""
     groups: list[tuple[list[Part], int]] = []
     for part, size in pieces:
-        if groups and groups[-1][1] + size <= UNIT_BYTES:
+        if groups and groups[-1][1] + size <= most:
             parts, before = groups.pop()
             parts.append(part)
             groups.append((parts, before + size))

@@ -1,9 +1,15 @@
-"""The manifest of a store as tables of plain text: what `t5like data stats` prints."""
+"""The manifest of a store and its pack tables as plain text: what `t5like data stats` prints."""
 
+import itertools
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from etils import epath
+
+from t5like.data.store import read_tables
 
 Manifest = Mapping[str, Any]
 Row = Sequence[str]
@@ -11,16 +17,33 @@ Row = Sequence[str]
 COUNTS = ("documents", "bytes", "tokens")
 EXAMPLE_COLUMNS = 80
 """Columns that the text of a dropped document takes at most."""
+LAST = ("exact_duplicates", "near_duplicates")
+"""Filters that look at what all others kept, wherever they stand."""
+FILES = 10
+"""Files that are shown."""
 
 
-def as_text(manifest: Manifest) -> str:
-    """Tables of documents, bytes and tokens by source and split, of what each filter dropped with examples, and of
-    the files with their checksums; then the vocabulary and the versions. Numbers are exact, so that they can be
-    compared; bytes are those of the text in UTF-8.
+def pack_tables(store: epath.Path) -> dict[str, Manifest]:
+    """What the pack tables of a store say of themselves, by the names of their folders.
+
+    Raises:
+      UserError: a description is damaged.
     """
-    return "\n".join(
-        line.rstrip() for section in (_texts, _filters, _dropped, _files, _origin) for line in section(manifest)
-    )
+    found = {}
+    for path in sorted((store / "packs").glob("*/table.json")):
+        read_tables(path.parent)
+        found[path.parent.name] = json.loads(path.read_text())
+    return found
+
+
+def as_text(manifest: Manifest, tables: Mapping[str, Manifest] | None = None) -> str:
+    """Tables of documents, bytes and tokens by source and split, of what each filter dropped with examples, of the
+    rows that documents are packed into (`pack_tables`), and of the first files with their checksums; then the
+    vocabulary and the versions. Numbers are exact, so that they can be compared; bytes are those of the text in UTF-8.
+    """
+    sections = (_texts(manifest), _filters(manifest), _dropped(manifest), _packs(manifest, tables or {}))
+    lines = itertools.chain(*sections, _files(manifest), _origin(manifest))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _texts(manifest: Manifest) -> Iterator[str]:
@@ -51,18 +74,21 @@ def _ratio(numerator: int, denominator: int, digits: int) -> str:
 
 
 def _filters(manifest: Manifest) -> Iterator[str]:
-    """Each filter sees what those before it kept."""
+    """Each filter sees what those before it kept; those of duplicates come after all others."""
     rows = []
     for source in manifest["sources"]:
         left = source["read"]["documents"]
-        for filter in source["filters"]:
+        for filter in sorted(source["filters"], key=lambda filter: filter["kind"] in LAST):
             seen, left = left, left - filter["dropped"]
             share = f"{filter['dropped'] / seen:.1%}" if seen else "-"
             counts = (f"{number:,}" for number in (left, filter["dropped"]))
-            rows.append((source["name"], filter["kind"], *counts, share, f"{filter['noted']:,}"))
+            lines = f"{source['read']['lines_removed']:,}" if filter["kind"] == "c4" else "-"
+            rows.append((source["name"], filter["kind"], *counts, share, f"{filter['noted']:,}", lines))
     if rows:
+        header = ("source", "filter", "kept", "dropped", "share", "reported", "lines removed")
+        edited = any(row[1] == "c4" for row in rows)
         yield ""
-        yield from _table(("source", "filter", "kept", "dropped", "share", "reported"), rows)
+        yield from _table(header if edited else header[:-1], [row if edited else row[:-1] for row in rows])
 
 
 def _dropped(manifest: Manifest) -> Iterator[str]:
@@ -77,16 +103,41 @@ def _dropped(manifest: Manifest) -> Iterator[str]:
         yield from _table(("source", "filter", "document", "reason", "text that was dropped or reported"), rows)
 
 
+def _packs(manifest: Manifest, tables: Mapping[str, Manifest]) -> Iterator[str]:
+    """The fill reckons with the longest that random choices can make of an example; a row of next-sentence prediction
+    has none, for its other segment is drawn."""
+    rows = []
+    for description in tables.values():
+        lengths = description["lengths"]
+        label = (description["objective"], " + ".join(f"{stack} {length}" for stack, length in lengths.items()))
+        for name, table in description["tables"].items():
+            number, _, split = name.partition("-")
+            counts = (f"{table[column]:,}" for column in ("rows", "examples", "cut"))
+            places = table["rows"] * sum(lengths.values())
+            known = places and description["objective"] != "next_sentence"
+            fill = f"{sum(table['tokens']) / places:.1%}" if known else "-"
+            rows.append((*label, manifest["sources"][int(number)]["name"], split, *counts, fill))
+    if rows:
+        yield ""
+        yield from _table(("objective", "row", "source", "split", "rows", "examples", "cut documents", "fill"), rows)
+
+
 def _files(manifest: Manifest) -> Iterator[str]:
-    rows = [
-        (source["name"], name, file["name"], f"{file['documents']:,}", f"{file['tokens']:,}", file["sha256"])
+    files = [
+        (source["name"], name, file)
         for source in manifest["sources"]
         for name, split in source["splits"].items()
         for file in split["files"]
     ]
-    if rows:
+    if files:
+        rows = [
+            (source, split, file["name"], f"{file['documents']:,}", f"{file['tokens']:,}", file["sha256"])
+            for source, split, file in files[:FILES]
+        ]
         yield ""
         yield from _table(("source", "split", "file", "documents", "tokens", "SHA-256"), rows)
+    if (more := len(files) - FILES) > 0:
+        yield f"... and {more:,} more file{'s' if more > 1 else ''}"
 
 
 def _origin(manifest: Manifest) -> Iterator[str]:

@@ -32,6 +32,8 @@ from t5like.errors import UserError
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 FORMAT = 2
+REMEDY = "delete the folder {} and run the same command again"
+"""What mends a damaged pack table."""
 VERIFIED = 2**28
 """Bytes up to which the files of a local store are hashed before they are used; larger ones on request."""
 
@@ -50,13 +52,18 @@ class Store:
         self.folder, self.manifest, self.remote = folder, manifest, remote
         self.kind = np.dtype(manifest["dtype"])
         if not is_remote(folder):
-            for path, size, _ in self._files():
-                length = path.stat().length if path.exists() else 0
-                if length != size:
-                    raise UserError(
-                        f"{path} has {length} bytes where the manifest has {size}: "
-                        "delete the store and prepare it again."
-                    )
+            self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        # A folder is listed at once: there may be thousands of files.
+        folders = [(split, self.folder / split) for split in SPLITS if (self.folder / split).exists()]
+        lengths = {(split, file.name): file.stat().st_size for split, path in folders for file in os.scandir(path)}
+        for split, name, size, _ in self._files():
+            if (length := lengths.get((split, name), 0)) != size:
+                raise UserError(
+                    f"{self.folder / split / name} has {length} bytes where the manifest has {size}: "
+                    "delete the store and prepare it again."
+                )
 
     def tokens(self, source: int, split: Split) -> Array:
         """The tokens of a source's split."""
@@ -72,6 +79,25 @@ class Store:
         entry = self.files(source, split)[file]
         content = (self.folder / split / documents_name(entry["name"])).read_bytes()
         return np.frombuffer(content, "<u8").reshape(entry["documents"], self.manifest["sources"][source]["parts"] + 2)
+
+    def document_tables(
+        self, source: int, split: Split, most: int
+    ) -> Iterator[UInt64[np.ndarray, "documents columns"]]:
+        """The tables of all files one after the other, at most so many documents at a time."""
+        columns = self.manifest["sources"][source]["parts"] + 2
+        files = self.files(source, split)
+        names = [documents_name(file["name"]) for file in files]
+        counts = [file["documents"] * columns for file in files]
+        table = Array(self.folder / split, names, counts, np.dtype("<u8"), self.remote)
+        for start in range(0, table.size, most * columns):
+            length = min(most * columns, table.size - start)
+            yield table.read(np.array([start]), np.array([length])).reshape(-1, columns)
+
+    @functools.cached_property
+    def documents_hash(self) -> str:
+        """A hash of the tables of all documents."""
+        hashes = [sha256 for _, name, _, sha256 in self._files() if name.endswith(".documents")]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     def documents_between(self, source: int, split: Split, first: int, last: int) -> Iterator[str]:
         """The ids, file and record, of the documents that the tokens from `first` to `last` belong to."""
@@ -90,26 +116,36 @@ class Store:
         return functools.lru_cache(maxsize=16)(self.documents)
 
     def verify(self) -> Iterator[str]:
-        """A sentence for each file whose content is not the one that was written."""
-        for path, _, sha256 in self._files():
-            with cast(Any, path.open("rb")) as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                    yield f"{path} has changed since it was written: delete the store and prepare it again."
+        """A sentence for each file of documents, and of pack tables, whose content is not the one that was written."""
+        for split, name, _, sha256 in self._files():
+            path = self.folder / split / name
+            if not _is_content(path, sha256):
+                yield f"{path} has changed since it was written: delete the store and prepare it again."
+        for described in (self.folder / "packs").glob("*/table.json"):
+            try:
+                tables = read_tables(described.parent)
+            except UserError as error:
+                yield str(error)
+                continue
+            for name, table in tables.items():
+                for kind, sha256 in zip(("examples", "rows"), table["sha256"], strict=True):
+                    path = described.parent / f"{name}.{kind}"
+                    if not _is_content(path, sha256):
+                        yield f"{path} has changed since it was written: {REMEDY.format(described.parent)}."
 
     @property
     def bytes(self) -> int:
-        return sum(size for _, size, _ in self._files())
+        return sum(size for _, _, size, _ in self._files())
 
-    def _files(self) -> Iterator[tuple[epath.Path, int, str]]:
-        """Path, size in bytes and SHA-256 of every file of tokens and of documents."""
+    def _files(self) -> Iterator[tuple[Split, str, int, str]]:
+        """Split, name, size in bytes and SHA-256 of every file of tokens and of documents."""
         for source in self.manifest["sources"]:
             columns = source["parts"] + 2
             for split in SPLITS:
-                for entry in source["splits"][split]["files"]:
-                    path = self.folder / split / entry["name"]
-                    yield path, entry["tokens"] * self.kind.itemsize, entry["sha256"]
-                    documents = path.parent / documents_name(entry["name"])
-                    yield documents, entry["documents"] * columns * 8, entry["documents_sha256"]
+                for file in source["splits"][split]["files"]:
+                    name = file["name"]
+                    yield split, name, file["tokens"] * self.kind.itemsize, file["sha256"]
+                    yield split, documents_name(name), file["documents"] * columns * 8, file["documents_sha256"]
 
 
 def documents_name(name: str) -> str:
@@ -138,6 +174,27 @@ def read_manifest(store: epath.Path) -> dict[str, Any] | None:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{path} is damaged or of another version of t5like: delete {store} and prepare it again.")
     return manifest
+
+
+def read_tables(folder: epath.Path) -> dict[str, dict[str, Any]]:
+    """What `table.json` says of each pack table in a folder.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = folder / "table.json"
+    try:
+        return json.loads(path.read_text())["tables"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is missing or damaged: {REMEDY.format(folder)}.") from None
+
+
+def _is_content(path: epath.Path, sha256: str) -> bool:
+    """Whether a file is there and has that SHA-256."""
+    if not path.exists():
+        return False
+    with cast(Any, path.open("rb")) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 class WholeFile:
@@ -170,6 +227,10 @@ class WholeFile:
 
     def close(self) -> str:
         with self._sentences():
+            if not is_remote(self.path):
+                # A machine that stops must not leave an empty file of that name.
+                self._file.flush()
+                os.fsync(self._file.fileno())
             self._file.close()
             self._partial.replace(self.path)
         return self._hash.hexdigest()

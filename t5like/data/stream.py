@@ -48,8 +48,8 @@ class Rows:
             if not size and (split == "train" or not any(self.sizes)):
                 raise UserError(
                     f"The {split} split of {name!r} in {data.store} has {self.store.tokens(number, split).size} "
-                    f"tokens, less than the {data.window} of one row: lower data.length, add text, or change "
-                    "data.held_out."
+                    f"tokens, less than the {data.window} of one row: lower data.length, add text, loosen "
+                    "data.filters, or change data.held_out."
                 )
         self.mixture = mixture(data, self.sizes) if split == "train" else Mixture(self.sizes, data.seed)
 

@@ -55,7 +55,6 @@ def report(vocabulary: Vocabulary, held_out: Sequence[str]) -> Report:
     tokens = np.concatenate([np.zeros(0, np.int32), *rows])
     unit, units = _units(held_out)
     parts = np.array([_is_part(vocabulary, number) for number in range(vocabulary.pieces.size)])
-    unknown = tokens == vocabulary.unk if vocabulary.unk != vocabulary.eos else np.zeros(tokens.shape, bool)
     back = [vocabulary.decode(row) == text for row, text in zip(rows, held_out, strict=True)]
     by_length = sorted(vocabulary.ordinary.tolist(), key=lambda number: (-_length(vocabulary, number), number))
     return Report(
@@ -66,7 +65,7 @@ def report(vocabulary: Vocabulary, held_out: Sequence[str]) -> Report:
         unit=unit,
         tokens_per_unit=_share(len(tokens), units),
         bytes_per_token=_share(sum(len(text.encode("utf-8", "replace")) for text in held_out), len(tokens)),
-        unknown=_share(int(unknown.sum()), len(tokens)),
+        unknown=_share(int((tokens == vocabulary.unk).sum()), len(tokens)),
         byte_fallback=_share(int(parts[tokens].sum()), len(tokens)),
         unchanged=_share(sum(back), len(back)),
         longest=tuple(_spelling(vocabulary, number) for number in by_length[:LONGEST]),

@@ -4,6 +4,7 @@ A task is done when its result is on disk, so neither of them keeps anything tha
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.connection
@@ -15,13 +16,15 @@ from typing import Any
 
 from t5like.errors import UserError
 
-
 Workers = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """Carries out a piece of work for every task and yields the results in any order."""
 
 
 def pool(processes: int) -> Workers:
-    """Workers that are processes of this machine, or this process alone where one is enough."""
+    """Workers that are processes of this machine, or this process alone where one is enough.
+
+    An exception of a worker arrives as itself; it, and an interrupt here, ends the others at once.
+    """
 
     def run(work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
         count = min(processes, len(tasks))
@@ -29,30 +32,41 @@ def pool(processes: int) -> Workers:
             yield from map(work, tasks)
             return
         spawn = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(count, spawn, initializer=_begin) as executor:
-            try:
-                waiting = [executor.submit(work, task) for task in tasks]
-                for done in concurrent.futures.as_completed(waiting):
-                    yield done.result()
-            except concurrent.futures.process.BrokenProcessPool:
-                raise UserError(
-                    "A worker process died, perhaps for want of memory: the same command goes on from where it "
-                    f"stopped; with --processes {max(1, count // 2)} it needs less."
-                ) from None
-            finally:
-                executor.shutdown(wait=True, cancel_futures=True)
+        alive, end = spawn.Pipe(duplex=False)
+        executor = concurrent.futures.ProcessPoolExecutor(count, spawn, _begin, (alive,))
+        try:
+            with _without_interrupts():
+                finished = concurrent.futures.as_completed([executor.submit(work, task) for task in tasks])
+            for done in finished:
+                yield done.result()
+        except concurrent.futures.process.BrokenProcessPool:
+            raise UserError(
+                "A worker process died, perhaps for want of memory: the same command goes on from where it "
+                f"stopped; with --processes {max(1, count // 2)} it needs less."
+            ) from None
+        finally:
+            alive.close()
+            end.close()
+            executor.shutdown(wait=True, cancel_futures=True)
 
     return run
 
 
-def _begin() -> None:
-    """In each worker: Ctrl-C is the parent's to handle, and a worker whose parent died ends too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that start here never see Ctrl-C, which is the parent's to handle; the parent sees it afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(alive: multiprocessing.connection.Connection) -> None:
+    """In each worker: it ends when the parent closes its side of the pipe or dies, whatever it is doing."""
 
     def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
+        multiprocessing.connection.wait([alive])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -79,11 +93,13 @@ def beam(runner: str, flags: Sequence[str]) -> Workers:
         with apache_beam.Pipeline(runner=chosen, options=PipelineOptions(list(flags))) as pipeline:
             spread = pipeline | apache_beam.Create(list(tasks)) | apache_beam.Reshuffle()
             _ = spread | apache_beam.Map(functools.partial(_quietly, work))
-        # Every result is on disk by now; reading them here needs no way back from the workers.
+        # Every result is on disk by now; reading them here needs no way back from the workers. A unit that met a
+        # user's mistake has none, and meets it again here, where it arrives as itself.
         yield from map(work, tasks)
 
     return run
 
 
 def _quietly(work: Callable[[Any], Any], task: Any) -> None:
-    work(task)
+    with contextlib.suppress(UserError):
+        work(task)

@@ -1,0 +1,130 @@
+"""Commands that learn a vocabulary or show what it does to a text."""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+import sys
+from typing import Any
+
+from t5like.commands.data import has_config, path_of
+from t5like.config import Filter, Source, Vocabulary, presets
+from t5like.errors import UserError
+
+HELD_OUT = 0.05
+"""Share of the documents that a new vocabulary is not learned from, but reported on."""
+HELD_OUT_CHARACTERS = 1_000_000
+"""Text that a new vocabulary is reported on, at most."""
+
+
+def train(paths: list[str], options: Any) -> None:
+    try:
+        _train(paths, options)
+    except UserError as error:
+        # The settings are flags here, and files have no place in `data.sources`.
+        raise UserError(_in_flags(str(error), any(map(has_config, paths)))) from None
+
+
+def _train(paths: list[str], options: Any) -> None:
+    settings = Vocabulary(
+        kind=options.kind,
+        size=options.size,
+        coverage=options.coverage,
+        lowercase=options.lowercase,
+        train_characters=options.characters,
+        sentinels=100 if options.kind in ("unigram", "bpe") else 0,
+    )
+    output = path_of(options.output)
+    _check_output(options.output, output)
+    sources, filters = _given(paths, options)
+
+    from t5like.data.prepare import sample
+    from t5like.data.vocabulary_report import as_text, learn
+
+    texts = functools.partial(sample, sources, filters)
+    held_out = list(texts(HELD_OUT, "validation", HELD_OUT_CHARACTERS))
+    training = texts(HELD_OUT, "train", options.characters)
+    first = next(training, None)
+    if first is None:  # too few documents to hold one out
+        first, held_out, training = "", [], texts(0.0, "train", options.characters)
+    print(f"Learning {settings.size:,} {settings.kind} pieces ...", file=sys.stderr, flush=True)
+    print(as_text(learn(settings, itertools.chain([first], training), held_out, output)), end="")
+    sentinels = f", sentinels={settings.sentinels}"
+    print(f"For a preset: Vocabulary(kind='file', path={str(output)!r}, size={settings.size}{sentinels})")
+    print(f"To try it: t5like vocabulary show {output} --text 'Some text.'")
+
+
+def _check_output(given: str, output: Any) -> None:
+    """Before anything is learned: whether a new folder can be written there."""
+    there = next((place for place in (output, *output.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UserError(f"--output {given} cannot be written: {there} is not a folder.")
+    if there == output and any(output.iterdir()):
+        raise UserError(f"--output {given} is not empty: choose another folder, or delete it.")
+
+
+def _in_flags(sentence: str, presets: bool) -> str:
+    """What is said of a config's settings, said of flags and files."""
+    sentence = sentence.replace("data.vocabulary.train_characters", "--characters").replace("data.vocabulary.", "--")
+    if not presets:
+        sentence = sentence.replace("give data.sources.N.path an existing file", "give an existing file")
+        sentence = sentence.replace("data.sources.N.fields: ", "--field: ").replace("data.sources", "the files")
+    return sentence
+
+
+def show(paths: list[str], options: Any) -> None:
+    from t5like.data.vocabulary_report import shown
+
+    vocabularies = list(map(_vocabulary, paths))
+    if not options.text and sys.stdin.isatty():
+        print("Type a text and end it with Ctrl-D.", file=sys.stderr)
+    texts = options.text or [sys.stdin.buffer.read().decode("utf-8", "surrogateescape")]
+    pages = [shown(vocabulary, text) for vocabulary in vocabularies for text in texts]
+    print("\n".join(pages), end="")
+
+
+def _vocabulary(path: str) -> Any:
+    """The vocabulary of a folder, store, run, preset or published file."""
+    from t5like.data.vocabulary import Vocabulary as Pieces
+    from t5like.data.vocabulary import load_pieces, make_vocabulary, open_vocabulary
+
+    if path.endswith(".py"):
+        settings = presets.load(path).data
+        folder = path_of(settings.store) / "vocabulary"
+        if not (folder / "vocabulary.json").exists():
+            raise UserError(f"{folder} holds no vocabulary yet: run `t5like prepare {path}`.")
+        return make_vocabulary(open_vocabulary(folder).pieces, settings.vocabulary)
+    place = path_of(path)
+    folder = next((f for f in (place, place / "vocabulary") if (f / "vocabulary.json").exists()), None)
+    return open_vocabulary(folder) if folder else Pieces(load_pieces(place))
+
+
+def _given(paths: list[str], options: Any) -> tuple[tuple[Source, ...], tuple[Filter, ...]]:
+    """The sources and filters that all paths stand for."""
+    found = [_sources(path, options) for path in paths]
+    filters = found[0][1]
+    if any(others != filters for _, others in found):
+        raise UserError(
+            f"{paths[0]} and others have different data.filters, but one vocabulary is learned through one list of "
+            "filters: give paths that agree in them."
+        )
+    sources = itertools.chain.from_iterable(sources for sources, _ in found)
+    named = (dataclasses.replace(source, name=str(number), rate=None) for number, source in enumerate(sources))
+    return tuple(named), filters
+
+
+def _sources(path: str, options: Any) -> tuple[tuple[Source, ...], tuple[Filter, ...]]:
+    """The sources and filters that a path stands for."""
+    if has_config(path):
+        data = presets.load(path).data
+        return data.sources, data.filters
+    if pathlib.Path(path).is_dir():
+        raise UserError(f"{path} is a folder without a config.json: give files in it, such as '{path}/**/*.txt'.")
+    stem = path
+    for ending in (".gz", ".xz", ".zst"):
+        stem = stem.removesuffix(ending)
+    if stem.endswith((".jsonl", ".json")):
+        return (Source(kind="jsonl", path=path, fields=(options.field,)),), ()
+    if stem.endswith(".parquet"):
+        return (Source(kind="parquet", path=path, fields=(options.field,)),), ()
+    return (Source(kind="text", path=path, document=options.document),), ()

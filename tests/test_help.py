@@ -1,0 +1,75 @@
+"""Help and errors of the config: complete, and there at once."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from command_line import CONFIGS, command, environment, succeed
+
+from t5like.cli import COMMANDS
+
+T5 = CONFIGS / "tiny_t5.py"
+
+
+def seconds(words: list[str]) -> float:
+    """The best of three times of a command; skips where the machine is too busy to tell."""
+
+    def timed(words: list[str]) -> float:
+        started = time.monotonic()
+        subprocess.run(words, capture_output=True, check=False, env=environment())
+        return time.monotonic() - started
+
+    if (bare := min(timed([sys.executable, "-c", "pass"]) for _ in range(3))) > 0.15:
+        pytest.skip(f"a bare Python takes {bare:.2f} s on this machine now")
+    return min(timed(words) for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        (["--help"], 0.5),
+        (["train", T5, "--help"], 1),
+        (["train", T5, "--model.embed", "0"], 1),
+        (["train", T5, "--train.stesp", "3"], 1),
+        (["generate", T5, "--prompt", "a", "--top_p", "2"], 1),
+    ],
+)
+def test_help_and_errors_of_the_config_are_immediate(arguments, most):
+    assert seconds(command(*arguments)) < most
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", T5, "--help"], ["eval", T5, "--model.embed", "0"]])
+def test_help_and_errors_of_the_config_import_neither_jax_nor_tensorflow(arguments):
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('LOADED', *{'jax', 'numpy', 'tensorflow', 't5like.cli'} & set(sys.modules)))\n"
+        "from t5like.cli import main; main()"
+    )
+    done = subprocess.run(
+        command(*arguments, program=program), capture_output=True, text=True, check=False, env=environment()
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED t5like.cli"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["-h"], ["help"], ["train", "--help"], ["data", "--help"], ["vocabulary", "-h"]]
+)
+def test_help_names_every_command(arguments):
+    shown = succeed(*arguments)
+    assert all(f"  t5like {name} {'PATH' if ' ' in name else 'SOURCE'} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("data stats", ()),
+        ("data verify", ()),
+        ("vocabulary train", ("--output", "--kind", "--size", "--characters", "--field", "--document")),
+        ("vocabulary show", ("--text",)),
+    ],
+)
+def test_help_of_a_command_that_takes_paths_needs_no_path(name, flags):
+    shown = succeed(*name.split(), "--help")
+    assert shown.startswith(f"usage: t5like {name} PATH... [-h]")
+    assert all(f"{flag} " in shown for flag in flags)
