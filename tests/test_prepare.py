@@ -16,9 +16,8 @@ from t5like import config
 from t5like.data import sources
 from t5like.data.prepare import prepare, sample
 from t5like.data.store import Store
-from t5like.data.tokenise import split_of, tokenise
+from t5like.data.tokenise import split_of
 from t5like.data.vocabulary import open_vocabulary
-from t5like.data.workers import pool
 from t5like.errors import UserError
 
 LINES = [line for name in ("if", "for", "class", "lambda") for line in pydoc_data.topics.topics[name].split("\n")]

@@ -3,7 +3,7 @@
 A signature is a row of 64-bit numbers: 128 bits of a hash of the text for exact duplicates, and for near ones the
 MinHash of its n-grams (Broder 1997), made by datasketch. The pass goes by the documents' order and keeps the first of
 each kind, in training and held-out text together, so that no held-out document repeats one of training. It holds a
-few numbers per document in memory; signatures may be memory-mapped.
+few numbers per document in memory; signatures may be memory-mapped (`signatures.py` has the figures).
 """
 
 import functools

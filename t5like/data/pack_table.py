@@ -75,7 +75,9 @@ def make_tables(store: Store, data: config.Data, report: Callable[[str], None]) 
     description = {"lengths": data.lengths, "objective": data.objective.kind, "pack": data.pack, "tables": tables}
     write_whole(folder / "table.json", json.dumps(description, indent=2).encode())
     rows = sum(table["rows"] for table in tables.values())
-    report(f"Packed the documents into {rows:,} rows, filled to {filled / max(places, 1):.1%}.")
+    # How long a sentence pair is shows only when its second sentence is drawn.
+    fill = "" if data.objective.kind == "next_sentence" else f", filled to {filled / max(places, 1):.1%}"
+    report(f"Made {rows:,} rows of the documents{fill}.")
 
 
 def _make_table(

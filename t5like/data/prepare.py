@@ -61,6 +61,7 @@ def prepare(data: config.Data, report: Report = print, workers: Workers | None =
     """
     folder = epath.Path(data.store).expanduser()
     plan = _plan(data)
+    _check_reach(folder)
     _check_plan(folder, plan)
     if read_manifest(folder) is None or (folder / UNITS).exists():
         with _alone(folder, report):
@@ -187,6 +188,16 @@ def _plan(data: config.Data) -> dict[str, Any]:
         "held_out": data.held_out,
     }
     return json.loads(json.dumps(plan))
+
+
+def _check_reach(folder: epath.Path) -> None:
+    """Asks once for a file of a remote store, whose libraries have errors of their own."""
+    if is_remote(folder):
+        try:
+            (folder / "plan.json").exists()
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"data.store={folder} cannot be reached: {reason}.") from None
 
 
 def _check_plan(folder: epath.Path, plan: dict[str, Any]) -> None:

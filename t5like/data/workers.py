@@ -87,7 +87,7 @@ def beam(runner: str, flags: Sequence[str]) -> Workers:
     try:
         chosen = create_runner(runner)
     except (ValueError, AttributeError, ImportError) as error:
-        raise UserError(f"Apache Beam has no runner {runner!r}: {error}.") from None
+        raise UserError(f"Apache Beam has no runner {runner!r}: {str(error).rstrip('.')}.") from None
 
     def run(work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
         with apache_beam.Pipeline(runner=chosen, options=PipelineOptions(list(flags))) as pipeline:
