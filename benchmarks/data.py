@@ -153,7 +153,7 @@ def prepare_speed(folder: str) -> None:
         prepare(data, quiet, pool(processes))
         seconds = time.perf_counter() - started
         figures[f"processes_{processes}"] = round(text_bytes(data) / seconds / 1e6, 2)
-    texts = [text for text in some_texts(source)]
+    texts = list(some_texts(source))
     started = time.perf_counter()
     trained.encode_documents(texts)
     bare = sum(len(text.encode()) for text in texts) / (time.perf_counter() - started) / 1e6

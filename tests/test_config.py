@@ -144,11 +144,11 @@ def test_a_check_names_the_field_its_value_and_the_remedy(name, value, remedy):
         (lambda: Sampling(top_p=1.5), "--top_p 1.5 must lie above 0 and not above 1."),
         (lambda: GenerateOptions(), "There is nothing to answer: give --prompt, --prompt_file or --held_out."),
         (lambda: GenerateOptions(held_out=-1), "--held_out -1 must not be negative."),
-        (lambda: GenerateOptions(prompt=("a",), tokens=0), "generate.tokens=0 must be above 0."),
-        (lambda: GenerateOptions(prompt=("a",), batch=0), "generate.batch=0 must be above 0."),
+        (lambda: GenerateOptions(prompt=("a",), tokens=0), "--tokens 0 must be above 0."),
+        (lambda: GenerateOptions(prompt=("a",), batch=0), "--batch 0 must be above 0."),
         (lambda: GenerateOptions(prompt=("a",), seed=-1), "generate.seed=-1 must be at least 0 and below 2**31."),
         (lambda: FillOptions(), 'There is nothing to fill: give --text "The [MASK] sat".'),
-        (lambda: FillOptions(text=("[MASK]",), top=0), "fill.top=0 must be above 0."),
+        (lambda: FillOptions(text=("[MASK]",), top=0), "--top 0 must be above 0."),
     ],
 )
 def test_a_check_of_several_fields_names_them(build, expected):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t5like import config
-from t5like.data.duplicates import columns, duplicates, signature
+from t5like.data.cleaning.duplicates import columns, duplicates, signature
 
 EXACT, NEAR = config.ExactDuplicates(), config.NearDuplicates()
 WORDS = [f"{a}{b}" for a in ("mor", "tel", "san", "vig", "lor") for b in ("ana", "ip", "ecto", "uss", "ind", "o")]
@@ -153,7 +153,7 @@ def test_signatures_may_be_memory_mapped_and_documents_many(tmp_path, filter):
 
 
 def test_a_signature_is_the_same_in_each_process():
-    program = "from t5like import config; from t5like.data.duplicates import *; from hashlib import sha1\n"
+    program = "from t5like import config; from t5like.data.cleaning.duplicates import *; from hashlib import sha1\n"
     program += "print(sha1(signature(config.NearDuplicates(), ('the same 哈希',)).tobytes()).hexdigest())"
 
     def printed(seed: str) -> str:

@@ -45,8 +45,17 @@ def test_an_evaluation_step_sums_over_weighted_targets(one_device):
 
 def test_figures_are_ratios_of_the_sums():
     sums = EvalSums(
-        nll=20.0, weight=10.0, correct=4.0, text_nll=18.0, text_weight=6.0, text_bytes=15.0, unigram_nll=30.0
+        nll=20.0,
+        weight=10.0,
+        correct=4.0,
+        text_nll=18.0,
+        text_weight=6.0,
+        text_bytes=15.0,
+        unigram_nll=30.0,
+        labels_correct=0.0,
+        labels=0.0,
     )
+    assert figures(sums._replace(labels_correct=3.0, labels=4.0))["label_accuracy"] == 0.75
     got = figures(EvalSums(*map(np.float64, sums)))
     assert got == pytest.approx(
         {

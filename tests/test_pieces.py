@@ -10,10 +10,10 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from t5like import config
-from t5like.data.hugging_face import HuggingFace, byte_of_character
-from t5like.data.piece_files import byte_level, load_pieces
-from t5like.data.pieces import Control
 from t5like.data.vocabulary import Vocabulary, make_vocabulary, open_vocabulary, train_pieces
+from t5like.data.vocabulary.files import byte_level, load_pieces
+from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
+from t5like.data.vocabulary.pieces import Control
 from t5like.errors import UserError
 
 LINES = pydoc_data.topics.topics["class"].split("\n") + ["床前明月光，疑是地上霜。"] * 5
@@ -118,7 +118,7 @@ def test_sentinels_within_a_model_as_mt5s_are_used_and_are_no_text(tmp_path):
 @pytest.mark.parametrize("kind", ["bpe", "byte_bpe", "wordpiece"])
 @pytest.mark.parametrize("part", [1, 7, 1000])
 def test_long_texts_that_are_cut_have_the_pieces_of_the_whole(kind, part, monkeypatch):
-    monkeypatch.setattr("t5like.data.pieces.PART", part)
+    monkeypatch.setattr("t5like.data.vocabulary.pieces.PART", part)
     learned = pieces_of(kind)
     if learned.file == "spiece.model":
         whole = sentencepiece.SentencePieceProcessor(model_proto=learned.serialized).encode(LONG)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from t5like import config
-from t5like.data.quality import DUPLICATE_NGRAMS, TOP_NGRAMS, clean_c4, gopher_reason
+from t5like.data.cleaning.quality import DUPLICATE_NGRAMS, TOP_NGRAMS, clean_c4, gopher_reason
 
 GOOD = (
     "The harbour lay quiet under a thin mist that morning.\n"

@@ -79,7 +79,7 @@ def test_units_of_parquet_are_row_groups_and_records_are_rows(tmp_path, monkeypa
 
 @pytest.mark.parametrize("rows", [1, 1024])
 def test_parquet_is_decoded_a_few_rows_at_a_time(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("t5like.data.readers.PARQUET_BYTES", rows)
+    monkeypatch.setattr("t5like.data.sources.readers.PARQUET_BYTES", rows)
     assert texts(kind="parquet", path=write(tmp_path, "parquet")) == [row["text"] for row in ROWS]
 
 

@@ -71,7 +71,7 @@ def test_files_of_several_compressed_parts_are_read_to_their_end(tmp_path, suffi
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n\n"])
 @pytest.mark.parametrize("seed", range(4))
 def test_any_cutting_of_a_file_gives_the_same_lines_at_the_same_offsets(tmp_path, monkeypatch, ending, seed):
-    monkeypatch.setattr("t5like.data.files.BLOCK", (7, 100)[seed % 2])  # below and above the length of a line
+    monkeypatch.setattr("t5like.data.sources.files.BLOCK", (7, 100)[seed % 2])  # below and above the length of a line
     random = np.random.default_rng(seed)
     lines = ["字a" * random.integers(0, 9) + "\r" * random.integers(0, 2) for _ in range(40)]
     content = ("\n".join(lines) + ending).encode()

@@ -259,7 +259,7 @@ def test_an_evaluation_counts_each_row_exactly_once(store, kind, most, batch):
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_split_shorter_than_a_row_is_a_sentence(store, split):
     data = dataclasses.replace(store[0], length=60_000, objective=config.Objective(kind="causal"))
-    sentence = rf"^The {split} split of 's0' in .* has [\d]+ tokens, less than the 60000 of one row: lower data\.length, add text"
+    sentence = rf"^The {split} split of 's0' in .* has [\d]+ tokens, less than the 60000 of one row: lower data\.len"
     with pytest.raises(UserError, match=sentence):
         Rows(data, prepare(data, [].append), split)
 
@@ -308,8 +308,8 @@ def test_another_seed_is_another_order_with_other_noise(store):
 IMPORTS = """
 import importlib, pkgutil, sys
 import t5like.data
-for module in pkgutil.iter_modules(t5like.data.__path__):
-    importlib.import_module(f"t5like.data.{module.name}")
+for module in pkgutil.walk_packages(t5like.data.__path__, "t5like.data."):
+    importlib.import_module(module.name)
 print(sorted({"jax", "tensorflow", "sentencepiece", "pyarrow", "tokenizers", "datasketch"} & set(sys.modules)))
 """
 

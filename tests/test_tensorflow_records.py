@@ -15,7 +15,7 @@ from test_sources import read_all
 
 from t5like import config
 from t5like.data import sources
-from t5like.data.checksum import crc32c, masked_crc32c
+from t5like.data.sources.checksum import crc32c, masked_crc32c
 from t5like.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")  # TFDS's own

@@ -14,11 +14,11 @@ from settings import sentence
 from t5like.cli import run
 from t5like.commands.vocabulary import HELD_OUT
 from t5like.config import Source, Vocabulary
-from t5like.data.piece_files import load_pieces
 from t5like.data.sources import read, units
 from t5like.data.tokenise import split_of
 from t5like.data.vocabulary import Bytes
 from t5like.data.vocabulary import Vocabulary as Pieces
+from t5like.data.vocabulary.files import load_pieces
 
 POEM = "床前明月光，疑是地上霜。舉頭望明月，低頭思故鄉。"
 TEXTS = ("Hello, world", POEM, "def f(x):\n\treturn x  # twice", "👩‍🚀 and 🇨🇳", "naïve café\n\n")

@@ -14,7 +14,7 @@ from etils import epath
 
 from t5like import config
 from t5like.data.vocabulary import Bytes, Vocabulary, open_vocabulary, train_pieces
-from t5like.data.vocabulary_report import as_text, learn, report, shown
+from t5like.data.vocabulary.report import as_text, learn, report, shown
 from t5like.errors import UserError
 
 TEXTS = [*(pydoc_data.topics.topics[name] for name in ("if", "class", "lambda", "strings")), inspect.getsource(json)]

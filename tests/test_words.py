@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from t5like.data.words import Ngrams, hash_rows, words_of
+from t5like.data.cleaning.words import Ngrams, hash_rows, words_of
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3040-\u30ff"
 WORD = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
@@ -79,7 +79,7 @@ def test_rows_have_the_same_hash_exactly_where_they_are_the_same():
 
 
 def test_hashes_are_the_same_in_each_process():
-    program = "from t5like.data.words import *; print(Ngrams(words_of('the same 哈希')).all(2).tolist())"
+    program = "from t5like.data.cleaning.words import *; print(Ngrams(words_of('the same 哈希')).all(2).tolist())"
 
     def printed(seed: str) -> str:
         command = [sys.executable, "-c", program]

@@ -39,7 +39,7 @@ def _train(paths: list[str], options: Any) -> None:
     sources, filters = _given(paths, options)
 
     from t5like.data.prepare import sample
-    from t5like.data.vocabulary_report import as_text, learn
+    from t5like.data.vocabulary.report import as_text, learn
 
     texts = functools.partial(sample, sources, filters)
     held_out = list(texts(HELD_OUT, "validation", HELD_OUT_CHARACTERS))
@@ -73,7 +73,7 @@ def _in_flags(sentence: str, presets: bool) -> str:
 
 
 def show(paths: list[str], options: Any) -> None:
-    from t5like.data.vocabulary_report import shown
+    from t5like.data.vocabulary.report import shown
 
     vocabularies = list(map(_vocabulary, paths))
     if not options.text and sys.stdin.isatty():

@@ -86,8 +86,8 @@ class Config:
             (self.model.token_types == 2 and self.model.sentence_head) == pairs,
             "data.objective.kind='next_sentence' needs model.token_types=2 and model.sentence_head=True."
             if pairs
-            else f"model.token_types and model.sentence_head learn nothing from data.objective.kind={objective.kind!r}: "
-            "leave them out, or take 'next_sentence'.",
+            else "model.token_types and model.sentence_head learn nothing from data.objective.kind="
+            f"{objective.kind!r}: leave them out, or take 'next_sentence'.",
         )
         longest = max(self.data.lengths.values())
         require(

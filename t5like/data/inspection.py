@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from t5like.data.piece_tables import is_chinese
 from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary.tables import is_chinese
 
 Features = Mapping[str, Shaped[np.ndarray, "rows ..."]]
 

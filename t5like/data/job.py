@@ -8,7 +8,7 @@ from etils import epath
 from t5like import config
 from t5like.data import sources
 from t5like.data.cleaning import Cleaner
-from t5like.data.duplicates import Duplicates
+from t5like.data.cleaning.duplicates import Duplicates
 
 UNITS, SIGNATURES, DUPLICATES = "units", "signatures", "duplicates"
 """Folders of a store that is being prepared."""

@@ -18,7 +18,7 @@ from jaxtyping import Bool, UInt64
 from t5like.data import sources
 from t5like.data.arrays import is_remote
 from t5like.data.cleaning import Dropped
-from t5like.data.duplicates import columns, duplicates, signature
+from t5like.data.cleaning.duplicates import columns, duplicates, signature
 from t5like.data.job import DUPLICATES, SIGNATURES, Job, Task, cleaner
 from t5like.data.store import WholeFile, write_whole
 

@@ -14,11 +14,11 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from t5like.config import Source
-from t5like.data.files import COMPRESSED, matching_files
-from t5like.data.library import library_files, read_library
-from t5like.data.readers import parquet_row_groups, read_json_lines, read_parquet, read_text
-from t5like.data.records import Record
-from t5like.data.tensorflow_records import read_tfds, read_tfrecord, tfds_shards
+from t5like.data.sources.files import COMPRESSED, matching_files
+from t5like.data.sources.library import library_files, read_library
+from t5like.data.sources.readers import parquet_row_groups, read_json_lines, read_parquet, read_text
+from t5like.data.sources.records import Record
+from t5like.data.sources.tensorflow_records import read_tfds, read_tfrecord, tfds_shards
 
 UNIT_BYTES, MOST_UNIT_BYTES = 2**21, 2**30
 """Sizes of a unit in small sources and in large ones."""

@@ -7,8 +7,8 @@ import numpy as np
 from etils import epath
 
 from t5like import config
-from t5like.data.piece_tables import is_chinese
 from t5like.data.vocabulary import Vocabulary, make_vocabulary, train_pieces
+from t5like.data.vocabulary.tables import is_chinese
 
 LONGEST = 20
 INVISIBLE = {" ": "␣", "\n": "\\n", "\t": "\\t", "\r": "\\r"}

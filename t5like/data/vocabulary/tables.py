@@ -9,7 +9,7 @@ import unicodedata
 import numpy as np
 from jaxtyping import Bool
 
-from t5like.data.pieces import Pieces
+from t5like.data.vocabulary.pieces import Pieces
 
 ENDS_OF_SENTENCES = ".!?。！？…．｡"
 CLOSING = "\"'”’」』》）)]】»"

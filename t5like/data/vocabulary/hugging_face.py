@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from t5like.data.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of
+from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of
 from t5like.errors import UserError
 
 PADS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>")

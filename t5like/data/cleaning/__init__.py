@@ -13,8 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 
 from t5like import config
-from t5like.data.overlap import EvaluationSets
-from t5like.data.quality import clean_c4, gopher_reason
+from t5like.data.cleaning.overlap import EvaluationSets
+from t5like.data.cleaning.quality import clean_c4, gopher_reason
 from t5like.data.sources import Document
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -12,7 +12,7 @@ from jaxtyping import Bool, UInt64
 
 from t5like import config
 from t5like.data import sources
-from t5like.data.words import Ngrams, words_of
+from t5like.data.cleaning.words import Ngrams, words_of
 
 LEAST_WORDS = 8
 """Words of the shortest evaluation text that is looked for."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t5like.config import Source
-from t5like.data.records import Record, decode
+from t5like.data.sources.records import Record, decode
 from t5like.errors import UserError
 
 SKIPPED = {

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from t5like.config import Source
-from t5like.data.checksum import masked_crc32c
-from t5like.data.files import Readable, readable
-from t5like.data.readers import bounded
-from t5like.data.records import Record, column_of, record_of, unknown_field
+from t5like.data.sources.checksum import masked_crc32c
+from t5like.data.sources.files import Readable, readable
+from t5like.data.sources.readers import bounded
+from t5like.data.sources.records import Record, column_of, record_of, unknown_field
 from t5like.errors import UserError, did_you_mean
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
 from t5like import config
-from t5like.data.words import Ngrams, hash_rows, words_of
+from t5like.data.cleaning.words import Ngrams, hash_rows, words_of
 
 Duplicates = config.ExactDuplicates | config.NearDuplicates
 CHUNK = 2**12

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt64
 
 from t5like import config
-from t5like.data.words import DIGIT, HAN, Ngrams, Words, words_of
+from t5like.data.cleaning.words import DIGIT, HAN, Ngrams, Words, words_of
 
 TERMINAL = {"en": tuple(".!?\"”'’"), "zh": tuple('。！？….!?"”』」’')}
 """How a line of running text ends: a terminal punctuation mark or an end quotation mark."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from t5like.config import Source
-from t5like.data.files import line_number, read_lines, read_whole, readable
-from t5like.data.records import Record, column_of, decode, record_of, unknown_field
+from t5like.data.sources.files import line_number, read_lines, read_whole, readable
+from t5like.data.sources.records import Record, column_of, decode, record_of, unknown_field
 from t5like.errors import UserError
 
 PARQUET_BYTES = 2**23

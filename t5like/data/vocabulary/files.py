@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from etils import epath
 
 from t5like.config.vocabulary import CLS, OWN_SPECIALS, SEP
-from t5like.data.hugging_face import HuggingFace, byte_of_character
-from t5like.data.pieces import Control, Pieces, SentencePiece
+from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
+from t5like.data.vocabulary.pieces import Control, Pieces, SentencePiece
 from t5like.errors import UserError
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from etils import epath
 from jaxtyping import Bool, Int
 
 from t5like import config
-from t5like.data import piece_tables
-from t5like.data.piece_files import Path, load_pieces
-from t5like.data.pieces import SENTINEL, UNUSED, Bytes, Pieces
 from t5like.data.store import write_whole
-from t5like.data.vocabulary_training import train_pieces
+from t5like.data.vocabulary import tables
+from t5like.data.vocabulary.files import Path, load_pieces
+from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces
+from t5like.data.vocabulary.training import train_pieces
 from t5like.errors import UserError
 
 __all__ = ["Bytes", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary", "train_pieces"]
@@ -39,7 +39,8 @@ class Vocabulary:
         own = sorted((name for name in pieces.special if SENTINEL.fullmatch(name)), key=_sentinel_number)
         _check_names(pieces, extra, sentinels, own)
         self.pieces = pieces
-        self.pad, self.eos, self.unk, self.start = pieces.control._replace(pad=pieces.control.pad or 0)
+        self.pad = pieces.control.pad or 0
+        self.eos, self.unk, self.start = pieces.control[1:]
         named = {name: pieces.size + number for number, name in enumerate(extra)}
         added = 0 if own or isinstance(pieces, Bytes) else sentinels
         self.size = pieces.size + len(extra) + added
@@ -126,7 +127,7 @@ class Vocabulary:
         lengths[list(self._names)] = 0
         return lengths
 
-    @property
+    @functools.cached_property
     def is_special(self) -> Bool[np.ndarray, " size"]:
         """Pieces that stand for no text: control, named and unused ones, sentinels."""
         return self.bytes_of == 0
@@ -138,13 +139,13 @@ class Vocabulary:
 
     @functools.cached_property
     def begins_word(self) -> Bool[np.ndarray, " size"]:
-        """Pieces that begin a word (`piece_tables.begins_word`), every special one among them."""
-        return np.pad(piece_tables.begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
+        """Pieces that begin a word (`tables.begins_word`), every special one among them."""
+        return np.pad(tables.begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
 
     @functools.cached_property
     def ends_sentence(self) -> Bool[np.ndarray, " size"]:
-        """Pieces that end a sentence (`piece_tables.ends_sentence`), no special one among them."""
-        return np.pad(piece_tables.ends_sentence(self.pieces), (0, self._more)) & ~self.is_special
+        """Pieces that end a sentence (`tables.ends_sentence`), no special one among them."""
+        return np.pad(tables.ends_sentence(self.pieces), (0, self._more)) & ~self.is_special
 
     @property
     def _more(self) -> int:
