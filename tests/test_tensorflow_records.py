@@ -88,6 +88,7 @@ def test_tensorflows_own_compression_is_read(tmp_path):
         (b"\xff\xff\xff", ("text",), r"a, record 1, is no tf\.train\.Example"),
         (example(text=b"x" * 2000), ("text",), r"a, record 1, is longer than data\.sources\.N\.most_bytes=1000"),
     ],
+    ids=["no such field", "a list", "no example", "too long"],
 )
 def test_a_record_that_is_not_as_said_is_a_sentence(tmp_path, record, fields, sentence):
     write_records(tmp_path / "a", [example(text=b"x", bodi=b"x"), record])
