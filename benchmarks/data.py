@@ -142,7 +142,7 @@ def prepare_speed(folder: str) -> None:
     source = config.Source()
     if root := os.environ.get("T5LIKE_DATA"):
         source = config.Source(kind="jsonl", path=unpacked(pathlib.Path(root) / "pretrain_en_novels", folder))
-    base = settings("unused", sources=(source,))
+    base = settings("unused", sources=(source,), held_out=0.05)
     trained = prepare(dataclasses.replace(base, store=f"{folder}/first"), quiet)
     model = f"{folder}/first/vocabulary/spiece.model"
     pieces = dataclasses.replace(base.vocabulary, kind="file", path=model)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -148,18 +149,26 @@ def test_hosts_share_the_batches_of_one(store, hosts):
         assert_same(features, join(parts))
 
 
-def test_each_batch_is_computed_once(store):
+@pytest.mark.parametrize("at_once", [1, 24, 512])
+def test_each_row_is_computed_once_however_many_at_a_time(store, monkeypatch, at_once):
+    monkeypatch.setattr("t5like.data.stream.ROWS_AT_ONCE", at_once)
+
     class Counted(Rows):
-        calls = 0
+        asked: ClassVar[list[list[int]]] = []
 
         def __call__(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-            self.calls += 1
+            self.asked.append(numbers.tolist())
             return super().__call__(numbers)
 
     train = store[1]["train"]
     counted = Counted(train.data, train.vocabulary, "train")
-    assert len(list(training_stream(counted, 0, 7, BATCH))) == 7
-    assert counted.calls == 7 + 1  # one more for the shapes
+    steps = list(training_stream(counted, 2, 9, BATCH))
+    for step, features in enumerate(steps, 2):
+        assert_same(features, train(np.arange(step * BATCH, (step + 1) * BATCH)))
+    shapes, *asked = counted.asked
+    assert shapes == [2 * BATCH]
+    assert sorted(itertools.chain(*asked)) == list(range(2 * BATCH, 9 * BATCH))
+    assert len(asked) == -(-7 // max(at_once // BATCH, 1))
 
 
 def windows_of(rows: Rows) -> list[list[int]]:

@@ -23,7 +23,10 @@ from t5like.data.store import SPLITS, Split, Store
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 
-PREFETCH = 4
+PREFETCH = 2
+"""Computed parts that wait for the loop."""
+ROWS_AT_ONCE = 512
+"""Rows that are worth the overhead of a computation."""
 Features = dict[str, np.ndarray]
 
 
@@ -121,46 +124,53 @@ def training_stream(
     rows: Rows, first_step: int, last_step: int, batch: int, host: int = 0, hosts: int = 1
 ) -> Iterator[Features]:
     """This host's part of the batches of steps [first_step, last_step)."""
-    share = batch // hosts
-
-    def of_step(step: int) -> Features:
-        return rows(step * batch + host * share + np.arange(share))
-
-    return _background(of_step, first_step, last_step)
+    return _background(rows, range(first_step, last_step), batch, host, hosts)
 
 
 def evaluation_stream(rows: Rows, most: int, batch: int, host: int = 0, hosts: int = 1) -> Iterator[Features]:
     """This host's part of each of the first `most` rows, once; the last batch is filled with rows of weight 0."""
-    count, share = min(most, rows.count), batch // hosts
+    count = min(most, rows.count)
 
-    def of_step(step: int) -> Features:
-        numbers = step * batch + host * share + np.arange(share)
+    def weighted(numbers: Int[np.ndarray, " rows"]) -> Features:
         features = rows(np.minimum(numbers, count - 1))
         (weights,) = (name for name in features if name.endswith("_loss_weights"))
         features[weights] = features[weights] * (numbers < count)[:, None].astype(np.float32)
         return features
 
-    return _background(of_step, 0, -(-count // batch))
+    return _background(weighted, range(-(-count // batch)), batch, host, hosts)
 
 
-def _background(of_step: Callable[[int], Features], first: int, last: int) -> Iterator[Features]:
-    """`of_step(step)` for each step of [first, last), computed ahead in tf.data's threads, in order."""
+def _background(
+    features_of: Callable[[np.ndarray], Features], steps: range, batch: int, host: int, hosts: int
+) -> Iterator[Features]:
+    """This host's features of each step, computed ahead in tf.data's threads, in order.
+
+    Small batches are computed several steps at a time, since most calls of numpy cost the same for few rows and many.
+    """
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
-    sample = of_step(first)
+    share = batch // hosts
+    together = max(ROWS_AT_ONCE // share, 1)
+
+    def features_from(step: int) -> Features:
+        chunk = np.arange(step, min(step + together, steps.stop))
+        return features_of((chunk[:, None] * batch + host * share + np.arange(share)).ravel())
+
+    sample = features_of(steps.start * batch + host * share + np.arange(1))
     names = sorted(sample)
     types = [tf.as_dtype(sample[name].dtype) for name in names]
 
-    def arrays_of(step: SupportsInt) -> list[np.ndarray]:
-        batch = of_step(int(step))
-        return [batch[name] for name in names]
+    def arrays_from(step: SupportsInt) -> list[np.ndarray]:
+        features = features_from(int(step))
+        return [features[name] for name in names]
 
-    def features(step: tf.Tensor) -> list[tf.Tensor]:
-        return tf.numpy_function(arrays_of, [step], types)
+    def tensors_from(step: tf.Tensor) -> list[tf.Tensor]:
+        return tf.numpy_function(arrays_from, [step], types)
 
-    steps = tf.data.Dataset.range(first, last)
-    dataset = steps.map(features, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)
+    dataset = tf.data.Dataset.range(steps.start, steps.stop, together)
+    dataset = dataset.map(tensors_from, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)
     for arrays in dataset.as_numpy_iterator():
-        yield dict(zip(names, arrays, strict=True))
+        for first in range(0, len(arrays[0]), share):
+            yield {name: array[first : first + share] for name, array in zip(names, arrays, strict=True)}
