@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import pydoc_data.topics
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from streams import PAIRS, assert_same, join, rows_of, settings, without_rates, write_texts
 
 from t5like import config
 from t5like.data.objectives import OBJECTIVES
@@ -21,57 +21,14 @@ from t5like.data.stream import Rows, evaluation_stream, training_stream
 from t5like.errors import UserError
 
 BATCH = 8
-PAIRS = ("sequence_to_sequence", "prompt_target")
-EXTRA = (config.MASK, config.CLS, config.SEP, *config.FIM, "[R]", "[S]", "[X]")
-TOPICS = ("if", "for", "class", "lambda", "try", "while")
-KINDS = [(kind, kind in PAIRS) for kind in OBJECTIVES]
-KINDS += [(kind, True) for kind in ("span_corruption", "ul2", "prefix", "causal", "masked")]
-KINDS += [("fill_in_the_middle", True), ("next_sentence", True)]
+DOCUMENTS = ("span_corruption", "ul2", "prefix", "causal", "masked", "fill_in_the_middle", "next_sentence")
+KINDS = [(kind, kind in PAIRS, True) for kind in OBJECTIVES]
+KINDS += [(kind, True, True) for kind in DOCUMENTS[:-2]] + [(kind, True, False) for kind in (*DOCUMENTS, *PAIRS)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> pathlib.Path:
-    """Three files of lines and three of pairs."""
-    folder = tmp_path_factory.mktemp("stream")
-    for number, name in enumerate(("if", "for", "class")):
-        lines = pydoc_data.topics.topics[name].split("\n")
-        (folder / f"{number}.txt").write_text("\n".join(lines))
-        pairs = [json.dumps({"q": line, "a": after}) for line, after in itertools.pairwise(lines) if line and after]
-        (folder / f"{number}.jsonl").write_text("\n".join(pairs))
-    return folder
-
-
-def settings(folder: pathlib.Path, kind: str = "span_corruption", **changes) -> config.Data:
-    """Three sources of bytes, mixed by rates unless `changes` have others."""
-    pairs = kind in PAIRS
-    files = {"kind": "jsonl", "fields": ("q", "a")} if pairs else {"kind": "text", "document": "line"}
-    ending = "jsonl" if pairs else "txt"
-    sources = (
-        config.Source(path=f"{folder}/{n}.{ending}", rate=rate, name=f"s{n}", **files)
-        for n, rate in enumerate((0.5, 0.25, 0.25))
-    )
-    fields = {
-        "store": f"{folder}/{'pairs' if pairs else 'store'}",
-        "sources": tuple(sources),
-        "vocabulary": config.Vocabulary(kind="bytes", size=259, sentinels=11, extra=EXTRA),
-        "objective": config.Objective(kind=kind, mean_span=3.0, denoisers=MODES if kind == "ul2" else ()),
-        "length": 64,
-        "target_length": 48 if kind == "sequence_to_sequence" else None,
-        "held_out": 0.3,
-    }
-    return config.Data(**{**fields, **changes})
-
-
-MODES = (
-    config.Denoiser(mode="[R]", mean_span=3.0),
-    config.Denoiser(mode="[S]", mean_span=None, density=0.25),
-    config.Denoiser(mode="[X]", mean_span=8.0, density=0.5),
-)
-
-
-def without_rates(data: config.Data, **changes) -> config.Data:
-    sources = tuple(dataclasses.replace(source, rate=None) for source in data.sources)
-    return dataclasses.replace(data, sources=sources, **changes)
+def folder(tmp_path_factory):
+    return write_texts(tmp_path_factory.mktemp("stream"))
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +38,8 @@ def store(folder) -> tuple[config.Data, dict[str, Rows]]:
     return data, rows_of(data)
 
 
-def rows_of(data: config.Data) -> dict[str, Rows]:
-    vocabulary = prepare(data, [].append)
-    return {split: Rows(data, vocabulary, split) for split in ("train", "validation")}
-
-
-@pytest.mark.parametrize("pack", [True, False])
-@pytest.mark.parametrize(("kind", "documents"), KINDS)
+@pytest.mark.parametrize(("kind", "documents", "pack"), KINDS)
 def test_any_objective_mixed_and_packed_is_the_same_for_all_hosts_starts_and_neighbours(folder, kind, documents, pack):
-    if not pack and not (documents or kind in PAIRS):
-        pytest.skip("windows are not packed")
     train = rows_of(settings(folder, kind, documents=documents, pack=pack))["train"]
     first = 10**6
     whole = list(training_stream(train, first, first + 4, BATCH))
@@ -106,17 +55,6 @@ def test_any_objective_mixed_and_packed_is_the_same_for_all_hosts_starts_and_nei
     assert_same(whole[3], join(alone[::-1]))
     read_as_remote = Rows(train.data, train.vocabulary, "train", remote=True)
     assert_same(whole[3], read_as_remote(numbers))
-
-
-def assert_same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
-    assert left.keys() == right.keys()
-    for name in left:
-        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
-        assert left[name].dtype == right[name].dtype
-
-
-def join(parts: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @pytest.mark.parametrize("first", [0, 5, 10**9])
@@ -169,86 +107,6 @@ def test_each_row_is_computed_once_however_many_at_a_time(store, monkeypatch, at
     assert shapes == [2 * BATCH]
     assert sorted(itertools.chain(*asked)) == list(range(2 * BATCH, 9 * BATCH))
     assert len(asked) == -(-7 // max(at_once // BATCH, 1))
-
-
-def windows_of(rows: Rows) -> list[list[int]]:
-    """All windows of the sources of a split, in the order of the store."""
-    found = []
-    for source, size in enumerate(rows.sizes):
-        tokens, window = rows.store.tokens(source, rows.split), rows.data.window
-        assert 0 <= tokens.size - size * window < window
-        found += tokens.read(np.arange(size) * window, np.full(size, window)).reshape(size, window).tolist()
-    return found
-
-
-def test_an_epoch_reads_each_window_of_the_store_once(store):
-    data = dataclasses.replace(store[0], objective=config.Objective(kind="causal"))
-    train = rows_of(data)["train"]
-    read = train(np.arange(train.count, 2 * train.count))["decoder_target_tokens"].tolist()
-    assert sorted(read) == sorted(windows_of(train))
-    assert read != windows_of(train)
-
-
-@pytest.mark.parametrize("pack", [True, False])
-def test_an_epoch_reads_each_document_once_and_whole(folder, pack):
-    data = without_rates(settings(folder, "causal", documents=True, pack=pack, length=100))
-    train = rows_of(data)["train"]
-    features = train(np.arange(train.count))
-    read = [
-        tokens[segments == segment].tolist()
-        for tokens, segments in zip(features["decoder_target_tokens"], features["decoder_segment_ids"], strict=True)
-        for segment in range(1, segments.max() + 1)
-    ]
-    documents = []
-    for source in range(3):
-        tokens = train.store.tokens(source, "train")
-        whole = tokens.read(np.array([0]), np.array([tokens.size]))
-        ends = np.flatnonzero(whole == train.vocabulary.eos) + 1
-        documents += [part.tolist() for part in np.split(whole, ends)[:-1]]
-    assert max(map(len, documents)) <= 100
-    assert sorted(read) == sorted(documents)
-    assert (features["decoder_segment_ids"].max() > 1) == pack
-
-
-def test_rates_are_exact_in_each_block_and_every_source_shows_all_its_rows(folder):
-    train = rows_of(settings(folder, "causal"))["train"]
-    rows = np.arange(4 * 100)
-    source, epoch, position = train.locate(rows)
-    for block in source.reshape(-1, 4):
-        assert np.bincount(block, minlength=3).tolist() == [2, 1, 1]
-    for number, size in enumerate(train.sizes):
-        own = list(zip(epoch[source == number].tolist(), position[source == number].tolist(), strict=True))
-        complete = [(each, place) for each in range(len(own) // size) for place in range(size)]
-        assert sorted(own)[: len(complete)] == complete
-    epochs = train.epochs(400)
-    assert list(epochs) == ["s0", "s1", "s2"]
-    assert epochs["s0"] == pytest.approx(200 / train.sizes[0])
-
-
-def test_no_row_mixes_documents_of_training_and_of_evaluation(folder):
-    for documents in (False, True):
-        splits = rows_of(without_rates(settings(folder, "causal", documents=documents)))
-        seen = {}
-        for split, rows in splits.items():
-            seen[split] = {id for origin in rows.origins(np.arange(rows.count)) for id in origin.documents}
-        assert seen["train"] and seen["validation"] and not seen["train"] & seen["validation"]
-
-
-def test_the_origin_of_a_row_names_the_documents_that_it_shows(folder):
-    data = without_rates(settings(folder, "causal", documents=True))
-    train = rows_of(data)["train"]
-    numbers = np.arange(30)
-    features = train(numbers)
-    for row, origin in enumerate(train.origins(numbers)):
-        path = f"{folder}/{origin.source[1]}.txt"
-        content = pathlib.Path(path).read_bytes()
-        places = [id.removeprefix(f"{path}#") for id in origin.documents]
-        lines = [content[int(place) :].split(b"\n")[0].decode() for place in places]
-        tokens, segments = features["decoder_target_tokens"][row], features["decoder_segment_ids"][row]
-        for segment in range(1, segments.max() + 1):
-            shown = train.vocabulary.decode(tokens[segments == segment])
-            assert any(shown in line for line in lines), (shown, lines)
-        assert len(lines) <= segments.max()
 
 
 @pytest.mark.parametrize("kind", ["span_corruption", "causal", "masked"])

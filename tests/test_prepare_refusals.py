@@ -1,0 +1,53 @@
+"""What a preparation refuses: another plan, files that changed, a folder that cannot be written, an empty split."""
+
+import pytest
+from test_prepare import contents, settings, stopping_after
+
+from t5like import config
+from t5like.data.prepare import prepare
+from t5like.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"held_out": 0.3}, r"data\.held_out"),
+        ({"vocabulary": config.Vocabulary(size=300)}, r"data\.vocabulary"),
+        ({"sources": (config.Source(),), "held_out": 0.3}, r"data\.sources and data\.held_out"),
+    ],
+)
+def test_a_store_refuses_other_settings_and_names_them(tmp_path, changes, named):
+    prepare(settings(tmp_path), [].append)
+    before = contents(f"{tmp_path}/store")
+    sentence = rf"store was prepared with other {named}: choose another data\.store, or delete that folder\.$"
+    with pytest.raises(UserError, match=sentence):
+        prepare(settings(tmp_path, **changes), [].append)
+    assert contents(f"{tmp_path}/store") == before
+
+
+def test_files_that_appear_during_a_preparation_are_noticed(tmp_path):
+    data = settings(tmp_path, sources=(config.Source(kind="text", path=f"{tmp_path}/*.txt", document="line"),))
+    with pytest.raises(KeyboardInterrupt):
+        prepare(data, [].append, stopping_after(1, []))
+    (tmp_path / "3.txt").write_text("new")
+    with pytest.raises(UserError, match=r"^The files of data\.sources changed while .* was being prepared: delete th"):
+        prepare(data, [].append)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"^data\.store=.*/file/store cannot be written: Not a directory\.$"):
+        prepare(settings(tmp_path, "file/store"), [].append)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "kind", "sentence"),
+    [
+        (1e-9, "bpe", r"^data\.sources has no validation documents with data\.held_out=1e-09: raise data\.held_out or"),
+        (0.999999, "bytes", r"^data\.sources has no train documents with data\.held_out=0\.999999: lower data\.held_o"),
+        (0.999999, "bpe", r"^There is no text to learn a vocabulary from: .* is empty or held out\.$"),
+    ],
+)
+def test_a_split_without_documents_is_a_sentence(tmp_path, held_out, kind, sentence):
+    with pytest.raises(UserError, match=sentence):
+        prepare(settings(tmp_path, kind=kind, held_out=held_out), [].append)
