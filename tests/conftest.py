@@ -1,6 +1,7 @@
 """Tests run on eight CPU devices, with strict promotion and every annotation checked."""
 
 import os
+from collections.abc import Callable
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -8,6 +9,7 @@ import jax
 import pytest
 
 from t5like import config
+from t5like.cli import run
 from t5like.model.sharding import make_mesh
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -29,3 +31,15 @@ def one_device():
     mesh = make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         yield mesh
+
+
+@pytest.fixture
+def say(capsys) -> Callable[..., str]:
+    """Carries out a command in this process and returns what it printed."""
+
+    def said(*words: object) -> str:
+        capsys.readouterr()
+        run([str(word) for word in words])
+        return capsys.readouterr().out
+
+    return said

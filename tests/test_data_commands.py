@@ -7,7 +7,6 @@ import pathlib
 import pydoc_data.topics
 import subprocess
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -72,18 +71,6 @@ def folder(tmp_path_factory) -> pathlib.Path:
         preset = PRESET.format(objective=objective, stacks=stacks, folder=folder, **filled)
         (folder / f"{objective}.py").write_text(preset)
     return folder
-
-
-@pytest.fixture
-def say(capsys) -> Callable[..., str]:
-    """Carries out a command in this process and returns what it printed."""
-
-    def said(*words: object) -> str:
-        capsys.readouterr()
-        run([str(word) for word in words])
-        return capsys.readouterr().out
-
-    return said
 
 
 def json_rows(text: str) -> list[dict]:

@@ -6,7 +6,6 @@ import json
 import pathlib
 import pydoc_data.topics
 import sys
-from collections.abc import Callable
 
 import pytest
 from settings import sentence
@@ -55,18 +54,6 @@ def folder(tmp_path_factory) -> pathlib.Path:
     (folder / "preset.py").write_text(PRESET.format(folder=folder, text="en.txt", filters=""))
     (folder / "long.py").write_text(PRESET.format(folder=folder, text="en.txt", filters="Length(least=70),"))
     return folder
-
-
-@pytest.fixture
-def say(capsys) -> Callable[..., str]:
-    """Carries out a command in this process and returns what it printed."""
-
-    def said(*words: object) -> str:
-        capsys.readouterr()
-        run([str(word) for word in words])
-        return capsys.readouterr().out
-
-    return said
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "byte_bpe", "wordpiece"])

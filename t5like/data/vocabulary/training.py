@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from t5like import config
 from t5like.config.vocabulary import OWN_SPECIALS
-from t5like.data.vocabulary import files
+from t5like.data.vocabulary.files import byte_level, wordpiece
 from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.data.vocabulary.pieces import Pieces, SentencePiece
 from t5like.errors import UserError
@@ -91,7 +91,7 @@ def _wordpiece(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
     from tokenizers import trainers
 
     special = OWN_SPECIALS["wordpiece"]
-    tokenizer = files.wordpiece({name: number for number, name in enumerate(special)}, settings.lowercase)
+    tokenizer = wordpiece({name: number for number, name in enumerate(special)}, settings.lowercase)
     normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
     assert normalizer is not None and splitter is not None
     texts = [normalizer.normalize_str(chunk) for chunk in chunks]
@@ -109,7 +109,7 @@ def _wordpiece(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
     if len(vocab) < settings.size:
         raise UserError(_too_large(settings, chunks, len(vocab)))
     vocab = dict(sorted(vocab.items(), key=lambda item: item[1]))
-    return HuggingFace(files.wordpiece(vocab, settings.lowercase).to_str().encode())
+    return HuggingFace(wordpiece(vocab, settings.lowercase).to_str().encode())
 
 
 def _rare_characters(texts: list[str], coverage: float) -> dict[int, None]:
@@ -136,14 +136,14 @@ def _byte_bpe(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
     if settings.size < least:
         raise UserError(_too_small(settings, chunks, least))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = files.byte_level({}, [])
+    tokenizer = byte_level({}, [])
     trainer = trainers.BpeTrainer(
         vocab_size=settings.size - 1, initial_alphabet=alphabet, special_tokens=[], show_progress=False
     )
     tokenizer.train_from_iterator(iter(chunks), trainer)
     model = json.loads(tokenizer.to_str())["model"]
     merges = [(pair[0], pair[1]) for pair in model["merges"]]
-    trained = files.byte_level(dict(sorted(model["vocab"].items(), key=lambda item: item[1])), merges)
+    trained = byte_level(dict(sorted(model["vocab"].items(), key=lambda item: item[1])), merges)
     if trained.get_vocab_size() < settings.size:
         raise UserError(_too_large(settings, chunks, trained.get_vocab_size()))
     return HuggingFace(trained.to_str().encode())
