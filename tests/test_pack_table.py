@@ -5,6 +5,9 @@ import itertools
 import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -132,8 +135,27 @@ def test_tables_of_a_store_that_was_prepared_anew_are_made_anew(tmp_path):
     assert PackTable(store, data, 0, "train").rows > before
 
 
+KILLED = """
+import pathlib, sys
+sys.path[:0] = sys.argv[1:3]
+from test_pack_table import killed_writes
+print(killed_writes(pathlib.Path(sys.argv[3])))
+"""
+
+
 def test_a_table_whose_writing_is_killed_is_written_again_and_leaves_nothing(tmp_path):
-    data = settings(tmp_path)
+    """In a process of its own, which no thread keeps from forking."""
+    here = pathlib.Path(__file__).parent
+    command = [sys.executable, "-c", KILLED, str(here), str(here.parent), str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert not result.returncode, result.stderr
+    # Two files for each of two splits of two sources, and their description, are each opened and renamed.
+    assert int(result.stdout) >= 18
+
+
+def killed_writes(folder: pathlib.Path) -> int:
+    """Before how many writes a child was killed; each time, what it left is made whole."""
+    data = settings(folder)
     store = opened(data)
     expected = contents(data.store)
     writes = 0
@@ -144,19 +166,14 @@ def test_a_table_whose_writing_is_killed_is_written_again_and_leaves_nothing(tmp
             make_tables(store, data, [].append)
             os._exit(0)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
-            break
+            return writes
         make_tables(store, data, [].append)
         assert contents(data.store) == expected, writes
         writes += 1
-    # Two files for each of two splits of two sources, and their description, are each opened and renamed.
-    assert writes >= 18
 
 
 def kill_before(write: int) -> None:
     """From here on, this process is killed before so many files have been opened for writing, renamed or removed."""
-    import signal
-    import sys
-
     left = [write]
 
     def hook(event, arguments):
