@@ -9,6 +9,7 @@ from streams import rows_of, settings, without_rates, write_texts
 
 from t5like import config
 from t5like.data.stream import Rows
+from t5like.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,28 @@ def test_the_origin_of_a_row_names_the_documents_that_it_shows(folder):
             shown = train.vocabulary.decode(tokens[segments == segment])
             assert any(shown in line for line in lines), (shown, lines)
         assert len(lines) <= segments.max()
+
+
+@pytest.mark.parametrize("lines", [["one short document."], []])
+def test_a_pair_is_drawn_from_another_document_even_where_one_is_nearly_all(tmp_path, lines):
+    """Of a single document there is nothing to draw, which is a sentence."""
+    long = " ".join(f"This is sentence number {number}." for number in range(20_000))
+    (tmp_path / "a.txt").write_text("\n".join([long, *lines]))
+    (tmp_path / "held_out.txt").write_text("Held out. And more.\nAnother one. And more.")
+    source = config.Source(
+        kind="text", path=f"{tmp_path}/a.txt", validation=f"{tmp_path}/held_out.txt", document="line"
+    )
+    data = without_rates(settings(tmp_path, "next_sentence", store=f"{tmp_path}/store", sources=(source,)))
+    train = rows_of(data)["train"]
+    if not lines:
+        with pytest.raises(UserError, match=r"a source has one document alone: split it"):
+            train(np.arange(4))
+        return
+    features = train(np.arange(64))
+    short = train.vocabulary.encode("one short document.")
+    drawn = features["labels"] == 1
+    assert drawn.any() and not drawn.all()
+    for tokens, types in zip(
+        features["encoder_target_tokens"][drawn], features["encoder_token_types"][drawn], strict=True
+    ):
+        assert set(tokens[types == 1].tolist()) <= {*short, train.vocabulary.special[config.SEP]}

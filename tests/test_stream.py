@@ -109,6 +109,18 @@ def test_each_row_is_computed_once_however_many_at_a_time(store, monkeypatch, at
     assert len(asked) == -(-7 // max(at_once // BATCH, 1))
 
 
+def test_a_file_that_is_lost_while_it_is_read_is_a_sentence(folder, tmp_path):
+    shutil.copytree(settings(folder).store, tmp_path / "store")
+    data = without_rates(settings(folder), store=f"{tmp_path}/store")
+    train = Rows(data, prepare(data, [].append), "train", remote=True)
+    stream = training_stream(train, 0, 10**6, BATCH)
+    next(stream)
+    shutil.rmtree(tmp_path / "store" / "train")
+    with pytest.raises(UserError, match=r"\.bin is missing, or shorter than its manifest says\.$"):
+        for _ in stream:
+            pass
+
+
 @pytest.mark.parametrize("kind", ["span_corruption", "causal", "masked"])
 @pytest.mark.parametrize(("most", "batch"), [(10**6, 8), (5, 8), (8, 4), (9, 4)])
 def test_an_evaluation_counts_each_row_exactly_once(store, kind, most, batch):

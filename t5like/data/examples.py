@@ -10,7 +10,9 @@ from t5like.data.order import hash_of
 from t5like.data.pack_table import PackTable
 from t5like.data.ragged import Ragged
 from t5like.data.store import Split, Store
+from t5like.errors import UserError
 
+ATTEMPTS = 16
 PARTNER = 0x706172
 """Sets the choice of a second document apart from the noise."""
 
@@ -27,14 +29,27 @@ class Examples(NamedTuple):
     """Number of the document where rows are made of documents."""
 
     def with_partners(self, source: "Reader", keys: UInt64[np.ndarray, " examples"]) -> "Examples":
-        """The same examples with one part more: an example of another document, drawn for each by its key."""
+        """The same examples with one part more: an example of another document, drawn for each by its key.
+
+        Raises:
+          UserError: the source has one document alone.
+        """
         chosen = np.zeros(len(keys), np.int64)
-        same, attempt = np.arange(len(keys)), 0
-        while len(same):
+        same = np.arange(len(keys))
+        for attempt in range(ATTEMPTS):
             draws = hash_of(keys[same].view(np.int64), PARTNER, attempt) % np.uint64(source.rows)
             chosen[same] = draws.astype(np.int64)
             same = same[source.read(chosen[same]).document == self.document[same]]
-            attempt += 1
+            if not len(same):
+                return self._replace(parts=(*self.parts, *source.read(chosen).parts))
+        # One document is nearly all of the source: its first or its last row is of another.
+        first, last = source.read(np.array([0, source.rows - 1])).document
+        if first == last:
+            raise UserError(
+                "data.objective.kind='next_sentence' takes half of the second sentences from another document, but a "
+                "source has one document alone: split it, for example with data.sources.N.document='line'."
+            )
+        chosen[same] = np.where(self.document[same] == first, source.rows - 1, 0)
         return self._replace(parts=(*self.parts, *source.read(chosen).parts))
 
 

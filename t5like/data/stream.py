@@ -162,8 +162,14 @@ def _background(
     names = sorted(sample)
     types = [tf.as_dtype(sample[name].dtype) for name in names]
 
+    failed: list[UserError] = []
+
     def arrays_from(step: SupportsInt) -> list[np.ndarray]:
-        features = features_from(int(step))
+        try:
+            features = features_from(int(step))
+        except UserError as error:
+            failed.append(error)
+            raise
         return [features[name] for name in names]
 
     def tensors_from(step: tf.Tensor) -> list[tf.Tensor]:
@@ -171,6 +177,11 @@ def _background(
 
     dataset = tf.data.Dataset.range(steps.start, steps.stop, together)
     dataset = dataset.map(tensors_from, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)
-    for arrays in dataset.as_numpy_iterator():
-        for first in range(0, len(arrays[0]), share):
-            yield {name: array[first : first + share] for name, array in zip(names, arrays, strict=True)}
+    try:
+        for arrays in dataset.as_numpy_iterator():
+            for first in range(0, len(arrays[0]), share):
+                yield {name: array[first : first + share] for name, array in zip(names, arrays, strict=True)}
+    except tf.errors.OpError:
+        if failed:  # TensorFlow wraps what its threads raise
+            raise failed[0] from None
+        raise
