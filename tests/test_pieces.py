@@ -49,7 +49,7 @@ BERT = [
 
 
 def sentencepiece_model(path, **options):
-    defaults = {"vocab_size": 340, "model_type": "bpe", "byte_fallback": True, "minloglevel": 2}
+    defaults = {"vocab_size": 360, "model_type": "bpe", "byte_fallback": True, "minloglevel": 2}
     prefix = str(path.with_suffix(""))
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(LINES), model_prefix=prefix, **(defaults | options))
     return path
@@ -108,8 +108,8 @@ def test_sentinels_within_a_model_as_mt5s_are_used_and_are_no_text(tmp_path):
     options = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "user_defined_symbols": names}
     pieces = load_pieces(sentencepiece_model(tmp_path / "a.model", **options))
     assert pieces.serialized == (tmp_path / "a.model").read_bytes()
-    vocabulary = make_vocabulary(pieces, config.Vocabulary(kind="file", path="a", size=337, sentinels=3))
-    assert vocabulary.sentinels.tolist() == [5, 4, 3] and vocabulary.size == 340
+    vocabulary = make_vocabulary(pieces, config.Vocabulary(kind="file", path="a", size=357, sentinels=3))
+    assert vocabulary.sentinels.tolist() == [5, 4, 3] and vocabulary.size == 360
     assert 4 in vocabulary.encode("A <extra_id_1> b")
     ids = vocabulary.encode_document("A <extra_id_1> b")
     assert not {3, 4, 5} & set(ids) and vocabulary.decode(ids) == "A <extra_id_1> b"
