@@ -28,7 +28,7 @@ FAMILIES = {
     "t5": (dict(encoder_layers=2, decoder_layers=3), "span_corruption"),
     "gpt": (dict(decoder_layers=2, positions="rotary", scale_attention=True, activation="silu"), "causal"),
     "bert": (BERT, "masked"),
-    "pairs": (dict(**BERT, token_types=2, sentence_head=True), "next_sentence"),
+    "pairs": (dict(**BERT, token_types=2, head="next_sentence", pooler=True), "next_sentence"),
 }
 SIZES = dict(embed=32, heads=4, kv=8, mlp=64, vocab=256, dtype="float32")
 
@@ -79,8 +79,8 @@ def random_batch(settings: config.Config, seed: int = 0) -> dict[str, jax.Array]
 def random_params(net: Transformer, batch: dict[str, jax.Array], seed: int = 0) -> Any:
     """Normal values in the shapes of a network's parameters: no two layers are alike, and nothing starts at 0 or 1."""
     rng = np.random.default_rng(seed)
-    method = Transformer.scores if net.model.sentence_head else None
-    shapes = nn.unbox(jax.eval_shape(lambda: net.init(jax.random.key(0), batch, method=method)))["params"]
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), batch, method=Transformer.scores))
+    shapes = nn.unbox(shapes)["params"]
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) * x.shape[-1] ** -0.5, jnp.float32), shapes)
 
 

@@ -27,7 +27,7 @@ OBJECTIVES = {
     "span_corruption": "encoder_layers=1, decoder_layers=1",
     "sequence_to_sequence": "encoder_layers=1, decoder_layers=1",
     "fill_in_the_middle": "decoder_layers=1",
-    "next_sentence": "encoder_layers=1, token_types=2, sentence_head=True",
+    "next_sentence": "encoder_layers=1, token_types=2, head='next_sentence'",
 }
 PRESET = """
 from t5like.config import CLS, FIM, MASK, SEP, Config, Data, Eval, Length, Model, Objective, Source, Train, Vocabulary

@@ -83,11 +83,10 @@ class Config:
         )
         pairs = objective.kind == "next_sentence"
         require(
-            (self.model.token_types == 2 and self.model.sentence_head) == pairs,
-            "data.objective.kind='next_sentence' needs model.token_types=2 and model.sentence_head=True."
+            (self.model.head == "next_sentence") == pairs,
+            f"data.objective.kind='next_sentence' needs model.head='next_sentence', not {self.model.head!r}."
             if pairs
-            else "model.token_types and model.sentence_head learn nothing from data.objective.kind="
-            f"{objective.kind!r}: leave them out, or take 'next_sentence'.",
+            else f"model.head='next_sentence' learns from data.objective.kind='next_sentence', not {objective.kind!r}.",
         )
         longest = max(self.data.lengths.values())
         require(

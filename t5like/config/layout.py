@@ -43,7 +43,9 @@ class Rules:
     act_embed: MeshAxes = ()
     """Residual stream of activations."""
     act_heads: MeshAxes = ("tensor",)
-    """Heads of queries, keys and values."""
+    """Heads of queries, and of keys and values where these have as many."""
+    act_kv_heads: MeshAxes = ("tensor",)
+    """Heads of keys and values that several queries share."""
     act_mlp: MeshAxes = ("tensor",)
     """Hidden feed-forward activations."""
     act_vocab: MeshAxes = ("tensor",)
@@ -56,6 +58,8 @@ class Rules:
     """Residual stream in matrices."""
     heads: MeshAxes = ("tensor",)
     """Heads in matrices."""
+    kv_heads: MeshAxes = ("tensor",)
+    """Heads of keys and values that several queries share, in matrices."""
     kv: MeshAxes = ()
     """Width of a head in matrices."""
     mlp: MeshAxes = ("tensor",)
@@ -67,9 +71,9 @@ class Rules:
     types: MeshAxes = ()
     """Kinds of tokens."""
     pooled: MeshAxes = ()
-    """Width of the pooled output of a sentence head."""
+    """Width of what BERT's pooler and its transform before the output make."""
     labels: MeshAxes = ()
-    """Labels of a sentence head."""
+    """Labels of a row or of a token."""
     norm: MeshAxes = ()
     """Scales and biases of the width of the residual stream, too small to split."""
 

@@ -18,6 +18,9 @@ class Model:
     """Width of the residual stream."""
     heads: int
     """Attention heads."""
+    kv_heads: int | None = None
+    """Heads of keys and values, each shared by heads / kv_heads queries (grouped-query attention); None: as many as
+    `heads`."""
     kv: int
     """Width of one head's queries, keys and values."""
     mlp: int
@@ -32,8 +35,21 @@ class Model:
     """Buckets of the relative position bias."""
     relative_distance: int = 128
     """Distance from which on all tokens share the last relative bucket."""
+    relative_per_layer: bool = False
+    """Whether each layer has a relative bias of its own, as in umT5, instead of one that the stack shares."""
     rotary_base: float = 10_000.0
     """Longest wavelength of the rotary positions, over 2 pi."""
+    rotary_scaling: Literal["none", "linear", "llama3"] = "none"
+    """How rotary positions reach beyond the length that they were trained at: all slowed down by `rotary_factor`, or
+    only those of long wavelengths, as in Llama 3.1."""
+    rotary_factor: float = 1.0
+    """linear, llama3: how many times slower positions turn."""
+    rotary_low: float = 1.0
+    """llama3: wavelengths that fit fewer times into `rotary_length` are slowed down whole."""
+    rotary_high: float = 4.0
+    """llama3: wavelengths that fit more often into `rotary_length` stay as they are."""
+    rotary_length: int = 8192
+    """llama3: tokens of the rows that the model was trained at before it was stretched."""
     norm: Literal["rms", "layer"] = "rms"
     """Normalisation: root mean square with a scale, or LayerNorm with scale and bias."""
     norm_position: Literal["pre", "post"] = "pre"
@@ -60,9 +76,20 @@ class Model:
     """Whether embedded tokens are multiplied by embed^0.5 (Vaswani et al. 2017)."""
     token_types: int = 0
     """Encoders: kinds of tokens with an embedding each, such as the two sentences of a BERT; 0 has none."""
-    sentence_head: bool = False
-    """Encoders: whether the first token's output predicts the label of a pair of sentences, as BERT's pooler and
-    next-sentence head do."""
+    head: Literal["vocabulary", "next_sentence", "sequence", "token", "span", "none"] = "vocabulary"
+    """What is predicted: each token's piece; that and whether two sentences follow each other, as in BERT; `labels`
+    scores of each row (one label: a regression) or of each token; where a span starts and ends; or nothing, which
+    leaves hidden states and a pooled embedding."""
+    labels: int = 0
+    """sequence, token: scores of a row or a token."""
+    pooling: Literal["first", "mean", "last"] = "first"
+    """next_sentence, sequence, none: which token's output stands for the row, or the mean of all."""
+    pooler: bool = False
+    """next_sentence, sequence, none: whether a projection and a tanh follow the pooling, as in BERT."""
+    output_transform: bool = False
+    """Whether a projection, the activation and a norm stand before the scores of the vocabulary, as in BERT."""
+    output_bias: bool = False
+    """Whether the scores of the vocabulary have a bias, as in BERT."""
     dropout: float = 0.0
     """Share of activations dropped while training, broadcast along the length as in T5."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -73,17 +100,17 @@ class Model:
     def __post_init__(self) -> None:
         require_types("model", self)
         require_positive("model", self, "embed", "heads", "kv", "mlp", "vocab")
-        require_positive("model", self, "norm_epsilon", "embedding_deviation", "rotary_base")
+        require_positive("model", self, "norm_epsilon", "embedding_deviation", "rotary_base", "rotary_factor")
         require(
             self.encoder_layers >= 0 and self.decoder_layers >= 0 and self.encoder_layers + self.decoder_layers > 0,
             f"model.encoder_layers={self.encoder_layers} and model.decoder_layers={self.decoder_layers}: "
             "give at least one stack a layer.",
         )
         require(
-            self.token_types >= 0 and (self.family == "encoder" or not (self.token_types or self.sentence_head)),
-            f"model.token_types={self.token_types} and model.sentence_head={self.sentence_head} are for models that "
-            "have an encoder alone.",
+            self.kv_heads is None or (self.kv_heads > 0 and self.heads % self.kv_heads == 0),
+            f"model.kv_heads={self.kv_heads} must divide model.heads={self.heads}.",
         )
+        self._check_head()
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout} must be at least 0 and below 1.")
         require(
             self.positions != "learned" or (self.max_positions or 0) > 0,
@@ -99,6 +126,56 @@ class Model:
             f"model.relative_buckets={self.relative_buckets} must be at least 4 and below "
             f"model.relative_distance={self.relative_distance}.",
         )
+
+        require(
+            self.rotary_scaling != "llama3" or 0 < self.rotary_low < self.rotary_high,
+            f"model.rotary_low={self.rotary_low} must lie above 0 and below model.rotary_high={self.rotary_high}.",
+        )
+        require(
+            not self.relative_per_layer or self.positions == "relative",
+            f"model.relative_per_layer is for relative positions, not model.positions={self.positions!r}.",
+        )
+
+    def _check_head(self) -> None:
+        require(
+            self.token_types >= 0 and (self.family == "encoder" or not self.token_types),
+            f"model.token_types={self.token_types} is for models that have an encoder alone.",
+        )
+        require(
+            self.head != "next_sentence" or (self.family == "encoder" and self.token_types == 2),
+            "model.head='next_sentence' needs an encoder alone, with model.token_types=2.",
+        )
+        labelled = self.head in ("sequence", "token")
+        require(
+            (self.labels > 0) == labelled and self.labels >= 0,
+            f"model.head={self.head!r} needs model.labels above 0."
+            if labelled
+            else f"model.labels={self.labels} is for the heads 'sequence' and 'token', not model.head={self.head!r}.",
+        )
+        require(
+            not self.pooler or self.pools,
+            f"model.pooler is for the heads 'next_sentence', 'sequence' and 'none', not model.head={self.head!r}.",
+        )
+        require(
+            self.predicts_pieces or not (self.output_transform or self.output_bias),
+            "model.output_transform and model.output_bias are for the heads 'vocabulary' and 'next_sentence', not "
+            f"model.head={self.head!r}.",
+        )
+
+    @property
+    def predicts_pieces(self) -> bool:
+        """Whether it has scores of the vocabulary."""
+        return self.head in ("vocabulary", "next_sentence")
+
+    @property
+    def pools(self) -> bool:
+        """Whether it has one vector for each row."""
+        return self.head in ("next_sentence", "sequence", "none")
+
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.heads if self.kv_heads is None else self.kv_heads
 
     @property
     def family(self) -> Literal["encoder-decoder", "encoder", "decoder"]:

@@ -37,8 +37,8 @@ def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: 
         )
     if MASK not in text:
         raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
-    # A model of sentence pairs has seen [CLS] before every text.
-    first = [vocabulary.special[CLS]] if net.model.sentence_head else []
+    # A model that knows sentences apart has seen [CLS] before every text.
+    first = [vocabulary.special[CLS]] if net.model.token_types and CLS in vocabulary.special else []
     ids = [*first, *vocabulary.encode(text), vocabulary.eos]
     check_length(net.model, len(ids))
     return fill_tokens(params, net, vocabulary, ids, top)

@@ -9,11 +9,11 @@ from jaxtyping import Array, Bool, Float, Int
 from t5like.model.layers import dropout
 
 Query = Float[Array, "batch query heads kv"]
-Keys = Float[Array, "batch key heads kv"]
+Keys = Float[Array, "batch key kv_heads kv"]
 
 
 class KeysValues(NamedTuple):
-    """Keys and values of one layer, `[batch, key, heads, kv]`, or of a stack with the layers in front."""
+    """Keys and values of one layer, `[batch, key, kv_heads, kv]`, or of a stack with the layers in front."""
 
     keys: Array
     values: Array
@@ -30,16 +30,20 @@ def attend(
     """Softmax attention; scores and softmax are float32 whatever the inputs are.
 
     `allowed` says which keys a query sees, `bias` is added to the scores, `drop` is a rate and a key for dropout of
-    the weights. The mask adds -1e10, as in T5, so that a query that sees nothing attends evenly instead of to NaN.
+    the weights. Where keys have fewer heads, heads / kv_heads successive queries share one (Ainslie et al. 2023). The
+    mask adds -1e10, as in T5, so that a query that sees nothing attends evenly instead of to NaN.
     """
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
+    batch, length, heads, kv = query.shape
+    groups = heads // keys.shape[2]
+    query = query.reshape(batch, length, keys.shape[2], groups, kv)
+    scores = jnp.einsum("bqhgd,bkhd->bhgqk", query, keys, preferred_element_type=jnp.float32)
     if bias is not None:
-        scores += bias.astype(jnp.float32)
-    scores += jnp.where(allowed, jnp.float32(0), jnp.float32(-1e10))[:, None]
+        scores += bias.astype(jnp.float32).reshape(bias.shape[0], -1, groups, *bias.shape[2:])
+    scores += jnp.where(allowed, jnp.float32(0), jnp.float32(-1e10))[:, None, None]
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     if drop is not None:
         weights = dropout(weights, *drop)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+    return jnp.einsum("bhgqk,bkhd->bqhgd", weights, values).reshape(batch, length, heads, kv)
 
 
 def write(cache: KeysValues, new: KeysValues, positions: Int[Array, "batch query"]) -> KeysValues:

@@ -33,6 +33,24 @@ def maybe_drop(module: nn.Module, x: Array, rate: float) -> Array:
     return layers.dropout(x, rate, module.make_rng("dropout")) if rate and module.has_rng("dropout") else x
 
 
+def relative_bias(module: nn.Module, model: Model, rules: Rules, buckets: Int[Array, "rows query key"]) -> Bias:
+    """T5's bias of each pair of tokens: a number for each bucket of their distance and each head."""
+    shape, axes = (model.relative_buckets, model.heads), ("buckets", "heads")
+    table = param(module, "relative", rules, shape, axes, nn.initializers.normal(model.embed**-0.5))
+    return jnp.moveaxis(table.astype(jnp.dtype(model.dtype))[buckets], -1, 1)
+
+
+def rotary_speeds(model: Model) -> Float[Array, " half"]:
+    """How fast each pair of a head's dimensions turns, as the model's `rotary_*` fields say."""
+    speeds = layers.frequencies(model.kv, model.rotary_base)
+    if model.rotary_scaling == "linear":
+        return speeds / model.rotary_factor
+    if model.rotary_scaling == "llama3":
+        stretch = model.rotary_factor, model.rotary_low, model.rotary_high, model.rotary_length
+        return layers.slow_long_waves(speeds, *stretch)
+    return speeds
+
+
 class Norm(nn.Module):
     model: Model
     rules: Rules
@@ -54,25 +72,27 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         m = self.model
-        shape, axes = (m.embed, m.heads, m.kv), ("embed", "heads", "kv")
+        heads, axes = (m.embed, m.heads, m.kv), ("embed", "heads", "kv")
+        shared = (m.embed, m.key_heads, m.kv), axes if m.key_heads == m.heads else ("embed", "kv_heads", "kv")
         # T5 leaves out the division by sqrt(kv) and starts with smaller queries instead.
         smaller = 1.0 if m.scale_attention else 1.0 / m.kv
-        self.query = param(self, "query", self.rules, shape, axes, fan_in(0, scale=smaller))
-        self.key = param(self, "key", self.rules, shape, axes, fan_in(0))
-        self.value = param(self, "value", self.rules, shape, axes, fan_in(0))
+        self.query = param(self, "query", self.rules, heads, axes, fan_in(0, scale=smaller))
+        self.key = param(self, "key", self.rules, *shared, fan_in(0))
+        self.value = param(self, "value", self.rules, *shared, fan_in(0))
         self.out = param(self, "out", self.rules, (m.heads, m.kv, m.embed), ("heads", "kv", "embed"), fan_in(0, 1))
         if m.bias:
-            names = ("query_bias", "key_bias", "value_bias")
-            self.biases = [param(self, name, self.rules, shape[1:], axes[1:], ZEROS) for name in names]
+            places = {"query_bias": (heads, axes), "key_bias": shared, "value_bias": shared}
+            self.biases = [param(self, n, self.rules, s[1:], a[1:], ZEROS) for n, (s, a) in places.items()]
             self.out_bias = param(self, "out_bias", self.rules, (m.embed,), ("norm",), ZEROS)
 
     def _project(self, x: Hidden, kernel: Array, number: int, positions: Ids | None) -> Array:
+        m = self.model
         y = jnp.einsum("bld,dhk->blhk", x, kernel.astype(x.dtype))
-        if self.model.bias:
+        if m.bias:
             y += self.biases[number].astype(y.dtype)[None, None]
-        if positions is not None and self.model.positions == "rotary":
-            y = layers.rotate(y, positions, self.model.rotary_base)
-        return shard(y, self.rules, "batch", "length", "act_heads", None)
+        if positions is not None and m.positions == "rotary":
+            y = layers.rotate(y, positions, rotary_speeds(m))
+        return shard(y, self.rules, "batch", "length", "act_heads" if y.shape[2] == m.heads else "act_kv_heads", None)
 
     def keys_values(self, memory: Memory, positions: Ids | None) -> KeysValues:
         """Keys and values of what is attended to; rotary positions turn the keys, None leaves them."""
@@ -119,12 +139,13 @@ class Mlp(nn.Module):
 
 
 class View(NamedTuple):
-    """What all layers of a stack share: each token's place, what it sees, the position bias, and what it sees of the
-    encoder; None where the model has no such thing."""
+    """What all layers of a stack share: each token's place, what it sees, the position bias or the buckets of one for
+    each layer, and what it sees of the encoder; None where the model has no such thing."""
 
     positions: Array
     allowed: Array
     bias: Any
+    buckets: Any
     cross_allowed: Any
 
 
@@ -137,6 +158,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Hidden, cache: Cache, view: View, memory: Memory | None) -> tuple[Hidden, Cache]:
         new: Cache = {}
+        bias = view.bias if view.buckets is None else relative_bias(self, self.model, self.rules, view.buckets)
 
         def attention(name: str, y: Hidden) -> Hidden:
             heads = Attention(self.model, self.rules, name=name)
@@ -148,7 +170,7 @@ class Block(nn.Module):
                 return heads(y, new[name], view.cross_allowed, None, None)
             own = heads.keys_values(y, view.positions)
             new[name] = write(cache[name], own, view.positions) if name in cache else own
-            return heads(y, new[name], view.allowed, view.bias, view.positions)
+            return heads(y, new[name], view.allowed, bias, view.positions)
 
         x = self._residual(x, "self", lambda y: attention("self", y))
         if memory is not None or "cross" in cache:

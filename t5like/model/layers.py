@@ -61,23 +61,38 @@ def relative_bucket(distance: Int[Array, "*shape"], buckets: int, farthest: int,
 
 def sinusoids(positions: Int[Array, "batch length"], embed: int) -> Float[Array, "batch length embed"]:
     """The fixed position vectors of Vaswani et al. 2017: sines in the first half, cosines in the second."""
-    angles = _angles(positions, embed, 10_000.0)
+    angles = _angles(positions, frequencies(embed, 10_000.0))
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 def rotate(
-    x: Float[Array, "batch length heads kv"], positions: Int[Array, "batch length"], base: float
+    x: Float[Array, "batch length heads kv"], positions: Int[Array, "batch length"], speeds: Float[Array, " half"]
 ) -> Float[Array, "batch length heads kv"]:
-    """Rotary positions (Su et al. 2021) over the two halves of each head, as in Llama."""
-    angles = _angles(positions, x.shape[-1], base)[:, :, None]
+    """Rotary positions (Su et al. 2021) over the two halves of each head, as in Llama; each pair of dimensions turns
+    by its speed, in radians a token."""
+    angles = _angles(positions, speeds)[:, :, None]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def _angles(positions: Int[Array, "batch length"], width: int, base: float) -> Float[Array, "batch length half"]:
-    frequency = base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
-    return positions.astype(jnp.float32)[:, :, None] * frequency[None, None]
+def frequencies(width: int, base: float) -> Float[Array, " half"]:
+    """Speeds of width / 2 pairs of dimensions, from 1 to nearly 1 / base, in radians a token."""
+    return base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+
+
+def slow_long_waves(
+    speeds: Float[Array, " half"], factor: float, low: float, high: float, length: int
+) -> Float[Array, " half"]:
+    """Llama 3.1's scaling: waves that fit fewer than `low` times into `length` tokens turn `factor` times slower, those
+    that fit more than `high` times as before, and those between in between (Grattafiori et al. 2024)."""
+    fits = length * speeds / (2 * jnp.pi)
+    kept = jnp.clip((fits - low) / (high - low), 0, 1)
+    return speeds * (kept + (1 - kept) / factor)
+
+
+def _angles(positions: Int[Array, "batch length"], speeds: Float[Array, " half"]) -> Float[Array, "batch length half"]:
+    return positions.astype(jnp.float32)[:, :, None] * speeds[None, None]
 
 
 def attention_mask(

@@ -1,9 +1,9 @@
 """Encoder-decoder, encoder-only and decoder-only Transformers: one module, told apart by which stacks have layers.
 
-`Transformer.__call__` takes a batch of features to logits. Decoding uses three smaller steps: `encode` once, then
-`decode` with a cache that goes in and comes out as a value: first the whole prompt, then one token at a time. Dropout
-is on exactly when `apply` is given a `dropout` key. Layers are scanned: one is traced, and its parameters carry
-`layers` in front.
+`Transformer.__call__` takes a batch of features to logits, `scores` to all that the model's head predicts. Decoding
+uses three smaller steps: `encode` once, then `decode` with a cache that goes in and comes out as a value: first the
+whole prompt, then one token at a time. Dropout is on exactly when `apply` is given a `dropout` key. Layers are scanned:
+one is traced, and its parameters carry `layers` in front.
 """
 
 from typing import Any
@@ -16,13 +16,12 @@ from jaxtyping import Array, Bool, Float, Int
 from t5like.config import Model, Rules
 from t5like.model import layers
 from t5like.model.attention import KeysValues
-from t5like.model.blocks import Bias, Block, Cache, Ids, Memory, Norm, View, fan_in, maybe_drop
+from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, fan_in, maybe_drop, relative_bias
+from t5like.model.heads import LABELS, Head, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
 
 Logits = Float[Array, "batch length vocab"]
-LABELS = 2
-"""Labels of a pair of sentences: the second follows the first, or it is from elsewhere."""
 REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -49,8 +48,12 @@ class Stack(nn.Module):
         cache: Cache | None = None,
     ) -> tuple[Hidden, Cache]:
         m = self.model
-        bias = self._relative_bias(distance) if m.positions == "relative" else None
-        view = View(positions, allowed, bias, cross_allowed)
+        bias = buckets = None
+        if m.positions == "relative":
+            buckets = layers.relative_bucket(distance, m.relative_buckets, m.relative_distance, self.causal)
+        if buckets is not None and not m.relative_per_layer:
+            bias, buckets = relative_bias(self, m, self.rules, buckets), None
+        view = View(positions, allowed, bias, buckets, cross_allowed)
         x = shard(maybe_drop(self, x, m.dropout), self.rules, "batch", "length", "act_embed")
         block = Block if m.remat == "none" else nn.remat(Block, prevent_cse=False, policy=REMAT[m.remat])
         blocks = nn.scan(
@@ -66,32 +69,6 @@ class Stack(nn.Module):
             x = Norm(m, self.rules, name="norm")(x)
         return maybe_drop(self, x, m.dropout), cache
 
-    def _relative_bias(self, distance: Int[Array, "rows query key"]) -> Bias:
-        m = self.model
-        shape, axes = (m.relative_buckets, m.heads), ("buckets", "heads")
-        table = param(self, "relative", self.rules, shape, axes, nn.initializers.normal(m.embed**-0.5))
-        bucket = layers.relative_bucket(distance, m.relative_buckets, m.relative_distance, self.causal)
-        return jnp.moveaxis(table.astype(jnp.dtype(m.dtype))[bucket], -1, 1)
-
-
-class SentenceHead(nn.Module):
-    """BERT's pooler and next-sentence head (Devlin et al. 2019): tanh of the first token's output, and two scores."""
-
-    model: Model
-    rules: Rules
-
-    @nn.compact
-    def __call__(self, x: Hidden) -> Float[Array, "batch labels"]:
-        m = self.model
-        pooler = param(self, "pooler", self.rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
-        pooler_bias = param(self, "pooler_bias", self.rules, (m.embed,), ("pooled",), nn.initializers.zeros)
-        kernel = param(self, "kernel", self.rules, (m.embed, LABELS), ("pooled", "labels"), fan_in(0))
-        bias = param(self, "bias", self.rules, (LABELS,), ("labels",), nn.initializers.zeros)
-        first = x[:, 0]
-        pooled = jnp.einsum("bd,dp->bp", first, pooler.astype(x.dtype)) + pooler_bias.astype(x.dtype)[None]
-        scores = jnp.einsum("bp,pc->bc", jnp.tanh(pooled), kernel.astype(x.dtype), preferred_element_type=jnp.float32)
-        return scores + bias[None]
-
 
 class Transformer(nn.Module):
     model: Model
@@ -104,13 +81,19 @@ class Transformer(nn.Module):
         if m.positions == "learned":
             shape = (m.max_positions or 0, m.embed)
             self.position_table = param(self, "positions", self.rules, shape, ("positions", "embed"), deviation)
-        if not m.tied:
+        if m.predicts_pieces and not m.tied:
             self.output = param(self, "output", self.rules, (m.embed, m.vocab), ("embed", "vocab"), fan_in(0))
         if m.token_types:
             shape = (m.token_types, m.embed)
             self.type_table = param(self, "token_types", self.rules, shape, ("types", "embed"), deviation)
-        if m.sentence_head:
-            self.sentence_head = SentenceHead(m, self.rules)
+        if m.output_transform:
+            self.transform = Transform(m, self.rules)
+        if m.output_bias:
+            self.output_bias = param(self, "output_bias", self.rules, (m.vocab,), ("vocab",), nn.initializers.zeros)
+        if m.pooler:
+            self.pooler = Pooler(m, self.rules)
+        if LABELS[m.head](m):
+            self.head = Head(m, self.rules, LABELS[m.head](m))
         if m.embedding_norm:
             self.embedding_norm = Norm(m, self.rules)
         if m.encoder_layers:
@@ -123,6 +106,23 @@ class Transformer(nn.Module):
 
         The batch holds `*_input_tokens`, `*_segment_ids` and `*_positions` of each stack, `[batch, length]` int32.
         """
+        return self.logits(self.hidden(batch))
+
+    def scores(self, batch: dict[str, Array]) -> Scores:
+        """All that the model's head predicts, in one pass."""
+        m, x = self.model, self.hidden(batch)
+        pieces = self.logits(x) if m.predicts_pieces else None
+        if m.pools:
+            x = self._pooled(x, batch)
+        labels = self.head(x) if LABELS[m.head](m) else None
+        return Scores(pieces, x.astype(jnp.float32) if m.head == "none" else labels)
+
+    def embed(self, batch: dict[str, Array]) -> Float[Array, "batch embed"]:
+        """One vector for each row, as `model.pooling` and `model.pooler` say."""
+        return self._pooled(self.hidden(batch), batch)
+
+    def hidden(self, batch: dict[str, Array]) -> Hidden:
+        """The last states of the decoder, or of the encoder where there is no decoder."""
         x = memory = self.encode(batch) if self.model.encoder_layers else None
         if self.model.decoder_layers:
             segments = batch["decoder_segment_ids"]
@@ -131,12 +131,12 @@ class Transformer(nn.Module):
             tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
             x, _ = self._run(self.decoder, tokens, positions, allowed, _distance(tokens.shape[1]), memory, cross)
         assert x is not None
-        return self.logits(x)
+        return x
 
-    def scores(self, batch: dict[str, Array]) -> tuple[Logits, Float[Array, "batch labels"]]:
-        """Logits of the encoder's tokens and of the label of each row, float32, in one pass."""
-        x = self.encode(batch)
-        return self.logits(x), self.sentence_head(x)
+    def _pooled(self, x: Hidden, batch: dict[str, Array]) -> Float[Array, "batch embed"]:
+        stack = "decoder" if self.model.decoder_layers else "encoder"
+        pooled = pool(x, batch[f"{stack}_segment_ids"], self.model.pooling)
+        return self.pooler(pooled) if self.model.pooler else pooled
 
     def encode(self, batch: dict[str, Array]) -> Hidden:
         """The encoder's output. Tokens are of type 0 where the batch has no `encoder_token_types`."""
@@ -172,10 +172,14 @@ class Transformer(nn.Module):
     def logits(self, x: Hidden) -> Logits:
         """Float32 scores of every row of the vocabulary."""
         m = self.model
+        if m.output_transform:
+            x = self.transform(x)
         if m.scale_logits:
             x *= jnp.asarray(m.embed**-0.5, x.dtype)
         matrix = self.embedding.T if m.tied else self.output
         y = jnp.einsum("bld,dv->blv", x, matrix.astype(x.dtype), preferred_element_type=jnp.float32)
+        if m.output_bias:
+            y += self.output_bias[None, None]
         return shard(y, self.rules, "batch", "length", "act_vocab")
 
     def _run(
@@ -200,7 +204,7 @@ class Transformer(nn.Module):
 
 def empty_cache(model: Model, batch: int, slots: int) -> Cache:
     """A decode cache for `slots` tokens, for the first call of `Transformer.decode`."""
-    zeros = jnp.zeros((model.decoder_layers, batch, slots, model.heads, model.kv), jnp.dtype(model.dtype))
+    zeros = jnp.zeros((model.decoder_layers, batch, slots, model.key_heads, model.kv), jnp.dtype(model.dtype))
     return {"self": KeysValues(zeros, zeros)}
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 
 class TokenLosses(NamedTuple):
@@ -27,6 +27,27 @@ def token_losses(logits: Float[Array, "batch length vocab"], targets: Int[Array,
     label = jnp.sum(jnp.where(is_label, logits, jnp.float32(0)), axis=-1)
     correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
     return TokenLosses(log_z - label, jnp.square(log_z), correct)
+
+
+def label_losses(
+    scores: Float[Array, "batch *length labels"], labels: Num[Array, "batch *ends"]
+) -> Float[Array, " batch"]:
+    """The cost of each row's label, float32: cross-entropy, or for a single score the squared error.
+
+    Of spans, `scores` are `[batch, length, 2]` and `labels` the first and last place, `[batch, 2]`; the cost is the
+    mean of the two cross-entropies over the row's places (Devlin et al. 2019).
+    """
+    if scores.ndim == 3:
+        return jnp.mean(_cross_entropy(jnp.swapaxes(scores, 1, 2), labels), axis=-1)
+    if scores.shape[-1] == 1:
+        return jnp.square(scores[:, 0] - labels.astype(jnp.float32))
+    return _cross_entropy(scores, labels)
+
+
+def _cross_entropy(scores: Float[Array, "*rows classes"], labels: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
+    scores = scores.astype(jnp.float32)
+    label = jnp.take_along_axis(scores, labels[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(scores, axis=-1) - label
 
 
 class Sums(NamedTuple):
@@ -55,6 +76,22 @@ def weighted_sums(
     return Sums(objective, *sums, none, none)
 
 
+def label_sums(
+    scores: Float[Array, "batch *length labels"], labels: Num[Array, "batch *ends"], real: Float[Array, " batch"]
+) -> Sums:
+    """The sums of rows that have a label and nothing else to predict; a row counts as one target.
+
+    A span is right if both of its ends are, a number never is.
+    """
+    nll = label_losses(scores, labels)
+    if scores.ndim == 3:
+        right = jnp.all(jnp.argmax(scores, axis=1) == labels, axis=-1)
+    else:
+        right = jnp.argmax(scores, axis=-1) == labels if scores.shape[-1] > 1 else jnp.zeros_like(real, bool)
+    total, correct, count = jnp.sum(real * nll), jnp.sum(real * right.astype(jnp.float32)), jnp.sum(real)
+    return Sums(total, total, correct, count, correct, count)
+
+
 def with_labels(
     sums: Sums,
     scores: Float[Array, "batch labels"],
@@ -67,7 +104,7 @@ def with_labels(
     that can be split. A row without weighted tokens has no label.
     """
     row = jnp.sum(weights, axis=1)
-    nll = jax.nn.logsumexp(scores, axis=-1) - jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    nll = label_losses(scores, labels)
     real = (row > 0).astype(jnp.float32)
     correct = (jnp.argmax(scores, axis=-1) == labels).astype(jnp.float32)
     return sums._replace(

@@ -76,9 +76,10 @@ def per_matrix(inner: optax.GradientTransformation, axes: Axes) -> optax.Gradien
 
     def folded(path: str, x: jax.Array) -> jax.Array:
         names = axes[path]
-        if "heads" not in names or "kv" not in names:
+        heads = next((name for name in names if name in ("heads", "kv_heads")), None)
+        if heads is None or "kv" not in names:
             return x
-        at = names.index("heads")
+        at = names.index(heads)
         return x.reshape(*x.shape[:at], x.shape[at] * x.shape[at + 1], *x.shape[at + 2 :])
 
     def by_layer(path: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from t5like.config import Config, Rules
 from t5like.model.sharding import shard
 from t5like.model.transformer import Transformer
-from t5like.train.losses import Sums, token_losses, weighted_sums, with_labels
+from t5like.train.losses import Sums, label_sums, token_losses, weighted_sums, with_labels
 from t5like.train.optimizer import make_schedule
 from t5like.train.state import State
 
@@ -76,13 +76,21 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
 
 
 def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
-    """The sums of a batch, with those of its labels if it has any."""
+    """The sums of a batch, as the model's head predicts it.
+
+    Scores of pieces and of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
+    of spans against `labels`: `[batch]`, or `[batch, 2]` for the places where a span starts and ends.
+    """
+    scores = cast(Any, net.apply({"params": params}, batch, rngs=keys, method=Transformer.scores))
+    if net.model.head in ("sequence", "span"):
+        real = real_tokens(batch)
+        labels = jnp.where(real[:, :, None], scores.labels, -1e10) if net.model.head == "span" else scores.labels
+        return label_sums(labels, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32))
     targets, weights = targets_and_weights(batch)
-    if "labels" not in batch:
-        logits: Any = net.apply({"params": params}, batch, rngs=keys)
-        return weighted_sums(logits, targets, weights, z_loss)
-    tokens, rows = cast(Any, net.apply({"params": params}, batch, rngs=keys, method=Transformer.scores))
-    return with_labels(weighted_sums(tokens, targets, weights, z_loss), rows, batch["labels"], weights)
+    if net.model.head == "token":
+        return weighted_sums(scores.labels, targets, weights, 0.0)
+    sums = weighted_sums(scores.pieces, targets, weights, z_loss)
+    return with_labels(sums, scores.labels, batch["labels"], weights) if "labels" in batch else sums
 
 
 class EvalSums(NamedTuple):
@@ -113,8 +121,8 @@ def eval_step(
     targets, weights = targets_and_weights(batch)
     sums = Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields))
     if "labels" in batch:
-        logits, rows = cast(Any, net.apply({"params": params}, batch, method=Transformer.scores))
-        sums = with_labels(sums, rows, batch["labels"], weights)
+        scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.scores))
+        logits, sums = scores.pieces, with_labels(sums, scores.labels, batch["labels"], weights)
     else:
         logits = cast(Any, net.apply({"params": params}, batch))
     losses = token_losses(logits, targets)
@@ -137,6 +145,12 @@ def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
     """Target tokens and loss weights, of the decoder if the batch has one."""
     stack = "decoder" if "decoder_target_tokens" in batch else "encoder"
     return batch[f"{stack}_target_tokens"], batch[f"{stack}_loss_weights"]
+
+
+def real_tokens(batch: Batch) -> Bool[Array, "batch length"]:
+    """Which places of the stack that predicts are not padding."""
+    stack = "decoder" if "decoder_segment_ids" in batch else "encoder"
+    return batch[f"{stack}_segment_ids"] > 0
 
 
 def _split_rows(x: Array, parts: int, rules: Rules) -> Array:

@@ -1,0 +1,104 @@
+"""What stands on the stacks: BERT's transform before the output, its pooler, and scores of rows or tokens.
+
+A head belongs to a model by `model.head`; the scores of the vocabulary themselves are in `transformer.py`, since they
+may share the embedding. Labels of a pair of sentences are, as in BERT: the second follows the first, or it does not.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from t5like.config import Model, Rules
+from t5like.model import layers
+from t5like.model.blocks import ONES, ZEROS, fan_in, maybe_drop
+from t5like.model.layers import Hidden
+from t5like.model.sharding import param
+
+LABELS = {
+    "vocabulary": lambda model: 0,
+    "next_sentence": lambda model: 2,
+    "sequence": lambda model: model.labels,
+    "token": lambda model: model.labels,
+    "span": lambda model: 2,
+    "none": lambda model: 0,
+}
+"""Scores that `Head` gives a row or a token, for each `model.head`; a span has those of its start and its end."""
+
+
+class Scores(NamedTuple):
+    """What a model predicts, float32; None where its head has no such thing.
+
+    `pieces` are `[batch, length, vocab]`. `labels` are `[batch, labels]` or, of the heads token and span, `[batch,
+    length, labels]`; a model without a head has its pooled embedding there, `[batch, embed]`.
+    """
+
+    pieces: Any
+    labels: Any
+
+
+def pool(x: Hidden, segments: Int[Array, "batch length"], pooling: str) -> Float[Array, "batch embed"]:
+    """One vector for each row: the first token's, the last real one's, or the mean of the real ones.
+
+    Tokens of segment 0 are padding. A row has one segment; of a packed one, `mean` would mix them.
+    """
+    real = segments > 0
+    if pooling == "first":
+        return x[:, 0]
+    count = jnp.maximum(jnp.sum(real, axis=1, dtype=jnp.int32), 1)
+    if pooling == "last":
+        return jnp.take_along_axis(x, (count - 1)[:, None, None], axis=1)[:, 0]
+    total = jnp.einsum("bl,bld->bd", real.astype(x.dtype), x, preferred_element_type=jnp.float32)
+    return (total / count[:, None].astype(jnp.float32)).astype(x.dtype)
+
+
+class Transform(nn.Module):
+    """BERT's projection, activation and norm between the last state and the output (Devlin et al. 2019)."""
+
+    model: Model
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: Hidden) -> Hidden:
+        m, rules = self.model, self.rules
+        kernel = param(self, "kernel", rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
+        bias = param(self, "bias", rules, (m.embed,), ("pooled",), ZEROS)
+        y = jnp.einsum("bld,dp->blp", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)[None, None]
+        y = layers.activate(y, m.activation)
+        scale = param(self, "scale", rules, (m.embed,), ("norm",), ONES)
+        if m.norm == "rms":
+            return layers.rms_norm(y, scale, m.norm_epsilon)
+        return layers.layer_norm(y, scale, param(self, "shift", rules, (m.embed,), ("norm",), ZEROS), m.norm_epsilon)
+
+
+class Pooler(nn.Module):
+    """BERT's pooler: a projection and a tanh of the pooled state."""
+
+    model: Model
+    rules: Rules
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch embed"]) -> Float[Array, "batch embed"]:
+        m = self.model
+        kernel = param(self, "kernel", self.rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
+        bias = param(self, "bias", self.rules, (m.embed,), ("pooled",), ZEROS)
+        return jnp.tanh(jnp.einsum("bd,dp->bp", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)[None])
+
+
+class Head(nn.Module):
+    """Float32 scores of each row or of each token."""
+
+    model: Model
+    rules: Rules
+    labels: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *length embed"]) -> Float[Array, "batch *length labels"]:
+        m = self.model
+        kernel = param(self, "kernel", self.rules, (m.embed, self.labels), ("pooled", "labels"), fan_in(0))
+        bias = param(self, "bias", self.rules, (self.labels,), ("labels",), ZEROS)
+        # Dropout has one mask for the tokens of a row, thus one for each row.
+        x = maybe_drop(self, x[:, None] if x.ndim == 2 else x, m.dropout).reshape(x.shape)
+        y = jnp.einsum("...d,dc->...c", x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

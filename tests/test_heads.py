@@ -1,0 +1,91 @@
+"""What stands on the stacks: each head learns, and sees what it should of a row."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import random_batch, random_params, small_config
+
+from t5like.model.heads import pool
+from t5like.model.sharding import make_mesh
+from t5like.model.transformer import Transformer
+from t5like.train.state import plan_run
+from t5like.train.step import train_step
+
+HEADS = {
+    "classes": dict(head="sequence", labels=3, pooler=True),
+    "regression": dict(head="sequence", labels=1, pooling="mean"),
+    "tokens": dict(head="token", labels=5),
+    "spans": dict(head="span"),
+}
+
+
+def labelled_batch(settings: Any, head: str) -> dict[str, jax.Array]:
+    """Rows whose labels follow from their tokens."""
+    batch = random_batch(settings)
+    stack = "decoder" if settings.model.decoder_layers else "encoder"
+    tokens = batch[f"{stack}_input_tokens"]
+    match head:
+        case "classes":
+            return batch | {"labels": tokens[:, 0] % 3}
+        case "regression":
+            return batch | {"labels": (tokens[:, 0] % 7).astype(jnp.float32) / 7}
+        case "tokens":
+            return batch | {f"{stack}_target_tokens": tokens % 5}
+    return batch | {"labels": jnp.stack([tokens[:, 0] % 4, 4 + tokens[:, 1] % 4], axis=1)}
+
+
+@pytest.mark.parametrize(
+    ("family", "head"), [*(("bert", head) for head in HEADS), ("t5", "classes"), ("gpt", "spans"), ("gpt", "tokens")]
+)
+def test_every_head_learns_labels_that_follow_from_the_tokens(family, head, one_device):
+    settings = small_config(
+        family,
+        **{f"model__{name}": value for name, value in HEADS[head].items()},
+        **({} if family == "gpt" else {"model__tied": False}),
+        optimizer__name="adamw",
+        optimizer__learning_rate=0.005,
+    )
+    batch, plan = labelled_batch(settings, head), plan_run(settings, one_device)
+    step = jax.jit(functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer))
+    state, losses = plan.initial_state(), []
+    for _ in range(40):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics.sums.nll / metrics.sums.weight))
+    assert losses[-1] < 0.3 * losses[0]
+    assert "output" not in state.params
+
+
+@pytest.mark.parametrize(("pooling", "expected"), [("first", 10.0), ("last", 12.0), ("mean", 11.0)])
+def test_a_row_is_pooled_over_its_real_tokens(pooling, expected):
+    x = jnp.array([[10.0, 11.0, 12.0, 99.0, 99.0]])[:, :, None]
+    assert pool(x, jnp.array([[1, 1, 1, 0, 0]], jnp.int32), pooling).item() == expected
+
+
+@pytest.mark.parametrize("head", ["classes", "regression", "spans"])
+def test_rows_that_fill_up_a_batch_count_for_nothing(head, one_device):
+    settings = small_config("bert", model__tied=False, **{f"model__{n}": v for n, v in HEADS[head].items()})
+    batch, plan = labelled_batch(settings, head), plan_run(settings, one_device)
+    filled = dict(batch, encoder_segment_ids=batch["encoder_segment_ids"].at[5:].set(0))
+    changed = dict(filled, encoder_input_tokens=filled["encoder_input_tokens"].at[5:].add(1))
+    step = jax.jit(functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer))
+    state = plan.initial_state()
+    one, other = (step(state, each)[1].sums for each in (filled, changed))
+    assert float(one.weight) == 5
+    np.testing.assert_allclose(one.nll, other.nll, rtol=1e-6)
+
+
+def test_a_sharded_head_gives_the_scores_of_a_single_device(mesh, one_device):
+    settings = small_config("bert", model__tied=False, **{f"model__{n}": v for n, v in HEADS["classes"].items()})
+    batch = labelled_batch(settings, "classes")
+    net = Transformer(settings.model, settings.rules)
+    params, batch = jax.device_get((random_params(net, batch), batch))
+    score = lambda p, b: net.apply({"params": p}, b, method=Transformer.scores).labels  # noqa: E731
+    found = []
+    for devices in (mesh, make_mesh(settings.mesh, jax.devices()[:1])):
+        with jax.set_mesh(devices):
+            found.append(np.asarray(jax.jit(score)(params, batch)))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
