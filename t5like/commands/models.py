@@ -23,10 +23,11 @@ def train(config: Any, options: Any) -> None:
 
 
 def evaluate(config: Any, options: Any) -> None:
-    from t5like.infer.restored import restore
+    from t5like.infer.restored import prepare_store, restore
     from t5like.train.evaluate import Evaluator
 
     with restore(config, options.step) as restored:
+        prepare_store(restored)
         figures = Evaluator(restored.plan, restored.vocabulary)(restored.params)
         print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
         print(f"  loss               {figures['loss']:8.3f} nats a token")
@@ -95,7 +96,9 @@ def _prompts(options: Any) -> Iterator[str]:
 
 def _print_passages(restored: Any, net: Any, options: Any) -> None:
     from t5like.infer.passages import as_json_lines, as_text, held_out_passages
+    from t5like.infer.restored import prepare_store
 
+    prepare_store(restored)
     passages = held_out_passages(restored, net, options.held_out)
     file = restored.run.samples / f"{restored.step}.jsonl"
     _keep(file, as_json_lines(passages))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from t5like.config.checks import require, require_seed
+from t5like.config.layout import Mesh, Rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +163,72 @@ class FillOptions:
         require(bool(self.text), 'There is nothing to fill: give --text "The [MASK] sat".')
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Options of `t5like import`."""
+
+    vocabulary: str = ""
+    """Tokenizer, where the folder has none, as a checkpoint of T5X: a file or folder as for data.vocabulary.path, or
+    `bytes`."""
+    sentinels: int = 100
+    """Sentinels that follow the pieces of --vocabulary, if these have none of their own."""
+    ignore: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A tensor of the folder that may be left out; may be given several times."""
+    mesh: Mesh = Mesh()
+    """Devices that the parameters are read onto; kept in the run's config."""
+    rules: Rules = Rules()
+    """How the parameters are split over them; kept in the run's config."""
+
+    def __post_init__(self) -> None:
+        require(self.sentinels >= 0, f"--sentinels {self.sentinels} must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Options of `t5like export`."""
+
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the exported weights."""
+    type: str = ""
+    """Model type of transformers where several have the architecture, such as t5 and mt5; the likeliest by default."""
+    shard_gigabytes: float = 5.0
+    """Largest file of weights, in 10^9 bytes; larger models are cut into several, with an index."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "shard_gigabytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Options of `t5like verify`."""
+
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+    tolerance: float = 1e-4
+    """Largest difference of logits and of the loss, relative to 1 or to the largest logit, that passes."""
+    tokens: int = 16
+    """Tokens of the greedy continuation that is compared."""
+    text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A text for the batch of real text; may be given several times. Otherwise a few sentences of ours."""
+    json: bool = False
+    """Whether to print JSON lines."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "tolerance", "tokens")
+
+
 def flags(options: type) -> dict[str, Any]:
     """The flags of a class of options, without their dashes, and their defaults."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(options):
-        found |= flags(Sampling) if field.name == "sampling" else {field.name: field.default}
+        if field.name == "sampling":
+            found |= flags(Sampling)
+        elif isinstance(field.default, Mesh | Rules):
+            found |= {f"{field.name}.{name}": value for name, value in dataclasses.asdict(field.default).items()}
+        else:
+            found[field.name] = field.default
     return found
 
 

@@ -1,10 +1,11 @@
 """The run directory: the names of what lies in it, and which config may go on in it."""
 
+import dataclasses
 import pathlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from t5like.config import Config, presets
+from t5like.config import Config, Data, presets
 from t5like.errors import UserError
 
 RESUMABLE = (
@@ -14,7 +15,9 @@ RESUMABLE = (
 """Fields that a resumed run may change, besides the mesh, the rules and the evaluation."""
 RESUMABLE_GROUPS = ("eval.", "mesh.", "rules.")
 TRAINED_GROUPS = ("model.", "optimizer.", "data.vocabulary.")
-"""Fields that make a checkpoint what it is, so that reading it cannot change them, besides the two that follow."""
+"""Fields that make a checkpoint what it is, so that reading it cannot change them, besides those of `UNTRAINED`."""
+LEARNED_FROM = ("sources", "filters", "held_out", "vocabulary")
+"""Fields of `data` that a learned vocabulary depends on."""
 UNTRAINED = ("model.dtype", "model.remat")
 
 
@@ -36,6 +39,10 @@ class RunDirectory:
     def samples(self) -> pathlib.Path:
         return self.path / "samples"
 
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        return sorted(int(step.name) for step in self.checkpoints.glob("*") if step.name.isdecimal())
+
     def claim(self, config: Config) -> dict[str, tuple[Any, Any]]:
         """Writes the config into a new directory, or checks that a used one may go on with it.
 
@@ -46,8 +53,8 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            changed = presets.differences(self.config(), config) if self.exists() else {}
-            if any(step.name.isdigit() for step in self.checkpoints.glob("*")):
+            changed = self.differences(config) if self.exists() else {}
+            if self.steps():
                 refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
                 self._refuse(refused, "choose another train.directory, or delete that folder")
             presets.write(config, self.path)
@@ -57,14 +64,18 @@ class RunDirectory:
 
     def require_same_model(self, config: Config) -> None:
         """Raises `UserError` if the config is of another model than the run's checkpoints."""
-        changed = presets.differences(self.config(), config)
+        changed = self.differences(config)
         trained = {name: pair for name, pair in changed.items() if name.startswith(TRAINED_GROUPS)}
         self._refuse({name: trained[name] for name in trained if name not in UNTRAINED}, "leave that as it is")
 
+    def differences(self, config: Config) -> dict[str, tuple[Any, Any]]:
+        """Dotted name -> (here, there) of the fields in which another config differs from the run's own; a vocabulary
+        that lies in the run and was moved with it does not count."""
+        return presets.differences(_with_vocabulary_in(self.config(), config.train.directory), config)
+
     def _refuse(self, changed: dict[str, tuple[Any, Any]], remedy: str) -> None:
         if changed:
-            listed = ", ".join(f"{name} ({old!r} there, {new!r} now)" for name, (old, new) in changed.items())
-            raise UserError(f"{self.path} belongs to a run with another {listed}: {remedy}.")
+            raise UserError(f"{self.path} belongs to a run with another {listed(changed)}: {remedy}.")
 
     def exists(self) -> bool:
         """Whether a run has begun here.
@@ -84,6 +95,59 @@ class RunDirectory:
         """The config that the run was last started with."""
         self.exists()
         return presets.read(self.path)
+
+
+class Start(NamedTuple):
+    """The checkpoint whose parameters another run starts with."""
+
+    run: RunDirectory
+    step: int
+
+
+def find_start(config: Config) -> Start:
+    """The checkpoint that `train.init_from` names.
+
+    Raises:
+      UserError: it is the run's own directory, no run directory, or there is no such checkpoint.
+    """
+    given, path = f"train.init_from={config.train.init_from}", pathlib.Path(config.train.init_from).expanduser()
+    named = path.name.isdecimal() and path.parent.name == "checkpoints"
+    run = RunDirectory(path.parent.parent if named else path)
+    if run.path.resolve() == pathlib.Path(config.train.directory).expanduser().resolve():
+        raise UserError(f"{given} is the run's own directory: choose another train.directory, or leave it out.")
+    if not (run.path / presets.FILE).is_file():
+        raise UserError(f"{given} is not a run directory: {run.path} has no {presets.FILE}.")
+    if not (steps := run.steps()):
+        raise UserError(f"{given} holds no checkpoint: train there first, or name another run.")
+    if named and int(path.name) not in steps:
+        raise UserError(f"{given} is not there: {run.path} has checkpoints of the steps {', '.join(map(str, steps))}.")
+    return Start(run, int(path.name) if named else steps[-1])
+
+
+def moved(config: Config, directory: str) -> Config:
+    """The config of a run that lies in `directory`, to which it may have been moved since it was written."""
+    config = _with_vocabulary_in(config, directory)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, directory=directory))
+
+
+def is_other_text(one: Data, other: Data) -> bool:
+    """Whether a vocabulary that is learned from one may be another than what is learned from the other."""
+    return any(getattr(one, name) != getattr(other, name) for name in LEARNED_FROM)
+
+
+def listed(changed: dict[str, tuple[Any, Any]]) -> str:
+    """Differences of two configs as part of a sentence."""
+    return ", ".join(f"{name} ({old!r} there, {new!r} now)" for name, (old, new) in changed.items())
+
+
+def _with_vocabulary_in(config: Config, directory: str) -> Config:
+    """The config with a vocabulary file that lay in its run directory where it lies if that is `directory` now."""
+    settings = config.data.vocabulary
+    old, new, file = (pathlib.Path(p).expanduser() for p in (config.train.directory, directory, settings.path))
+    if not (settings.path and file.is_relative_to(old)) or old.resolve() == new.resolve():
+        return config
+    settings = dataclasses.replace(settings, path=str(new / file.relative_to(old)))
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, vocabulary=settings))
 
 
 def _may_change(name: str) -> bool:

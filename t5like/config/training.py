@@ -49,6 +49,9 @@ class Train:
 
     directory: str
     """Run directory: all that a later command needs."""
+    init_from: str = ""
+    """Run directory whose newest parameters a new run starts with, or one of its checkpoints, such as
+    runs/x/checkpoints/500; steps and optimizer state begin anew. Empty starts from scratch."""
     steps: int
     """Optimizer steps of the whole run."""
     batch: int

@@ -1,16 +1,24 @@
-"""A run as later commands use it: its config, vocabulary and parameters, restored onto the devices at hand."""
+"""A run as later commands use it: its config, vocabulary and parameters, restored onto the devices at hand.
+
+The optimizer state is not read, so that a run that was imported, which has none, serves as one that was trained.
+"""
 
 import contextlib
+import dataclasses
 import pathlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+from etils import epath
 
 from t5like.config import Config
-from t5like.config.run_directory import RunDirectory
+from t5like.config.run_directory import RunDirectory, is_other_text
+from t5like.data.prepare import prepare
 from t5like.data.vocabulary import Vocabulary, open_vocabulary
+from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
 from t5like.train.checkpoint import Checkpoints
 from t5like.train.state import Plan, plan_run
@@ -44,5 +52,26 @@ def restore(config: Config, step: int | None = None) -> Iterator[Restored]:
         vocabulary = open_vocabulary(run.vocabulary)
         plan = plan_run(config, mesh)
         with Checkpoints(run.checkpoints, vocabulary_hash=vocabulary.hash) as checkpoints:
-            state = checkpoints.restore(plan.abstract, step)
-        yield Restored(run, config, vocabulary, plan, int(jax.device_get(state.step)), state.params)
+            step, params = checkpoints.restore_params(plan.abstract.params, step)
+        yield Restored(run, config, vocabulary, plan, step, params)
+
+
+def prepare_store(restored: Restored) -> None:
+    """Prepares the store of the config where it is missing, as training does.
+
+    Other text than the run was trained on gets the vocabulary that the run keeps: none is learned anew.
+
+    Raises:
+      UserError: the store cannot be prepared, or holds tokens of another vocabulary than the run's.
+    """
+    run, data = restored.run, restored.config.data
+    settings = data.vocabulary
+    at_hand = settings.kind == "bytes" or (settings.path and epath.Path(settings.path).expanduser().exists())
+    if not at_hand and is_other_text(data, run.config().data):
+        settings = dataclasses.replace(settings, kind="file", path=str(run.vocabulary.resolve()))
+        data = dataclasses.replace(data, vocabulary=settings)
+    vocabulary = prepare(data, lambda text: print(text, file=sys.stderr, flush=True))
+    if vocabulary.hash != restored.vocabulary.hash:
+        raise UserError(
+            f"{data.store} holds tokens of another vocabulary than {run.path}'s: choose another data.store."
+        )

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5like.config import Rules
+from t5like.config import Config, Rules
 from t5like.data.stream import Rows, evaluation_stream
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
@@ -19,6 +19,7 @@ class Evaluator:
     """Evaluates parameters on the same held-out rows each time; compiled on first use."""
 
     def __init__(self, plan: Plan, vocabulary: Vocabulary):
+        require_objective(plan.config)
         self._plan, settings = plan, plan.config.eval
         self._rows = Rows(plan.config.data, vocabulary, "validation")
         self._place = batch_sharding(plan.config.rules, plan.mesh)
@@ -75,6 +76,16 @@ def vocabulary_tables(vocabulary: Vocabulary, counts: np.ndarray, rows: int) -> 
 def put(features: dict[str, np.ndarray], place: jax.sharding.NamedSharding) -> dict[str, jax.Array]:
     """This host's rows of a batch, onto its devices."""
     return {name: jax.make_array_from_process_local_data(place, x) for name, x in features.items()}
+
+
+def require_objective(config: Config) -> None:
+    """Raises `UserError` if the model's head predicts what no objective of the config's kind has."""
+    if not config.model.predicts_pieces:
+        raise UserError(
+            f"model.head={config.model.head!r} does not predict pieces, as data.objective.kind="
+            f"{config.data.objective.kind!r} asks: set model.head='vocabulary', or give labels to "
+            "t5like.train.step.train_step yourself."
+        )
 
 
 def check_rows(name: str, rows: int, rules: Rules) -> None:

@@ -14,22 +14,25 @@ from t5like.data.prepare import prepare
 from t5like.data.stream import Rows, training_stream
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.train.checkpoint import Checkpoints
-from t5like.train.evaluate import Evaluator, check_rows, put
+from t5like.train.evaluate import Evaluator, check_rows, put, require_objective
 from t5like.train.guard import InterruptedRunError, Interruption, check_finite
 from t5like.train.logger import Logger, Pace, duration
+from t5like.train.start import check_start, find_source, require_vocabulary, starting_state
 from t5like.train.state import Plan, State, abstract_batch, plan_run
 from t5like.train.step import Metrics, train_step
 
 
 def train(config: Config) -> None:
-    """Runs the config's training to its last step, from the newest checkpoint of its run directory if there is one.
+    """Runs the config's training to its last step, from where `starting_state` says.
 
     Raises:
-      UserError: the run directory belongs to another config or cannot be written, the data cannot be prepared, or the
-        batch or a parameter does not divide over the devices.
+      UserError: the run directory belongs to another config or cannot be written, the run cannot start from
+        `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide over the devices.
       InterruptedRunError: a signal asked for the end; the state is saved.
     """
+    require_objective(config)
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    start = check_start(run, config)
     changed = run.claim(config)
     mesh = make_mesh(config.mesh)
     if config.train.compilation_cache:
@@ -38,28 +41,27 @@ def train(config: Config) -> None:
         check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
         check_rows("eval.batch", config.eval.batch, config.rules)
         plan = plan_run(config, mesh)
+        source = find_source(start, plan) if start else None
         vocabulary = prepare(config.data)
+        if start:
+            require_vocabulary(start, vocabulary)
         vocabulary.save(run.vocabulary)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
-            state, origin = starting_state(plan, checkpoints)
+            state, origin = starting_state(plan, checkpoints, source)
             first = int(jax.device_get(state.step))
             if first >= config.train.steps:
                 print(f"{run.path} is finished: step {first} of {config.train.steps}.")
                 return
             with Logger(run.path, first, config.train.tensorboard) as logger:
-                logger.event("resumed" if first else "started", step=first, devices=mesh.size, changed=changed)
+                begun = "resumed" if first else "started"
+                logger.event(begun, step=first, devices=mesh.size, changed=changed, init_from=str(source or ""))
                 platform = mesh.devices.flat[0].platform
                 logger.say(f"{origin}: {parameter_count(plan):,} parameters on {mesh.size} {platform} device(s).")
+                for line in source.differences(plan) if source else ():
+                    logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
                 logger.say(epochs_seen(rows, config))
                 run_steps(plan, state, first, rows, evaluator, checkpoints, logger)
-
-
-def starting_state(plan: Plan, checkpoints: Checkpoints) -> tuple[State, str]:
-    """Where a run begins: 1. at the newest checkpoint of its directory; 2. from scratch."""
-    if steps := checkpoints.steps():
-        return checkpoints.restore(plan.abstract), f"Resuming at step {steps[-1]}"
-    return plan.initial_state(), "Starting from scratch"
 
 
 def epochs_seen(rows: Rows, config: Config) -> str:

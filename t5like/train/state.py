@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.config import Config
@@ -40,6 +41,20 @@ class Plan:
     def initial_state(self) -> State:
         """The state of step 0, each shard computed where it lives."""
         return jax.jit(lambda: _initial(self.config, self.net, self.optimizer), out_shardings=self.shardings)()
+
+    def state_from(self, params: Any) -> State:
+        """The state of step 0 with these parameters, which stay where they are; those that are missing are initial."""
+        given, places = flatten_dict(params, sep="/"), flatten_dict(self.shardings.params, sep="/")
+
+        def rest(given: dict[str, Any]) -> tuple[jax.Array, dict[str, Any], optax.OptState]:
+            initial = flatten_dict(nn.unbox(_boxed_params(self.config, self.net)), sep="/")
+            missing = {path: leaf for path, leaf in initial.items() if path not in given}
+            return jnp.zeros((), jnp.int32), missing, self.optimizer.init(unflatten_dict(given | missing, sep="/"))
+
+        missing = {path: place for path, place in places.items() if path not in given}
+        shardings = self.shardings.step, missing, self.shardings.opt_state
+        step, missing, opt_state = jax.jit(rest, out_shardings=shardings)(given)
+        return State(step, unflatten_dict(given | missing, sep="/"), opt_state)
 
 
 def plan_run(config: Config, mesh: jax.sharding.Mesh) -> Plan:
@@ -76,8 +91,7 @@ def abstract_batch(config: Config, rows: int) -> dict[str, jax.ShapeDtypeStruct]
 def _boxed_params(config: Config, net: Transformer) -> Any:
     shapes = abstract_batch(config, config.train.batch)
     batch = {name: jnp.zeros(feature.shape, feature.dtype) for name, feature in shapes.items()}
-    method = Transformer.scores if config.model.sentence_head else None
-    return net.init(jax.random.key(config.train.seed), batch, method=method)["params"]
+    return net.init(jax.random.key(config.train.seed), batch, method=Transformer.scores)["params"]
 
 
 def _initial(config: Config, net: Transformer, optimizer: optax.GradientTransformation) -> State:

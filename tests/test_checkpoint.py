@@ -1,0 +1,204 @@
+"""Checkpoints: the same bits on any mesh, parameters without the rest, and a sentence for what cannot be read."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import tensorstore
+from small import small_config
+
+from t5like import config
+from t5like.errors import UserError
+from t5like.model.sharding import make_mesh
+from t5like.train.checkpoint import Checkpoints, first_difference, shapes_of
+from t5like.train.state import Plan, State, plan_run
+
+
+def plan_of(devices: int = 8, **changes: Any) -> Plan:
+    """A small GPT's plan for the first devices, with AdamW, whose state is twice as large as the parameters."""
+    settings = small_config("gpt", optimizer__name="adamw", **changes)
+    mesh = make_mesh(config.Mesh(data=2 if devices > 1 else 1), jax.devices()[:devices])
+    with jax.set_mesh(mesh):
+        return plan_run(settings, mesh)
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return plan_of()
+
+
+@pytest.fixture(scope="module")
+def state(plan) -> State:
+    """Random numbers in every leaf: Orbax stores no zeros."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: jax.device_put(np.asarray(rng.integers(1, 99, x.shape), x.dtype), x.sharding), plan.abstract
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(state, tmp_path_factory) -> pathlib.Path:
+    """Steps 5, a whole state, and 9, its parameters alone, of a vocabulary with the hash abc."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    with Checkpoints(folder, 3, "abc") as checkpoints:
+        checkpoints.save(state, 5)
+        checkpoints.save_params(state.params, 9)
+        checkpoints.wait()
+    return folder
+
+
+def assert_same(left: Any, right: Any) -> None:
+    """The same tree with the same bits, wherever its leaves live."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("step", [5, 9])
+def test_parameters_come_back_onto_any_mesh(step, devices, folder, state):
+    there = plan_of(devices, mesh__tensor=2 if devices > 1 else 1).abstract.params
+    with Checkpoints(folder) as checkpoints:
+        found, params = checkpoints.restore_params(there, step)
+    assert found == step
+    assert_same(params, state.params)
+    assert [x.sharding for x in jax.tree.leaves(params)] == [x.sharding for x in jax.tree.leaves(there)]
+
+
+def test_the_newest_step_is_the_one_that_is_read(folder, plan):
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore_params(plan.abstract.params)[0] == 9
+
+
+def test_a_whole_state_comes_back(folder, plan, state):
+    with Checkpoints(folder) as checkpoints:
+        assert_same(checkpoints.restore(plan.abstract, 5), state)
+
+
+def test_a_checkpoint_of_the_earlier_format_is_read(plan, state, tmp_path):
+    """Until parameters could be read alone, Orbax's handler of standard trees wrote the states."""
+    args: Any = ocp.args
+    handlers: Any = {"state": ocp.StandardCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
+    with ocp.CheckpointManager(tmp_path / "checkpoints", item_handlers=handlers) as manager:
+        about = args.JsonSave({"vocabulary_sha256": "abc", "versions": {}})
+        manager.save(5, args=args.Composite(state=args.StandardSave(state), about=about))
+        manager.wait_until_finished()
+    with Checkpoints(tmp_path / "checkpoints", vocabulary_hash="abc") as checkpoints:
+        assert_same(checkpoints.restore(plan.abstract), state)
+        assert_same(checkpoints.restore_params(plan.abstract.params)[1], state.params)
+
+
+def bytes_read() -> int:
+    metrics = tensorstore.experimental_collect_matching_metrics("/tensorstore/kvstore/file/bytes_read")
+    return sum(value["value"] for metric in metrics for value in metric["values"])
+
+
+def test_the_optimizer_state_is_not_read_with_the_parameters(folder, plan):
+    """AdamW's moments are two thirds of the checkpoint."""
+    with Checkpoints(folder) as checkpoints:
+        before = bytes_read()
+        checkpoints.restore_params(plan.abstract.params, 5)
+        alone = bytes_read() - before
+        checkpoints.restore(plan.abstract, 5)
+        whole = bytes_read() - before - alone
+    assert 0 < alone < 0.6 * whole
+
+
+@pytest.mark.parametrize("step", [5, 9])
+def test_paths_and_shapes_are_known_without_the_numbers(step, folder, state):
+    with Checkpoints(folder) as checkpoints:
+        shapes = checkpoints.param_shapes(step)
+    assert shapes == shapes_of(state.params)
+    assert shapes["decoder/blocks/self/query"] == (2, 32, 4, 8)
+
+
+def test_parameters_may_be_left_out(folder, state, plan):
+    wanted = {name: tree for name, tree in plan.abstract.params.items() if name != "output"}
+    with Checkpoints(folder) as checkpoints:
+        _, params = checkpoints.restore_params(wanted, left_out=["output"])
+    assert_same(params, {name: tree for name, tree in state.params.items() if name != "output"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model__mlp": 128}, "decoder/blocks/mlp/down is (2, 64, 32) there and (2, 128, 32) here"),
+        ({"model__tied": True}, "output is (32, 256) there and missing here"),
+        (
+            {"model__positions": "learned", "model__max_positions": 64},
+            "positions is missing there and (64, 32) here",
+        ),
+    ],
+)
+def test_the_first_parameter_that_does_not_fit_is_named_with_both_shapes(changes, expected, folder):
+    other = plan_of(**changes).abstract
+    said = f"The checkpoint {folder}/5 cannot be read with this config: the parameter {expected}; set model.* to the "
+    with Checkpoints(folder) as checkpoints:
+        for read in (
+            lambda: checkpoints.restore(other, 5),
+            lambda: checkpoints.restore_params(other.params, 5),
+        ):
+            with pytest.raises(UserError) as raised:
+                read()
+            assert str(raised.value) == f"{said}same as there."
+
+
+def test_trees_agree_or_differ_at_the_first_path():
+    there = {"a": (1,), "b": (2,)}
+    assert first_difference(there, dict(reversed(there.items()))) is None
+    assert first_difference(there, {"b": (3,)}) == "the parameter a is (1,) there and missing here"
+    assert first_difference(there, {**there, "c": ()}) == "the parameter c is missing there and () here"
+
+
+def test_a_checkpoint_without_optimizer_state_says_how_to_train_on(folder, plan):
+    run = folder.parent
+    with Checkpoints(folder) as checkpoints, pytest.raises(UserError) as raised:
+        checkpoints.restore(plan.abstract)
+    assert str(raised.value) == (
+        f"{run} holds parameters without an optimizer state, with which no training can go on: start another run from "
+        f"it, `t5like train {run} --train.directory runs/NEW --train.init_from {run}`."
+    )
+
+
+def test_a_checkpoint_that_is_not_there_or_of_another_vocabulary_is_one_sentence(folder, plan, tmp_path):
+    params = plan.abstract.params
+    with Checkpoints(folder, vocabulary_hash="xyz") as checkpoints:
+        with pytest.raises(UserError, match=rf"^{folder} has no step 6; there are 5, 9\.$"):
+            checkpoints.restore_params(params, 6)
+        with pytest.raises(UserError, match=rf"^{folder} has no step 6; there are 5, 9\.$"):
+            checkpoints.param_shapes(6)
+        with pytest.raises(UserError, match=rf"^The checkpoint {folder}/9 belongs to another vocabulary than the run"):
+            checkpoints.restore_params(params)
+    with Checkpoints(tmp_path / "none") as checkpoints, pytest.raises(UserError, match=r"none holds no checkpoint: tr"):
+        checkpoints.restore_params(params)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("state/_METADATA", None, "its description is missing"),
+        ("state/_METADATA", b"{", "Expecting property name enclosed in double quotes"),
+        ("about/metadata", None, ""),
+        ("about/metadata", b"{}", "vocabulary_sha256"),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_sentence(name, content, reason, plan, state, tmp_path):
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder, 1, "abc") as checkpoints:
+        checkpoints.save(state, 5)
+        checkpoints.wait()
+    (folder / "5" / name).unlink() if content is None else (folder / "5" / name).write_bytes(content)
+    with Checkpoints(folder, vocabulary_hash="abc") as checkpoints:
+        for read in (
+            lambda: checkpoints.restore(plan.abstract),
+            lambda: checkpoints.restore_params(plan.abstract.params),
+        ):
+            with pytest.raises(UserError) as raised:
+                read()
+            said = str(raised.value)
+            assert said.startswith(f"The checkpoint {folder}/5 cannot be read (")
+            assert reason in said
+            assert said.endswith("): delete it to go on from the one before.") and "\n" not in said
