@@ -42,6 +42,8 @@ setup(
         "rich>=13",
         "tensorboardX>=2.6.4",
         "zstandard>=0.23",
+        "safetensors>=0.6",
+        "ml_dtypes>=0.5",
     ],
     extras_require={
         "test": TEST,
@@ -51,7 +53,7 @@ setup(
         "plan": ["libtpu"],
         "beam": BEAM,
         "wandb": ["wandb"],
-        "hf": ["transformers", "safetensors"],
+        "hf": ["transformers>=5", "torch"],
     },
     entry_points={"console_scripts": ["t5like = t5like.cli:main"]},
 )

@@ -1,6 +1,5 @@
 """The commands. The only place that prints errors and exits; each imports what it needs when it needs it."""
 
-import dataclasses
 import importlib
 import io
 import logging
@@ -15,12 +14,16 @@ from t5like.errors import UserError, did_you_mean
 
 HELP = """t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX.
 
-  t5like train SOURCE           train from scratch, or go on where the run directory stands
+  t5like train SOURCE           train from scratch or --train.init_from RUN, or go on where the run stands
   t5like prepare SOURCE         learn the vocabulary and tokenise the documents (train does it by itself)
   t5like inspect SOURCE         the very batch of a training step, decoded
   t5like eval SOURCE            held-out loss, perplexity and bits per byte of a run
   t5like generate SOURCE        text from prompts, or answers to held-out passages
   t5like fill SOURCE            likeliest pieces for each [MASK], for encoders
+  t5like import PATH RUN        a run directory from a Hugging Face folder or a T5X checkpoint
+  t5like export SOURCE FOLDER   a Hugging Face folder from a run
+  t5like verify SOURCE FOLDER   whether a run and a Hugging Face folder are the same model
+  t5like architectures [NAMES]  the published sizes, with their parameters
   t5like data stats PATH        what a store holds and what its filters dropped
   t5like data verify PATH       whether a store's files are as they were written
   t5like vocabulary train PATH  learn pieces from text files or from a preset's sources
@@ -39,7 +42,7 @@ class Command(NamedTuple):
 
     function: str
     options: str
-    takes: Literal["config", "run", "paths"]
+    takes: Literal["config", "run", "folder", "paths", "names"]
 
 
 COMMANDS = {
@@ -53,6 +56,10 @@ COMMANDS = {
     "eval": Command("models.evaluate", "EvalOptions", "run"),
     "generate": Command("models.generate", "GenerateOptions", "run"),
     "fill": Command("models.fill", "FillOptions", "run"),
+    "import": Command("convert.import_", "ImportOptions", "paths"),
+    "export": Command("convert.export", "ExportOptions", "folder"),
+    "verify": Command("convert.verify", "VerifyOptions", "folder"),
+    "architectures": Command("convert.architectures", "NoOptions", "names"),
 }
 
 
@@ -67,20 +74,24 @@ def run(arguments: Sequence[str]) -> None:
     name, rest = _named(list(arguments))
     command = COMMANDS[name]
     asked = command.takes == "paths" and rest and rest[0] in ("-h", "--help")
-    if not asked and (not rest or rest[0].startswith("-")):
+    if command.takes in NEEDS and not asked and (not rest or rest[0].startswith("-")):
         raise UserError(f"t5like {name} needs {NEEDS[command.takes]}")
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
     module, _, function = command.function.partition(".")
-    if command.takes == "paths":
+    if command.takes in ("paths", "names"):
         given = _paths(name, rest, command.options)
+    elif command.takes == "folder":
+        if not rest[1:] or rest[1].startswith("-"):
+            raise UserError(f"t5like {name} {rest[0]} needs the Hugging Face folder after it.")
+        given = (*_configure(name, rest[0], rest[2:], command), rest[1])
     else:
         given = _configure(name, rest[0], rest[1:], command)
     getattr(importlib.import_module(f"t5like.commands.{module}"), function)(*given)
 
 
 PRESET_OR_RUN = "a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."
-NEEDS = {"config": PRESET_OR_RUN, "run": PRESET_OR_RUN, "paths": "a PATH first."}
+NEEDS = {"config": PRESET_OR_RUN, "run": PRESET_OR_RUN, "folder": PRESET_OR_RUN, "paths": "a PATH first."}
 
 
 def _named(arguments: list[str]) -> tuple[str, list[str]]:
@@ -108,26 +119,21 @@ def _configure(name: str, source: str, flags: Sequence[str], command: Command) -
     SOURCE is the preset that it was started from."""
     from t5like.config import options as kinds
     from t5like.config import presets
-    from t5like.config.run_directory import RunDirectory
+    from t5like.config.run_directory import RunDirectory, moved
 
     def override(config: Any) -> tuple[Any, Any]:
         return presets.override(config, getattr(kinds, command.options), flags, f"t5like {name} {source}")
 
     given = RunDirectory(pathlib.Path(source))
-    config, parsed = override(_in(source, given.config()) if given.path.is_dir() else presets.load(source))
+    config, parsed = override(moved(given.config(), source) if given.path.is_dir() else presets.load(source))
     if command.takes == "config":
         return config, parsed
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
-    config, parsed = override(_in(str(run.path), run.config()))
+    config, parsed = override(moved(run.config(), str(run.path)))
     run.require_same_model(config)
     return config, parsed
-
-
-def _in(directory: str, config: Any) -> Any:
-    """The config of a run that may have been moved to the directory since it was written."""
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, directory=directory))
 
 
 def main() -> None:

@@ -77,8 +77,8 @@ def test_a_switch_that_stands_alone_is_on():
         (["trian", T5], "There is no command 'trian'; did you mean 'train'?"),
         (
             ["dance", T5],
-            "There is no command 'dance'; there are data stats, data verify, eval, fill, generate, inspect, prepare, "
-            "train, vocabulary show, vocabulary train.",
+            "There is no command 'dance'; there are architectures, data stats, data verify, eval, export, fill, "
+            "generate, import, inspect, prepare, train, verify, vocabulary show, vocabulary train.",
         ),
         (["data", T5], "t5like data needs one of stats, verify after it."),
         (["vocabulary", "shaw", T5], "t5like vocabulary needs one of train, show after it."),

@@ -10,6 +10,8 @@ from command_line import CONFIGS, command, environment, succeed
 from t5like.cli import COMMANDS
 
 T5 = CONFIGS / "tiny_t5.py"
+SHOWN = {"config": "SOURCE", "run": "SOURCE", "folder": "SOURCE FOLDER", "names": "[NAMES]", "paths": "PATH"}
+"""What the help says that a command takes; import takes two paths."""
 
 
 def seconds(words: list[str]) -> float:
@@ -57,7 +59,7 @@ def test_help_and_errors_of_the_config_import_neither_jax_nor_tensorflow(argumen
 )
 def test_help_names_every_command(arguments):
     shown = succeed(*arguments)
-    assert all(f"  t5like {name} {'PATH' if ' ' in name else 'SOURCE'} " in shown for name in COMMANDS)
+    assert all(f"  t5like {name} {SHOWN[command.takes]} " in shown for name, command in COMMANDS.items())
 
 
 @pytest.mark.parametrize(

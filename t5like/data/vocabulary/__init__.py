@@ -78,6 +78,10 @@ class Vocabulary:
             ids += self.pieces.encode(part) if part else []
         return ids
 
+    def strips(self, name: str) -> tuple[bool, bool]:
+        """Whether spaces before and after the name of a special piece count for nothing."""
+        return self._strips(name, left=True), self._strips(name, left=False)
+
     def _strips(self, name: str, left: bool) -> bool:
         """Whether spaces on that side of a special piece do not count."""
         return bool(name) and not name.startswith("<|") and (left or self.pieces.strips_after)
@@ -153,8 +157,9 @@ class Vocabulary:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the tokenizer; that of a tokenizer.json counts its control pieces too, which it does not name."""
-        control = repr(self.pieces.control) if self.pieces.file == "tokenizer.json" else ""
+        """SHA-256 of the tokenizer, and of its control pieces where the file does not name them."""
+        named = getattr(self.pieces, "own_control", None) == self.pieces.control or not self.pieces.file
+        control = "" if named else repr(self.pieces.control)
         return hashlib.sha256(self.pieces.serialized + control.encode()).hexdigest()
 
     def save(self, folder: Path) -> None:

@@ -61,8 +61,9 @@ def _file_in(folder: Path) -> Path:
 
 
 def _sentencepiece_of(path: Path) -> SentencePiece:
+    control = _json(path.parent / "vocabulary.json").get("control")
     try:
-        return SentencePiece(path.read_bytes())
+        return SentencePiece(path.read_bytes(), Control(**control) if control else None)
     except RuntimeError:
         raise UserError(f"{path} is not a SentencePiece model.") from None
 

@@ -75,7 +75,8 @@ class SentencePiece:
 
     file, continuation, strips_after = "spiece.model", "", True
 
-    def __init__(self, serialized: bytes):
+    def __init__(self, serialized: bytes, control: Control | None = None):
+        """`control` stands for the numbers of the control pieces that the model names itself."""
         import sentencepiece
 
         self.serialized = serialized
@@ -87,7 +88,8 @@ class SentencePiece:
         if eos < 0:
             raise UserError("The SentencePiece model has no end-of-text piece (eos_id): train it with one.")
         start = next(number for number in (bos, pad, eos) if number >= 0)
-        self.control = Control(pad if pad >= 0 else None, eos, unk, start)
+        self.own_control = Control(pad if pad >= 0 else None, eos, unk, start)
+        self.control = control or self.own_control
         self.special = self._find_special()
         self._separable, self._prefix = self._is_separable(), len(self._model.encode("\n")) - 1
 
@@ -124,6 +126,9 @@ class SentencePiece:
         rows: list[np.ndarray] = self._model.encode_as_numpy(whole, num_threads=1, add_eos=True)
         for number in long:
             rows[number] = self._encode_in_parts(texts[number])
+        if self.control.eos != self.own_control.eos:
+            for row in rows:
+                row[-1] = self.control.eos
         return rows
 
     def _encode_in_parts(self, text: str) -> np.ndarray:

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs torch and transformers, makes the golden folders of tests/golden/ anew with them, compares, and runs the
+# tests that hold our models against the originals themselves. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+EXTRAS=${EXTRAS:-test}
+source launch/environment.sh
+
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
+  --requirement constraints/originals.txt
+python tests/golden/make.py --check
+exec python -m pytest --numprocesses 2 --dist worksteal tests/test_original.py tests/test_convert_tokenizer.py "$@"

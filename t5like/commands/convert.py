@@ -1,0 +1,76 @@
+"""Commands between runs and other programs' checkpoints: import, export, verify; and architectures, their sizes."""
+
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+from t5like.errors import UserError, did_you_mean
+
+
+def import_(paths: list[str], options: Any) -> None:
+    if len(paths) != 2:
+        raise UserError("t5like import takes two paths: the folder to import and the run directory to make of it.")
+    from t5like.convert.importing import import_run
+
+    source, target = (pathlib.Path(path).expanduser() for path in paths)
+    found = import_run(source, target, options)
+    for name, reason in found.unused.items():
+        print(f"Unused: {name} ({reason}).")
+    if found.non_finite:
+        print(f"t5like: NaN or infinite values in {', '.join(found.non_finite)}.", file=sys.stderr)
+    from t5like.model.architectures import parameter_count
+
+    print(f"{target}: {found.origin}, {parameter_count(found.model):,} parameters, {found.vocabulary.size:,} pieces.")
+    for command in NEXT[found.model.head if found.model.head == "none" else found.model.family]:
+        print(f"  t5like {command.format(run=target, source=source)}")
+
+
+NEXT = {
+    "encoder-decoder": ("verify {run} {source}", "generate {run} --prompt 'The <extra_id_0> of the list.'"),
+    "decoder": ("verify {run} {source}", "generate {run} --prompt 'Once upon a time'"),
+    "encoder": ("verify {run} {source}", "fill {run} --text 'The [MASK] sat on the mat.'"),
+    "none": ("verify {run} {source}",),
+}
+"""What to try with an imported run."""
+
+
+def export(config: Any, options: Any, folder: str) -> None:
+    from t5like.convert.exporting import export_run
+    from t5like.infer.restored import restore
+
+    target = pathlib.Path(folder).expanduser()
+    with restore(config, options.step) as restored:
+        name = export_run(restored, target, options)
+        size = sum(file.stat().st_size for file in target.iterdir())
+        print(f"{target}: step {restored.step:,} of {restored.run.path} as {name}, {size / 1e6:,.1f} MB.")
+
+
+def verify(config: Any, options: Any, folder: str) -> None:
+    from t5like.convert.verify import as_json, as_table, verify
+    from t5like.infer.generate import inference_net
+    from t5like.infer.restored import restore
+
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
+    with restore(config, options.step) as restored:
+        lines = list(verify(restored, inference_net(restored.config), pathlib.Path(folder).expanduser(), options))
+    print(as_json(lines) if options.json else as_table(lines), end="")
+    if any(line.passed is False for line in lines):
+        sys.exit(1)
+
+
+def architectures(names: list[str], options: Any) -> None:
+    from t5like.model.architectures import ARCHITECTURES, parameter_count
+
+    for begin in names:
+        if not any(name.startswith(begin) for name in ARCHITECTURES):
+            raise UserError(f"No architecture begins with {begin!r}{did_you_mean(begin, ARCHITECTURES)}")
+    for name, model in ARCHITECTURES.items():
+        if not name.startswith(tuple(names) or ""):
+            continue
+        layers = "+".join(str(count) for count in (model.encoder_layers, model.decoder_layers) if count)
+        heads = f"{model.heads}/{model.key_heads}" if model.key_heads != model.heads else str(model.heads)
+        print(
+            f"{name:<22} {parameter_count(model):>15,}  {model.family:<15} layers {layers:<6} embed {model.embed:<5} "
+            f"heads {heads:<6} kv {model.kv:<4} mlp {model.mlp:<6} vocab {model.vocab:,}"
+        )

@@ -1,0 +1,183 @@
+"""BERT with each of its heads, as transformers names and stores it."""
+
+from collections.abc import Collection
+from typing import Any
+
+from t5like.config import Model
+from t5like.convert.layout import Place, Places, layer_norm, linear
+from t5like.convert.settings import THEIR_ACTIVATION, Settings
+from t5like.errors import UserError
+
+CLASSES = {
+    "bert": {
+        "next_sentence": "BertForPreTraining",
+        "vocabulary": "BertForMaskedLM",
+        "sequence": "BertForSequenceClassification",
+        "token": "BertForTokenClassification",
+        "span": "BertForQuestionAnswering",
+        "none": "BertModel",
+    }
+}
+"""Class of each head."""
+POOLED = ("next_sentence", "sequence", "none")
+PREDICTIONS, BODY = "cls.predictions", "bert."
+
+
+def model_of(settings: Settings, names: Collection[str]) -> Model:
+    """The model that a config.json and the names of the tensors beside it describe."""
+    settings.require("position_embedding_type", "absolute")
+    settings.require("is_decoder", False)
+    settings.require("add_cross_attention", False)
+    head = _head(settings, names)
+    embed, heads = settings.size("hidden_size", 768), settings.size("num_attention_heads", 12)
+    if embed % heads:
+        raise UserError(f"{settings.file}: hidden_size={embed} is no multiple of num_attention_heads={heads}.")
+    pieces = head in ("vocabulary", "next_sentence")
+    return Model(
+        encoder_layers=settings.size("num_hidden_layers", 12),
+        embed=embed,
+        heads=heads,
+        kv=embed // heads,
+        mlp=settings.size("intermediate_size", 3072),
+        vocab=settings.size("vocab_size", 30_522),
+        positions="learned",
+        max_positions=settings.size("max_position_embeddings", 512),
+        norm="layer",
+        norm_position="post",
+        norm_epsilon=settings.get("layer_norm_eps", 1e-12),
+        embedding_norm=True,
+        activation=settings.activation("hidden_act", "gelu"),
+        gated=False,
+        bias=True,
+        tied=pieces and settings.get("tie_word_embeddings", True),
+        scale_attention=True,
+        embedding_deviation=settings.get("initializer_range", 0.02),
+        token_types=settings.size("type_vocab_size", 2),
+        head=head,
+        labels=settings.labels if head in ("sequence", "token") else 0,
+        pooler=head in POOLED,
+        output_transform=pieces,
+        output_bias=pieces,
+        dropout=settings.get("hidden_dropout_prob", 0.1),
+        dtype=settings.dtype,
+    )
+
+
+def places(model: Model) -> Places:
+    """Where each parameter lies. A bare BertModel is stored without the prefix of those with heads."""
+    body = "" if model.head == "none" else BODY
+    embeddings, layer, blocks = f"{body}embeddings", f"{body}encoder.layer.{{layer}}", "encoder/blocks"
+    found = {
+        "embedding": Place(f"{embeddings}.word_embeddings.weight", 1),
+        "positions": Place(f"{embeddings}.position_embeddings.weight", 1),
+        "token_types": Place(f"{embeddings}.token_type_embeddings.weight", 1),
+    }
+    found |= layer_norm("embedding_norm", f"{embeddings}.LayerNorm")
+    for name in ("query", "key", "value"):
+        found |= linear(f"{blocks}/self/{name}", f"{layer}.attention.self.{name}")
+    found |= linear(f"{blocks}/self/out", f"{layer}.attention.output.dense", rows=2)
+    found |= layer_norm(f"{blocks}/norm_self", f"{layer}.attention.output.LayerNorm")
+    found |= linear(f"{blocks}/mlp/up", f"{layer}.intermediate.dense")
+    found |= linear(f"{blocks}/mlp/down", f"{layer}.output.dense")
+    found |= layer_norm(f"{blocks}/norm_mlp", f"{layer}.output.LayerNorm")
+    return found | _head_places(model, body)
+
+
+def settings_of(model: Model, kind: str) -> dict[str, Any]:
+    """The fields of config.json for the model."""
+    labels = [f"LABEL_{number}" for number in range(model.labels)]
+    labelled = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
+    regression = {"problem_type": "regression"} if model.head == "sequence" and model.labels == 1 else {}
+    return (labelled if labels else {}) | {
+        "hidden_size": model.embed,
+        "num_hidden_layers": model.encoder_layers,
+        "num_attention_heads": model.heads,
+        "intermediate_size": model.mlp,
+        "hidden_act": THEIR_ACTIVATION[model.activation],
+        "hidden_dropout_prob": model.dropout,
+        "attention_probs_dropout_prob": model.dropout,
+        "max_position_embeddings": model.max_positions,
+        "type_vocab_size": model.token_types,
+        "initializer_range": model.embedding_deviation,
+        "layer_norm_eps": model.norm_epsilon,
+        "position_embedding_type": "absolute",
+        "vocab_size": model.vocab,
+        "tie_word_embeddings": model.tied or not model.predicts_pieces,
+        **regression,
+    }
+
+
+def kinds(model: Model) -> list[str]:
+    """The model types that have this architecture."""
+    fits = (
+        model.family == "encoder"
+        and model.positions == "learned"
+        and model.norm == "layer"
+        and model.norm_position == "post"
+        and model.kv * model.heads == model.embed
+        and model.key_heads == model.heads
+        and all((model.embedding_norm, model.bias, model.scale_attention, model.token_types, model.pooling == "first"))
+        and model.pooler == (model.head in POOLED)
+        and model.output_transform == model.output_bias == model.predicts_pieces
+        and not any((model.gated, model.scale_logits, model.scale_embedding))
+    )
+    return ["bert"] if fits else []
+
+
+def canonical(name: str, model: Model) -> str:
+    """A tensor's present name: TensorFlow's gamma and beta are old, and the prefix comes and goes."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    if model.head == "none":
+        return name.removeprefix(BODY)
+    bare = name.startswith(("embeddings.", "encoder.", "pooler."))
+    return BODY + name if bare else name
+
+
+def copies(model: Model) -> dict[str, str]:
+    """Tensors that older versions store twice -> what they are copies of."""
+    if not model.predicts_pieces:
+        return {}
+    found = {f"{PREDICTIONS}.decoder.bias": f"{PREDICTIONS}.bias"}
+    words = f"{BODY}embeddings.word_embeddings.weight"
+    return found | ({f"{PREDICTIONS}.decoder.weight": words} if model.tied else {})
+
+
+def unused(name: str, model: Model) -> str | None:
+    """Why a tensor has no place in the model, if that is known."""
+    if name.endswith(("embeddings.position_ids", "embeddings.token_type_ids")):
+        return "a constant of the code, not a weight"
+    others = ("cls.", f"{BODY}pooler.", "classifier.", "qa_outputs.")
+    if name.startswith(others):
+        return f"{CLASSES['bert'][model.head]}, which config.json names, has no such head"
+    return None
+
+
+def _head(settings: Settings, names: Collection[str]) -> Any:
+    named = settings.architecture
+    if named:
+        heads = {name: head for head, name in CLASSES["bert"].items()}
+        settings.require("architectures", *([name] for name in heads))
+        return heads[named]
+    if "cls.seq_relationship.weight" in names:
+        return "next_sentence"
+    return "vocabulary" if f"{PREDICTIONS}.bias" in names else "none"
+
+
+def _head_places(model: Model, body: str) -> dict[str, Place]:
+    found: dict[str, Place] = {}
+    if model.pooler:
+        found |= _dense("pooler", f"{body}pooler.dense")
+    if model.predicts_pieces:
+        found |= _dense("transform", f"{PREDICTIONS}.transform.dense")
+        found["transform/scale"] = Place(f"{PREDICTIONS}.transform.LayerNorm.weight")
+        found["transform/shift"] = Place(f"{PREDICTIONS}.transform.LayerNorm.bias")
+        found["output_bias"] = Place(f"{PREDICTIONS}.bias")
+        if not model.tied:
+            found["output"] = Place(f"{PREDICTIONS}.decoder.weight", 1, True)
+    labels = {"next_sentence": "cls.seq_relationship", "sequence": "classifier", "token": "classifier"}
+    labels["span"] = "qa_outputs"
+    return found | (_dense("head", labels[model.head]) if model.head in labels else {})
+
+
+def _dense(path: str, theirs: str) -> dict[str, Place]:
+    return {f"{path}/kernel": Place(f"{theirs}.weight", 1, True), f"{path}/bias": Place(f"{theirs}.bias")}

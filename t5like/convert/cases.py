@@ -1,0 +1,185 @@
+"""Batches on which a run and its original are compared, and what the run makes of them.
+
+A case is rows of examples. Ours takes a row of several examples packed, with segments; the original is given each
+alone, since that is what packing must equal. Random tokens come from the whole embedding, so that no row of it stays
+untried.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5like.config import Model
+from t5like.data.vocabulary import Vocabulary
+from t5like.model.transformer import Transformer
+from t5like.train.losses import label_losses, token_losses
+
+NO_TARGET = -100
+"""A place whose prediction costs nothing, as torch's losses have it."""
+
+
+class Example(NamedTuple):
+    """One text; lists that the model's family does not use are empty."""
+
+    encoder: list[int]
+    types: list[int]
+    decoder: list[int]
+    targets: list[int]
+    """What the last stack predicts at each of its places, or `NO_TARGET`: a piece, or a label of the head `token`."""
+    label: Any = 0
+    """What the head predicts for the row: a class, a number, or where a span starts and ends."""
+
+
+class Case(NamedTuple):
+    """Rows of one or more examples each."""
+
+    name: str
+    rows: list[list[Example]]
+
+    @property
+    def examples(self) -> list[Example]:
+        return [example for row in self.rows for example in row]
+
+
+class Outcome(NamedTuple):
+    """What a model makes of a case: for each example its scores of each token and of the row, None where it has none,
+    and the mean loss, None where rows were packed or there is nothing to predict."""
+
+    tokens: list[Any]
+    rows: list[Any]
+    loss: float | None
+
+
+def cases_of(model: Model, vocabulary: Vocabulary, texts: Sequence[str], length: int) -> list[Case]:
+    """Random rows of one length and of several, rows that are packed, and rows of real text."""
+    random = np.random.default_rng(0)
+    short = max(length // 3, 4)
+    make = lambda size: _random_example(model, vocabulary.start, random, size)  # noqa: E731
+    text = [_text_example(model, vocabulary, one, length, random) for one in texts]
+    cases = [
+        Case("random", [[make(length)] for _ in range(3)]),
+        Case("padded", [[make(size)] for size in (length, short, length - 3)]),
+        Case("text", [[example] for example in text if len(_main(model, example)) > 1]),
+    ]
+    if not model.pools:
+        cases.insert(2, Case("packed", [[make(short), make(length - short)], [make(length - short - 2), make(short)]]))
+    return [case for case in cases if case.rows]
+
+
+def features_of(model: Model, rows: Sequence[Sequence[Example]], parts: int) -> dict[str, jax.Array]:
+    """The rows as features, as many as `parts` divides: the last row is repeated."""
+    rows = [*rows, *[rows[-1]] * (-len(rows) % parts)]
+    found: dict[str, np.ndarray] = {}
+    for stack in [name for name in ("encoder", "decoder") if getattr(model, f"{name}_layers")]:
+        length = max(sum(len(getattr(example, stack)) for example in row) for row in rows)
+        names = ["input_tokens", "segment_ids", "positions"] + ["token_types"] * bool(model.token_types)
+        for name in names:
+            found[f"{stack}_{name}"] = np.zeros((len(rows), length), np.int32)
+        for number, row in enumerate(rows):
+            begin = 0
+            for segment, example in enumerate(row, 1):
+                ids = getattr(example, stack)
+                place = number, slice(begin, begin + len(ids))
+                found[f"{stack}_input_tokens"][place] = ids
+                found[f"{stack}_segment_ids"][place] = segment
+                found[f"{stack}_positions"][place] = np.arange(len(ids))
+                if model.token_types:
+                    found["encoder_token_types"][place] = example.types
+                begin += len(ids)
+    return {name: jnp.asarray(array) for name, array in found.items()}
+
+
+def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome:
+    """What our network makes of a case."""
+    model = net.model
+    features = features_of(model, case.rows, parts)
+    method = Transformer.hidden if model.head == "none" else Transformer.scores
+    found: Any = jax.jit(lambda p, b: net.apply({"params": p}, b, method=method))(params, features)
+    if model.head == "none":
+        pooled = jax.jit(lambda p, b: net.apply({"params": p}, b, method=Transformer.embed))(params, features)
+        tokens, rows = found, pooled if model.pooler else None
+    else:
+        by_token = model.head in ("token", "span")
+        tokens = found.labels if by_token else found.pieces
+        rows = None if by_token else found.labels
+    tokens, rows = (None if x is None else np.asarray(jax.device_get(x)) for x in (tokens, rows))
+    cut = None if tokens is None else _cut(tokens, model, case)
+    packed = any(len(row) > 1 for row in case.rows)
+    # Of a span the original counts places of padding too, where its scores are noise.
+    uneven = model.head == "span" and len({len(_main(model, example)) for example in case.examples}) > 1
+    loss = None if packed or uneven or model.head == "none" else _loss(model, case, tokens, rows)
+    nothing = [None] * len(case.examples)
+    return Outcome(cut or nothing, nothing if rows is None else list(rows[: len(case.rows)]), loss)
+
+
+def _cut(tokens: np.ndarray, model: Model, case: Case) -> list[np.ndarray]:
+    """The scores of each example's tokens."""
+    found = []
+    for array, row in zip(tokens, case.rows, strict=False):
+        ends = np.cumsum([len(_main(model, example)) for example in row])
+        found += [array[end - len(_main(model, example)) : end] for end, example in zip(ends, row, strict=True)]
+    return found
+
+
+def _loss(model: Model, case: Case, tokens: np.ndarray | None, rows: np.ndarray | None) -> float:
+    """The mean loss of real targets, and that of labels beside it."""
+    loss = 0.0
+    if tokens is not None and model.head != "span":
+        targets = np.full(tokens.shape[:2], NO_TARGET, np.int32)
+        for place, example in zip(targets, case.examples, strict=False):
+            place[: len(example.targets)] = example.targets
+        real = targets != NO_TARGET
+        nll = token_losses(jnp.asarray(tokens), jnp.asarray(np.where(real, targets, 0))).nll
+        loss += float(np.asarray(nll)[real].mean())
+    labelled = tokens if model.head == "span" else rows
+    if labelled is not None:
+        labels = [example.label for example in case.examples]
+        scores = jnp.asarray(labelled[: len(labels)])
+        loss += float(label_losses(scores, jnp.asarray(np.asarray(labels))).mean())
+    return loss
+
+
+def _main(model: Model, example: Example) -> list[int]:
+    return example.decoder if model.decoder_layers else example.encoder
+
+
+def _random_example(model: Model, start: int, random: np.random.Generator, size: int) -> Example:
+    draw = lambda n: random.integers(0, model.vocab, n).tolist()  # noqa: E731
+    encoder = draw(size) if model.encoder_layers else []
+    decoder = draw(max(size - 3, 2)) if model.decoder_layers else []
+    if model.family == "encoder-decoder":
+        decoder[0] = start
+    return _with_targets(model, encoder, decoder, random)
+
+
+def _text_example(model: Model, vocabulary: Vocabulary, text: str, length: int, random: np.random.Generator) -> Example:
+    ids = [int(piece) for piece in vocabulary.encode(text)][: length - 2]
+    if model.family == "decoder":
+        return _with_targets(model, [], ids, random)
+    if model.family == "encoder":
+        first = [vocabulary.special["[CLS]"]] if model.token_types and "[CLS]" in vocabulary.special else []
+        return _with_targets(model, [*first, *ids, vocabulary.eos], [], random)
+    half = len(ids) // 2
+    return _with_targets(model, [*ids[:half], vocabulary.eos], [vocabulary.start, *ids[half:]], random)
+
+
+def _with_targets(model: Model, encoder: list[int], decoder: list[int], random: np.random.Generator) -> Example:
+    """An example with the next tokens as a decoder's targets, and with random ones in all other cases."""
+    main = decoder or encoder
+    if model.family == "decoder":
+        targets = [*main[1:], NO_TARGET]
+    else:
+        scores = model.labels if model.head == "token" else model.vocab
+        drawn = random.integers(0, scores, len(main))
+        targets = np.where(random.random(len(main)) < 0.5, drawn, NO_TARGET).tolist()
+        targets[0] = int(drawn[0])
+    types = (np.arange(len(encoder)) >= len(encoder) // 2).astype(int).tolist() if model.token_types else []
+    label: Any = int(random.integers(0, max(model.labels, 2)))
+    if model.head == "sequence" and model.labels == 1:
+        label = float(random.normal())
+    if model.head == "span":
+        label = sorted(random.integers(0, len(main), 2).tolist())
+    return Example(encoder, types, decoder, targets, label)

@@ -1,0 +1,123 @@
+"""GPT-2, as transformers names and stores it: kernels `[in, out]`, with queries, keys and values side by side."""
+
+from collections.abc import Collection
+from typing import Any
+
+from t5like.config import Model
+from t5like.convert.layout import Place, Places, layer_norm
+from t5like.convert.settings import THEIR_ACTIVATION, Settings
+from t5like.errors import UserError
+
+CLASSES = {"gpt2": {"vocabulary": "GPT2LMHeadModel", "none": "GPT2Model"}}
+"""Class of each head."""
+BODY = "transformer."
+
+
+def model_of(settings: Settings, names: Collection[str]) -> Model:
+    """The model that a config.json and the names of the tensors beside it describe."""
+    for name in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
+        settings.require(name, False)
+    settings.require("scale_attn_weights", True)
+    settings.require("architectures", *([name] for name in CLASSES["gpt2"].values()))
+    bare = settings.architecture == CLASSES["gpt2"]["none"]
+    embed, heads = settings.size("n_embd", 768), settings.size("n_head", 12)
+    if embed % heads:
+        raise UserError(f"{settings.file}: n_embd={embed} is no multiple of n_head={heads}.")
+    return Model(
+        decoder_layers=settings.size("n_layer", 12),
+        embed=embed,
+        heads=heads,
+        kv=embed // heads,
+        mlp=settings.size("n_inner", 4 * embed),
+        vocab=settings.size("vocab_size", 50_257),
+        positions="learned",
+        max_positions=settings.size("n_positions", 1024),
+        norm="layer",
+        norm_epsilon=settings.get("layer_norm_epsilon", 1e-5),
+        activation=settings.activation("activation_function", "gelu_new"),
+        gated=False,
+        bias=True,
+        tied=settings.get("tie_word_embeddings", True) and not bare,
+        scale_attention=True,
+        embedding_deviation=settings.get("initializer_range", 0.02),
+        head="none" if bare else "vocabulary",
+        pooling="last" if bare else "first",
+        dropout=settings.get("resid_pdrop", 0.1),
+        dtype=settings.dtype,
+    )
+
+
+def places(model: Model) -> Places:
+    """Where each parameter lies. A bare GPT2Model is stored without the prefix of the one with a head."""
+    body = "" if model.head == "none" else BODY
+    layer, blocks = f"{body}h.{{layer}}", "decoder/blocks"
+    found = {"embedding": Place(f"{body}wte.weight", 1), "positions": Place(f"{body}wpe.weight", 1)}
+    found |= layer_norm("decoder/norm", f"{body}ln_f")
+    found |= layer_norm(f"{blocks}/norm_self", f"{layer}.ln_1") | layer_norm(f"{blocks}/norm_mlp", f"{layer}.ln_2")
+    for part, name in enumerate(("query", "key", "value")):
+        found[f"{blocks}/self/{name}"] = Place(f"{layer}.attn.c_attn.weight", 1, part=part, parts=3)
+        found[f"{blocks}/self/{name}_bias"] = Place(f"{layer}.attn.c_attn.bias", part=part, parts=3)
+    for path, rows, theirs in (
+        ("self/out", 2, "attn.c_proj"),
+        ("mlp/up", 1, "mlp.c_fc"),
+        ("mlp/down", 1, "mlp.c_proj"),
+    ):
+        found[f"{blocks}/{path}"] = Place(f"{layer}.{theirs}.weight", rows)
+        found[f"{blocks}/{path}_bias"] = Place(f"{layer}.{theirs}.bias")
+    if model.predicts_pieces and not model.tied:
+        found["output"] = Place("lm_head.weight", 1, True)
+    return found
+
+
+def settings_of(model: Model, kind: str) -> dict[str, Any]:
+    """The fields of config.json for the model."""
+    return {
+        "n_embd": model.embed,
+        "n_layer": model.decoder_layers,
+        "n_head": model.heads,
+        "n_inner": model.mlp,
+        "n_positions": model.max_positions,
+        "activation_function": THEIR_ACTIVATION[model.activation],
+        "layer_norm_epsilon": model.norm_epsilon,
+        "initializer_range": model.embedding_deviation,
+        "resid_pdrop": model.dropout,
+        "embd_pdrop": model.dropout,
+        "attn_pdrop": model.dropout,
+        "vocab_size": model.vocab,
+        "tie_word_embeddings": model.tied or not model.predicts_pieces,
+    }
+
+
+def kinds(model: Model) -> list[str]:
+    """The model types that have this architecture."""
+    fits = (
+        model.family == "decoder"
+        and model.positions == "learned"
+        and model.norm == "layer"
+        and model.norm_position == "pre"
+        and model.kv * model.heads == model.embed
+        and model.key_heads == model.heads
+        and model.head in CLASSES["gpt2"]
+        and all((model.bias, model.scale_attention))
+        and not any((model.gated, model.scale_logits, model.scale_embedding, model.embedding_norm, model.pooler))
+        and not any((model.output_transform, model.output_bias))
+    )
+    return ["gpt2"] if fits else []
+
+
+def canonical(name: str, model: Model) -> str:
+    """A tensor's present name: the released checkpoints lack the prefix."""
+    bare = name.removeprefix(BODY)
+    return bare if model.head == "none" or bare.startswith("lm_head.") else BODY + bare
+
+
+def copies(model: Model) -> dict[str, str]:
+    """Tensors that older versions store twice -> what they are copies of."""
+    return {"lm_head.weight": f"{BODY}wte.weight"} if model.tied else {}
+
+
+def unused(name: str, model: Model) -> str | None:
+    """Why a tensor has no place in the model, if that is known."""
+    if name.endswith((".attn.bias", ".attn.masked_bias")):
+        return "the causal mask, a constant of the code"
+    return "GPT2Model, which config.json names, has no head" if name.startswith("lm_head.") else None

@@ -1,0 +1,227 @@
+"""`t5like import`: a folder of Hugging Face, or a checkpoint of T5X, becomes a run directory.
+
+Everything that needs no numbers is checked first: config, names, shapes, tokenizer. Then each tensor is read once and
+cut up for the devices of the mesh, so that a host holds its share of the parameters and one layer more. The run
+directory is written beside its place and moved there when it is whole.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, presets
+from t5like.config import Vocabulary as VocabularySettings
+from t5like.config.options import ImportOptions
+from t5like.config.run_directory import RunDirectory
+from t5like.convert.families import RECORD, Family, Named, family_of, unused_tensors
+from t5like.convert.files import Safetensors
+from t5like.convert.layout import Places, Tensors, assemble, is_stacked, layers_of
+from t5like.convert.settings import read_settings
+from t5like.convert.t5x import t5x_model, t5x_places
+from t5like.convert.t5x_files import T5XTensors, is_t5x, open_t5x
+from t5like.convert.tokenizer import read_tokenizer
+from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabulary
+from t5like.errors import UserError
+from t5like.model.sharding import make_mesh
+from t5like.train.checkpoint import Checkpoints, shapes_of
+from t5like.train.state import plan_run
+
+LONGEST = 512
+"""Tokens of a row in an imported run's config; any command can change them."""
+
+
+@dataclass
+class Imported:
+    """What is known of a checkpoint before its numbers are read, and what was found in them."""
+
+    origin: str
+    """Class of transformers, or T5X."""
+    kind: str
+    """`model_type` of transformers, empty for T5X."""
+    tensors: Named | T5XTensors
+    places: Places
+    model: Model
+    vocabulary: Vocabulary
+    family: Family | None = None
+    unused: dict[str, str] = field(default_factory=dict)
+    non_finite: list[str] = field(default_factory=list)
+
+
+def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOptions) -> Imported:
+    """Makes the run directory `target` of the checkpoint at `source`.
+
+    Raises:
+      UserError: the target is there already, or something of the source is missing, damaged, contradictory or unknown.
+    """
+    if target.exists():
+        raise UserError(f"{target} is there already: name a new run directory, or move that away.")
+    if not source.is_dir():
+        raise UserError(f"There is no folder {source} to import.")
+    found = _open_t5x(source, options) if is_t5x(source) else _open_hugging_face(source, options)
+    if found.vocabulary.size > found.model.vocab:
+        raise UserError(
+            f"The vocabulary has {found.vocabulary.size} pieces, but the embedding only {found.model.vocab} rows: the "
+            "tokenizer belongs to another model."
+        )
+    config = imported_config(found, target, options)
+    mesh = make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        abstract = plan_run(config, mesh).abstract.params
+        require_shapes(found.tensors, found.places, abstract)
+        if found.family and isinstance(found.tensors, Named):
+            found.unused = unused_tensors(found.tensors, found.family, found.model, shapes_of(abstract), options.ignore)
+        partial = target.with_name(f"{target.name}.partial")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            _write(found, config, abstract, RunDirectory(partial))
+            partial.rename(target)
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return found
+
+
+def require_shapes(tensors: Tensors, places: Places, abstract: Any) -> None:
+    """Raises `UserError` for the first tensor that a parameter needs and that is missing or has another shape."""
+    for path, shape in shapes_of(abstract).items():
+        for _ in layers_of(_Described(tensors), path, places[path], shape):
+            pass
+
+
+def read_params(tensors: Tensors, places: Places, abstract: Any, non_finite: list[str]) -> Any:
+    """The parameters that `abstract` describes, with its shardings, from their places in the tensors.
+
+    Names of parameters with NaN or infinite values are added to `non_finite`.
+
+    Raises:
+      UserError: a tensor is missing or has another shape.
+    """
+    filled, wanted = {}, cast(dict[str, jax.ShapeDtypeStruct], flatten_dict(abstract, sep="/"))
+    for path, leaf in wanted.items():
+        layers = layers_of(tensors, path, places[path], leaf.shape)
+        filled[path] = assemble(_watched(layers, path, non_finite), is_stacked(path), leaf)
+    return unflatten_dict(filled, sep="/")
+
+
+def imported_config(found: Imported, target: pathlib.Path, options: ImportOptions) -> Config:
+    """A config with which every command can use the run; what it is trained on next is for the user to say."""
+    model, vocabulary = found.model, found.vocabulary
+    family = "adafactor" if model.positions == "relative" else "adamw"
+    rate = {"adafactor": 1e-3, "adamw": 3e-5}[family]
+    return Config(
+        model=model,
+        data=Data(
+            store=f"stores/{target.name}",
+            vocabulary=vocabulary_settings(vocabulary, target),
+            objective=_objective(model, vocabulary),
+            length=min(LONGEST, model.max_positions or LONGEST),
+            held_out=0.05,
+        ),
+        optimizer=Optimizer(name=family, learning_rate=rate, schedule="constant"),
+        mesh=options.mesh,
+        rules=options.rules,
+        train=Train(directory=str(target), steps=1000, batch=32),
+        eval=Eval(rows=256, batch=32),
+    )
+
+
+def vocabulary_settings(vocabulary: Vocabulary, target: pathlib.Path) -> VocabularySettings:
+    """The settings that find the vocabulary in the run directory `target`."""
+    extra = tuple(name for name in vocabulary.special if name not in vocabulary.pieces.special)
+    extra = tuple(name for name in extra if not name.startswith("<extra_id_"))
+    sentinels = len(vocabulary.sentinels)
+    if isinstance(vocabulary.pieces, Bytes):
+        return VocabularySettings(kind="bytes", size=vocabulary.pieces.size, extra=extra, sentinels=sentinels)
+    size = vocabulary.size - len(extra) - sentinels
+    path = str(RunDirectory(target).vocabulary)
+    return VocabularySettings(kind="file", path=path, size=size, extra=extra, sentinels=sentinels)
+
+
+def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported:
+    settings = read_settings(source)
+    family, files = family_of(settings), Safetensors(source)
+    model = family.model_of(settings, {*files.names()})
+    vocabulary = _given(options) or read_tokenizer(source, settings.fields)
+    kind = settings.get("model_type", "")
+    return Imported(
+        settings.architecture or kind,
+        kind,
+        Named(files, family, model),
+        family.places(model),
+        model,
+        vocabulary,
+        family,
+    )
+
+
+def _open_t5x(source: pathlib.Path, options: ImportOptions) -> Imported:
+    tensors = open_t5x(source)
+    model = t5x_model(tensors)
+    vocabulary = _given(options)
+    if vocabulary is None:
+        raise UserError(
+            f"{source} is a checkpoint of T5X, which holds no vocabulary: give --vocabulary, the spiece.model that it "
+            "was trained with, or `bytes` for ByT5."
+        )
+    return Imported("T5X", "", tensors, t5x_places(model, tensors), model, vocabulary)
+
+
+def _given(options: ImportOptions) -> Vocabulary | None:
+    """The vocabulary that the options name, if any."""
+    if not options.vocabulary:
+        return None
+    if options.vocabulary == "bytes":
+        return Vocabulary(Bytes(), sentinels=11)
+    path = pathlib.Path(options.vocabulary).expanduser()
+    if (path / "vocabulary.json").is_file():
+        return open_vocabulary(path)
+    pieces = load_pieces(path)
+    own = any(name.startswith("<extra_id_") for name in pieces.special)
+    return Vocabulary(pieces, sentinels=0 if own else options.sentinels)
+
+
+class _Described:
+    """Tensors without their numbers, to check names and shapes."""
+
+    def __init__(self, tensors: Tensors):
+        self.names, self.shape = tensors.names, tensors.shape
+
+    def read(self, name: str) -> np.ndarray:
+        return np.broadcast_to(np.float32(0), self.shape(name))
+
+
+def _objective(model: Model, vocabulary: Vocabulary) -> Objective:
+    if model.family == "decoder":
+        return Objective(kind="causal")
+    if model.family == "encoder":
+        return Objective(kind="next_sentence" if model.head == "next_sentence" else "masked")
+    if len(vocabulary.sentinels) >= 28:
+        return Objective(kind="span_corruption")
+    return Objective(kind="span_corruption", mean_span=20.0) if len(vocabulary.sentinels) else Objective(kind="prefix")
+
+
+def _write(found: Imported, config: Config, abstract: Any, run: RunDirectory) -> None:
+    presets.write(config, run.path)
+    found.vocabulary.save(run.vocabulary)
+    params = read_params(found.tensors, found.places, abstract, found.non_finite)
+    with Checkpoints(run.checkpoints, 1, found.vocabulary.hash) as checkpoints:
+        checkpoints.save_params(params, 0)
+        checkpoints.wait()
+    record = {"from": found.origin, "model_type": found.kind, "unused": found.unused, "non_finite": found.non_finite}
+    (run.path / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+def _watched(layers: Iterable[np.ndarray], path: str, non_finite: list[str]) -> Iterator[np.ndarray]:
+    for layer in layers:
+        if path not in non_finite and not np.isfinite(layer).all():
+            non_finite.append(path)
+        yield layer

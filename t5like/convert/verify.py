@@ -1,0 +1,209 @@
+"""`t5like verify`: whether a run and a Hugging Face folder are the same model, shown by numbers.
+
+Parameters are compared bit for bit, in the type of the folder; the tokenizers on texts that tell tokenizers apart;
+then both models run the same batches. Where transformers is not installed, the folder's stored numbers of the original
+take its place if it has any, and the table says what was not compared.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from t5like.convert.texts import NASTY_TEXTS
+from t5like.convert.tokenizer import read_tokenizer
+
+from t5like.config.options import Sampling, VerifyOptions
+from t5like.convert.cases import Case, Example, Outcome, cases_of, features_of, outcome_of
+from t5like.convert.families import Named, family_of
+from t5like.convert.files import Safetensors
+from t5like.convert.layout import Places, Tensors, layers_of
+from t5like.convert.original import STORED, Original, Stored, has_transformers, original_tokenizer
+from t5like.convert.settings import read_settings
+from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError
+from t5like.infer.decode import Prompts, generate
+from t5like.infer.restored import Restored
+from t5like.model.sharding import row_parts
+from t5like.model.transformer import Transformer
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog, and nobody is surprised.",
+    "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
+    "def add(a, b):\n    return a + b  # 🎉 naïve café",
+)
+LENGTH = 24
+
+
+class Line(NamedTuple):
+    """One comparison."""
+
+    what: str
+    result: str
+    passed: bool | None
+    """None: not compared."""
+
+
+def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: VerifyOptions) -> Iterator[Line]:
+    """The comparisons of a restored run, whose network computes in float32, with a folder, one after the other.
+
+    Raises:
+      UserError: the folder has no config, no weights, or another architecture than the run.
+    """
+    settings = read_settings(folder)
+    family, files = family_of(settings), Safetensors(folder)
+    model = family.model_of(settings, {*files.names()})
+    require_same_architecture(net.model, model, folder)
+    yield compare_tensors(restored.params, Named(files, family, model), family.places(net.model))
+    yield compare_tokenizers(restored.vocabulary, folder, settings.fields)
+    with jax.default_matmul_precision("highest"):
+        if has_transformers():
+            yield from _with_original(restored, net, Original(folder, net.model), options)
+        elif (folder / STORED).is_file():
+            yield from _with_stored(restored, net, Stored(folder, net.model), options)
+        else:
+            remedy = "not compared: `pip install torch transformers` runs the original"
+            yield Line("logits, loss and greedy continuation", remedy, None)
+
+
+def require_same_architecture(ours: Any, theirs: Any, folder: pathlib.Path) -> None:
+    """Raises `UserError` for the first field in which two models differ that changes their numbers."""
+    free = ("dtype", "remat", "dropout", "embedding_deviation", "pooling", "kv_heads")
+    for name in [name for name in vars(theirs) if name not in free] + ["key_heads"]:
+        here, there = getattr(ours, name), getattr(theirs, name)
+        if here != there:
+            raise UserError(
+                f"model.{name} is {here!r} in the run and {there!r} in {folder}: these are different models."
+            )
+
+
+def compare_tensors(params: Any, tensors: Tensors, places: Places) -> Line:
+    """Every parameter beside its tensor, in the tensor's type."""
+    equal, worst, worst_path, total = 0, 0.0, "", 0
+    leaves: dict[str, Any] = flatten_dict(params, sep="/")  # pyright: ignore[reportAssignmentType]
+    for path, leaf in leaves.items():
+        ours = np.asarray(jax.device_get(leaf))
+        ours = ours if "/blocks/" in path else ours[None]
+        shape = leaf.shape
+        difference = 0.0
+        for layer, theirs in zip(ours, layers_of(tensors, path, places[path], shape), strict=True):
+            cast = layer.astype(theirs.dtype)
+            if not np.array_equal(cast, theirs, equal_nan=True):
+                wide = cast.astype(np.float64) - theirs.astype(np.float64)
+                difference = max(difference, float(np.nanmax(np.abs(wide))))
+        total += 1
+        equal += difference == 0.0
+        if difference > worst:
+            worst, worst_path = difference, path
+    result = f"{equal} of {total} parameters equal, bit for bit"
+    return Line("tensors", result + (f"; {worst_path} differs by {worst:.2e}" if worst else ""), equal == total)
+
+
+def compare_tokenizers(vocabulary: Vocabulary, folder: pathlib.Path, config: dict[str, Any]) -> Line:
+    """The numbers of texts that tell tokenizers apart, from transformers where it is there, else by our reading."""
+    what, count = "tokenizer", len(NASTY_TEXTS)
+    if not any(folder.glob(pattern) for pattern in ("tokenizer*", "*.model", "vocab*")):
+        return Line(what, f"not compared: {folder} has none", None)
+    encode = original_tokenizer(folder) if has_transformers() else read_tokenizer(folder, config).encode
+    for number, text in enumerate(NASTY_TEXTS):
+        ours, theirs = vocabulary.encode(text), encode(text)
+        if ours != theirs:
+            equal = [a == b for a, b in zip(ours, theirs, strict=False)]
+            shared = [*equal, False].index(False)
+            shown = text if len(text) < 40 else text[:37] + "..."
+            here, there = (ids[shared : shared + 3] for ids in (ours, theirs))
+            told = (
+                f"{number} of {count} texts equal, then {shown!r} differs at piece {shared}: {here} here, {there} there"
+            )
+            return Line(what, told, False)
+    return Line(what, f"{count} texts give the same numbers", True)
+
+
+def _with_original(restored: Restored, net: Transformer, original: Original, options: VerifyOptions) -> Iterator[Line]:
+    model, parts = net.model, row_parts(net.rules)
+    length = min(LENGTH, model.max_positions or LENGTH)
+    for case in cases_of(model, restored.vocabulary, options.text or TEXTS, length):
+        ours, theirs = outcome_of(restored.params, net, case, parts), original.outcome(case)
+        yield from compare_outcomes(case, ours, theirs, options.tolerance)
+        if case.name == "text" and model.decoder_layers and model.predicts_pieces:
+            prompts = [e.encoder or e.decoder for e in case.examples]
+            answers = [original.greedy(prompt, options.tokens) for prompt in prompts]
+            yield compare_greedy(restored, net, list(zip(prompts, answers, strict=True)), options.tokens)
+
+
+def _with_stored(restored: Restored, net: Transformer, stored: Stored, options: VerifyOptions) -> Iterator[Line]:
+    case, theirs = stored.case()
+    ours = outcome_of(restored.params, net, case, row_parts(net.rules))
+    yield from compare_outcomes(case, ours, theirs, options.tolerance)
+    if pairs := stored.greedy():
+        yield compare_greedy(restored, net, pairs, max(len(answer) for _, answer in pairs))
+
+
+def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: float) -> Iterator[Line]:
+    """A line for the scores and one for the loss."""
+    for kind in ("tokens", "rows"):
+        pairs = list(zip(getattr(ours, kind), getattr(theirs, kind), strict=True))
+        if any(a is None or b is None for a, b in pairs):
+            continue
+        difference = max(float(np.abs(a - b).max()) for a, b in pairs)
+        largest = max(float(np.abs(b).max()) for _, b in pairs)
+        what = f"{case.name}: {'scores' if kind == 'tokens' else 'scores of rows'}"
+        passed = bool(difference <= tolerance * max(largest, 1.0))  # NaN does not pass
+        yield Line(what, f"max |difference| {difference:.2e}, of values up to {largest:.3g}", passed)
+    if ours.loss is not None and theirs.loss is not None:
+        difference = abs(ours.loss - theirs.loss)
+        result = f"{ours.loss:.6f} here, {theirs.loss:.6f} there"
+        yield Line(f"{case.name}: loss", result, bool(difference <= tolerance * max(abs(theirs.loss), 1.0)))
+
+
+def compare_greedy(
+    restored: Restored, net: Transformer, pairs: Sequence[tuple[list[int], list[int]]], tokens: int
+) -> Line:
+    """Our likeliest continuation of each prompt beside the original's, up to its EOS."""
+    same = total = 0
+    for prompt, answer in pairs:
+        ours = greedy(restored, net, prompt, tokens)[: len(answer)]
+        total += len(answer)
+        equal = [a == b for a, b in zip(ours, answer, strict=False)] + [False]
+        same += equal.index(False)
+    return Line("greedy continuation", f"{same} of {total} tokens equal before the first difference", same == total)
+
+
+def greedy(restored: Restored, net: Transformer, prompt: Sequence[int], tokens: int) -> list[int]:
+    """Our likeliest continuation of a prompt in numbers, where every row of the vocabulary may be chosen."""
+    parts = row_parts(net.rules)
+    ids = jnp.asarray(np.tile(np.array(prompt, np.int32), (parts, 1)))
+    lengths = jnp.full((parts,), len(prompt), jnp.int32)
+    prompts = Prompts(ids, lengths, None)
+    if net.model.encoder_layers:
+        features = features_of(net.model, [[Example(list(prompt), [], [restored.vocabulary.start], [])]], parts)
+        encoder = {name: array for name, array in features.items() if name.startswith("encoder")}
+        prompts = Prompts(features["decoder_input_tokens"], jnp.ones((parts,), jnp.int32), encoder)
+    everything = jnp.ones((net.model.vocab,), bool)
+    answers = generate(
+        restored.params,
+        prompts,
+        jnp.int32(0),
+        everything,
+        net=net,
+        sampling=Sampling(),
+        most=tokens,
+        eos=restored.vocabulary.eos,
+    )
+    return np.asarray(jax.device_get(answers))[0].tolist()
+
+
+def as_table(lines: Sequence[Line]) -> str:
+    """The comparisons for people."""
+    width = max(len(line.what) for line in lines)
+    marks = {True: "ok", False: "DIFFERS", None: "-"}
+    return "".join(f"{line.what:<{width}}  {marks[line.passed]:<8}{line.result}\n" for line in lines)
+
+
+def as_json(lines: Sequence[Line]) -> str:
+    """The comparisons for programs, one JSON object a line."""
+    return "".join(json.dumps(line._asdict(), ensure_ascii=False) + "\n" for line in lines)
