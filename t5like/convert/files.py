@@ -4,10 +4,11 @@ Files are memory-mapped by the safetensors library, which checks their headers; 
 Pickles are refused: opening one can run code.
 """
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,14 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
+class Stored(NamedTuple):
+    """Where a tensor is stored, and its shape and type."""
+
+    file: pathlib.Path
+    shape: tuple[int, ...]
+    dtype: str
+
+
 class Safetensors:
     """The tensors of a folder's weights (`layout.Tensors`)."""
 
@@ -25,39 +34,50 @@ class Safetensors:
         """Raises:
         UserError: no weights, only pickled ones, a missing or damaged file, or an index that does not fit its files.
         """
-        import safetensors
-
-        self._files: dict[str, Any] = {}
-        for file in _weight_files(folder):
-            try:
-                opened = safetensors.safe_open(str(file), framework="numpy")
-                self._files |= dict.fromkeys(opened.keys(), opened)
-            except (safetensors.SafetensorError, OSError) as error:
-                raise UserError(f"{file} is damaged or no safetensors file ({_told(error)}): fetch it again.") from None
         self._folder = folder
+        self._tensors: dict[str, Stored] = {}
+        for file in _weight_files(folder):
+            with _open(file) as opened:
+                for name in opened.keys():  # noqa: SIM118, it is no mapping
+                    part = opened.get_slice(name)
+                    self._tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
         for name, file in _index(folder).items():
-            if name not in self._files:
+            if name not in self._tensors:
                 raise UserError(f"{folder / INDEX} says that {file} holds {name!r}, but it does not: fetch them again.")
 
     def names(self) -> Iterable[str]:
-        return self._files.keys()
+        return self._tensors.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._files[name].get_slice(name).get_shape())
+        return self._tensors[name].shape
 
     def read(self, name: str) -> np.ndarray:
         """A tensor as it is stored.
 
         Raises:
-          UserError: it does not hold floating-point numbers.
+          UserError: it does not hold floating-point numbers, or its file is damaged.
         """
-        dtype = self._files[name].get_slice(name).get_dtype()
-        if dtype not in FLOATS:
+        stored = self._tensors[name]
+        if stored.dtype not in FLOATS:
             raise UserError(
-                f"The tensor {name!r} of {self._folder} is of type {dtype}, not one of {', '.join(FLOATS)}: quantised "
-                "weights cannot be imported, fetch the original ones."
+                f"The tensor {name!r} of {self._folder} is of type {stored.dtype}, not one of {', '.join(FLOATS)}: "
+                "quantised weights cannot be imported, fetch the original ones."
             )
-        return self._files[name].get_tensor(name)
+        # Opened for each tensor, since what an open file has shown stays mapped into memory.
+        with _open(stored.file) as opened:
+            return opened.get_tensor(name)
+
+
+@contextlib.contextmanager
+def _open(file: pathlib.Path) -> Iterator[Any]:
+    """An open safetensors file, whose faults become a sentence."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(str(file), framework="numpy") as opened:
+            yield opened
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged or no safetensors file ({_told(error)}): fetch it again.") from None
 
 
 def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -115,18 +115,20 @@ def read_params(tensors: Tensors, places: Places, abstract: Any, non_finite: lis
 def imported_config(found: Imported, target: pathlib.Path, options: ImportOptions) -> Config:
     """A config with which every command can use the run; what it is trained on next is for the user to say."""
     model, vocabulary = found.model, found.vocabulary
-    family = "adafactor" if model.positions == "relative" else "adamw"
-    rate = {"adafactor": 1e-3, "adamw": 3e-5}[family]
+    length = min(LONGEST, model.max_positions or LONGEST)
+    optimizer = Optimizer(name="adamw", learning_rate=3e-5, schedule="constant", clip=1.0)
+    if model.positions == "relative":  # how T5 is fine-tuned
+        optimizer = Optimizer(name="adafactor", learning_rate=1e-3, schedule="constant")
     return Config(
         model=model,
         data=Data(
             store=f"stores/{target.name}",
             vocabulary=vocabulary_settings(vocabulary, target),
-            objective=_objective(model, vocabulary),
-            length=min(LONGEST, model.max_positions or LONGEST),
+            objective=_objective(model, len(vocabulary.sentinels), length),
+            length=length,
             held_out=0.05,
         ),
-        optimizer=Optimizer(name=family, learning_rate=rate, schedule="constant"),
+        optimizer=optimizer,
         mesh=options.mesh,
         rules=options.rules,
         train=Train(directory=str(target), steps=1000, batch=32),
@@ -199,14 +201,14 @@ class _Described:
         return np.broadcast_to(np.float32(0), self.shape(name))
 
 
-def _objective(model: Model, vocabulary: Vocabulary) -> Objective:
+def _objective(model: Model, sentinels: int, length: int) -> Objective:
+    """What the family learns; spans are as long as the sentinels need, T5's or ByT5's, or there are none."""
     if model.family == "decoder":
         return Objective(kind="causal")
     if model.family == "encoder":
         return Objective(kind="next_sentence" if model.head == "next_sentence" else "masked")
-    if len(vocabulary.sentinels) >= 28:
-        return Objective(kind="span_corruption")
-    return Objective(kind="span_corruption", mean_span=20.0) if len(vocabulary.sentinels) else Objective(kind="prefix")
+    spans = (Objective(kind="span_corruption", mean_span=mean) for mean in (3.0, 20.0))
+    return next((one for one in spans if one.span_lengths(length).spans <= sentinels), Objective(kind="prefix"))
 
 
 def _write(found: Imported, config: Config, abstract: Any, run: RunDirectory) -> None:

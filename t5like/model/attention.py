@@ -33,17 +33,17 @@ def attend(
     the weights. Where keys have fewer heads, heads / kv_heads successive queries share one (Ainslie et al. 2023). The
     mask adds -1e10, as in T5, so that a query that sees nothing attends evenly instead of to NaN.
     """
-    batch, length, heads, kv = query.shape
-    groups = heads // keys.shape[2]
-    query = query.reshape(batch, length, keys.shape[2], groups, kv)
-    scores = jnp.einsum("bqhgd,bkhd->bhgqk", query, keys, preferred_element_type=jnp.float32)
+    groups = query.shape[2] // keys.shape[2]
+    if groups > 1:
+        keys, values = jnp.repeat(keys, groups, axis=2), jnp.repeat(values, groups, axis=2)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
     if bias is not None:
-        scores += bias.astype(jnp.float32).reshape(bias.shape[0], -1, groups, *bias.shape[2:])
-    scores += jnp.where(allowed, jnp.float32(0), jnp.float32(-1e10))[:, None, None]
+        scores += bias.astype(jnp.float32)
+    scores += jnp.where(allowed, jnp.float32(0), jnp.float32(-1e10))[:, None]
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     if drop is not None:
         weights = dropout(weights, *drop)
-    return jnp.einsum("bhgqk,bkhd->bqhgd", weights, values).reshape(batch, length, heads, kv)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
 
 
 def write(cache: KeysValues, new: KeysValues, positions: Int[Array, "batch query"]) -> KeysValues:
