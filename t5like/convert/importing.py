@@ -77,6 +77,8 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
         require_shapes(found.tensors, found.places, abstract)
         if found.family and isinstance(found.tensors, Named):
             found.unused = unused_tensors(found.tensors, found.family, found.model, shapes_of(abstract), options.ignore)
+        count = sum(leaf.size for leaf in jax.tree.leaves(abstract))
+        print(f"Reading {count:,} parameters of {source} onto {mesh.size} device(s) ...", flush=True)
         partial = target.with_name(f"{target.name}.partial")
         try:
             shutil.rmtree(partial, ignore_errors=True)

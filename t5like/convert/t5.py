@@ -22,11 +22,7 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
     kind, gated, activation = settings.get("model_type", ""), *_feed_forward(settings)
     encoder_only = settings.architecture == CLASSES[kind]["none"]
     layers = settings.size("num_layers", 6)
-    # transformers 5 always writes tie_word_embeddings=true and says the rest in scale_decoder_outputs.
-    scaled = settings.get("scale_decoder_outputs", settings.get("tie_word_embeddings", True))
-    tied = "lm_head.weight" not in names if "scale_decoder_outputs" in settings.fields else scaled
-    if kind != "t5":
-        scaled, tied = settings.get("scale_decoder_outputs", False), "lm_head.weight" not in names
+    tied, scaled = _output(settings, kind, "lm_head.weight" in names)
     return Model(
         encoder_layers=layers,
         decoder_layers=0 if encoder_only else settings.size("num_decoder_layers", layers),
@@ -127,6 +123,18 @@ def unused(name: str, model: Model) -> str | None:
     if model.head == "none" and name.startswith(("decoder.", "lm_head.")):
         return "the model is an encoder alone"
     return None
+
+
+def _output(settings: Settings, kind: str, has_own: bool) -> tuple[bool, bool]:
+    """Whether the output shares the embedding, and whether the last states are scaled.
+
+    transformers 4 says both in tie_word_embeddings, which is true by default for T5 1.0 alone. 5 always writes true
+    there and the second in scale_decoder_outputs, so that only the tensors show the first.
+    """
+    says = settings.get("tie_word_embeddings", kind == "t5")
+    if kind == "t5" and "scale_decoder_outputs" not in settings.fields:
+        return says, says
+    return says and not has_own, settings.get("scale_decoder_outputs", False)
 
 
 def _feed_forward(settings: Settings) -> tuple[bool, Any]:
