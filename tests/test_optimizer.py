@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -72,15 +73,14 @@ def test_adamw_decays_matrices_but_neither_norms_nor_biases():
         "norm": {"scale": jnp.ones(4)},
         "w_bias": jnp.ones(4),
         "relative": jnp.ones((4, 4)),
+        "transform": {"norm_bias": jnp.ones(4)},
     }
-    axes = dict.fromkeys(("w", "norm/scale", "w_bias", "relative"), ("embed",))
+    axes = dict.fromkeys(("w", "norm/scale", "w_bias", "relative", "transform/norm_bias"), ("embed",))
     settings = config.Optimizer(name="adamw", learning_rate=0.1, schedule="constant", weight_decay=0.5)
-    still = {name: jnp.zeros_like(x) for name, x in params.items() if name != "norm"} | {
-        "norm": {"scale": jnp.zeros(4)}
-    }
+    still = jax.tree.map(jnp.zeros_like, params)
     got = run(settings, params, [still], axes)
     np.testing.assert_allclose(got["w"], 0.95)
-    for kept in (got["norm"]["scale"], got["w_bias"], got["relative"]):
+    for kept in (got["norm"]["scale"], got["w_bias"], got["relative"], got["transform"]["norm_bias"]):
         np.testing.assert_array_equal(kept, 1)
 
 

@@ -170,7 +170,7 @@ def _head_places(model: Model, body: str) -> dict[str, Place]:
     if model.predicts_pieces:
         found |= _dense("transform", f"{PREDICTIONS}.transform.dense")
         found["transform/scale"] = Place(f"{PREDICTIONS}.transform.LayerNorm.weight")
-        found["transform/shift"] = Place(f"{PREDICTIONS}.transform.LayerNorm.bias")
+        found["transform/norm_bias"] = Place(f"{PREDICTIONS}.transform.LayerNorm.bias")
         found["output_bias"] = Place(f"{PREDICTIONS}.bias")
         if not model.tied:
             found["output"] = Place(f"{PREDICTIONS}.decoder.weight", 1, True)
