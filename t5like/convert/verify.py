@@ -14,8 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from t5like.convert.texts import NASTY_TEXTS
-from t5like.convert.tokenizer import read_tokenizer
 
 from t5like.config.options import Sampling, VerifyOptions
 from t5like.convert.cases import Case, Example, Outcome, cases_of, features_of, outcome_of
@@ -24,6 +22,8 @@ from t5like.convert.files import Safetensors
 from t5like.convert.layout import Places, Tensors, layers_of
 from t5like.convert.original import STORED, Original, Stored, has_transformers, original_tokenizer
 from t5like.convert.settings import read_settings
+from t5like.convert.texts import NASTY_TEXTS
+from t5like.convert.tokenizer import read_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.decode import Prompts, generate

@@ -69,7 +69,8 @@ class Transform(nn.Module):
         scale = param(self, "scale", rules, (m.embed,), ("norm",), ONES)
         if m.norm == "rms":
             return layers.rms_norm(y, scale, m.norm_epsilon)
-        return layers.layer_norm(y, scale, param(self, "norm_bias", rules, (m.embed,), ("norm",), ZEROS), m.norm_epsilon)
+        norm_bias = param(self, "norm_bias", rules, (m.embed,), ("norm",), ZEROS)
+        return layers.layer_norm(y, scale, norm_bias, m.norm_epsilon)
 
 
 class Pooler(nn.Module):
