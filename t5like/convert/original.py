@@ -14,6 +14,7 @@ import numpy as np
 
 from t5like.config import Model
 from t5like.convert.cases import NO_TARGET, Case, Example, Outcome
+from t5like.convert.families import family_of
 from t5like.convert.settings import read_settings
 
 STORED = "golden.safetensors"
@@ -36,7 +37,9 @@ class Original:
 
             transformers.utils.logging.disable_progress_bar()
             self._torch = torch
-            kind = getattr(transformers, read_settings(folder).architecture)
+            settings = read_settings(folder)
+            name = family_of(settings).CLASSES[settings.get("model_type", "")][model.head]
+            kind: Any = getattr(transformers, name)
             self._net = kind.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="eager").eval()
 
     def outcome(self, case: Case) -> Outcome:

@@ -6,48 +6,56 @@ are read by their numbers in sentencepiece_model.proto (github.com/google/senten
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 KINDS = {1: "normal", 2: "unknown", 3: "control", 4: "user", 5: "unused", 6: "byte"}
-BPE = 2
+ALGORITHMS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 
 
-class Description(NamedTuple):
-    """The parts of a model that another library needs to do the same."""
+@dataclass
+class Description:
+    """The parts of a model that another library needs to do the same; the defaults are the schema's."""
 
-    scores: list[float]
-    kinds: list[str]
+    scores: list[float] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
     """Kind of each piece, one of `KINDS`."""
-    bpe: bool
-    charsmap: bytes
+    algorithm: str = "unigram"
+    byte_fallback: bool = False
+    space_after: bool = False
+    """Whether the space that is put beside each text stands behind it."""
+    charsmap: bytes = b""
     """The normaliser's compiled table; empty where it changes nothing."""
-    adds_space: bool
-    """Whether a space is put before each text."""
-    removes_spaces: bool
+    adds_space: bool = True
+    """Whether a space is put beside each text."""
+    removes_spaces: bool = True
     """Whether spaces at the ends go and runs of them become one."""
+    escapes_spaces: bool = True
+    """Whether a space is written U+2581 in pieces."""
 
 
 def describe(serialized: bytes) -> Description:
     """Reads the fields of a model."""
-    scores, kinds, algorithm = [], [], 1
-    charsmap, adds_space, removes_spaces = b"", True, True
-    for field, value in _fields(serialized):
-        match field:
-            case 1:
-                score, kind = 0.0, 1
-                for inner, content in _fields(_bytes(value)):
-                    score = struct.unpack("<f", _bytes(content))[0] if inner == 2 else score
-                    kind = int(content) if inner == 3 and isinstance(content, int) else kind
-                scores.append(score)
-                kinds.append(KINDS[kind])
-            case 2:
-                algorithm = next((c for inner, c in _fields(_bytes(value)) if inner == 3), algorithm)
-            case 3:
-                for inner, content in _fields(_bytes(value)):
-                    charsmap = _bytes(content) if inner == 2 else charsmap
-                    adds_space = bool(content) if inner == 3 else adds_space
-                    removes_spaces = bool(content) if inner == 4 else removes_spaces
-    return Description(scores, kinds, algorithm == BPE, charsmap, adds_space, removes_spaces)
+    found = Description()
+    for number, part in _fields(serialized):
+        numbers, contents = _split(part)
+        if number == 1:
+            found.scores.append(struct.unpack("<f", contents.get(2, bytes(4)))[0])
+            found.kinds.append(KINDS[numbers.get(3, 1)])
+        elif number == 2:
+            found.algorithm = ALGORITHMS[numbers.get(3, 1)]
+            found.byte_fallback, found.space_after = bool(numbers.get(35)), bool(numbers.get(24))
+        elif number == 3:
+            found.charsmap = contents.get(2, b"")
+            found.adds_space, found.removes_spaces = bool(numbers.get(3, 1)), bool(numbers.get(4, 1))
+            found.escapes_spaces = bool(numbers.get(5, 1))
+    return found
+
+
+def _split(part: int | bytes) -> tuple[dict[int, int], dict[int, bytes]]:
+    """The fields of an inner message that are numbers, and those that are bytes."""
+    fields = dict(_fields(part)) if isinstance(part, bytes) else {}
+    numbers = {number: value for number, value in fields.items() if isinstance(value, int)}
+    return numbers, {number: value for number, value in fields.items() if isinstance(value, bytes)}
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -55,18 +63,15 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
-        match key & 7:
-            case 0:
-                value, at = _varint(message, at)
-                yield key >> 3, value
-            case 1 | 5:
-                size = 8 if key & 7 == 1 else 4
-                yield key >> 3, message[at : at + size]
-                at += size
-            case _:
-                size, at = _varint(message, at)
-                yield key >> 3, message[at : at + size]
-                at += size
+        if key & 7 == 0:
+            value, at = _varint(message, at)
+            yield key >> 3, value
+            continue
+        size = {1: 8, 5: 4}.get(key & 7)
+        if size is None:
+            size, at = _varint(message, at)
+        yield key >> 3, message[at : at + size]
+        at += size
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
@@ -77,7 +82,3 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 128:
             return value, at
-
-
-def _bytes(value: int | bytes) -> bytes:
-    return value if isinstance(value, bytes) else b""

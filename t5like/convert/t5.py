@@ -13,6 +13,8 @@ CLASSES = {
     "umt5": {"vocabulary": "UMT5ForConditionalGeneration", "none": "UMT5EncoderModel"},
 }
 """Class of each model type and head; those without a head are encoders."""
+FIRST_CLASS = "T5WithLMHeadModel"
+"""What transformers 2 called T5ForConditionalGeneration."""
 MULTILINGUAL_ROWS = 200_000
 """Rows of the vocabulary from which on a model is one of mT5's."""
 
@@ -20,7 +22,9 @@ MULTILINGUAL_ROWS = 200_000
 def model_of(settings: Settings, names: Collection[str]) -> Model:
     """The model that a config.json and the names of the tensors beside it describe."""
     kind, gated, activation = settings.get("model_type", ""), *_feed_forward(settings)
-    encoder_only = settings.architecture == CLASSES[kind]["none"]
+    known = [name for classes in CLASSES.values() for name in classes.values()]
+    settings.require("architectures", *([name] for name in (*known, FIRST_CLASS)))
+    encoder_only = settings.architecture in [classes["none"] for classes in CLASSES.values()]
     layers = settings.size("num_layers", 6)
     tied, scaled = _output(settings, kind, "lm_head.weight" in names)
     return Model(

@@ -1,7 +1,7 @@
 """The tokenizer of a Hugging Face folder as a vocabulary of ours.
 
-The files are those that `data.vocabulary` reads; what they leave open, the folder's configs say: how many sentinels
-follow the pieces of a T5, and which pieces frame a text. `tokenizer_files.py` is the way back.
+The files are those that `data.vocabulary` reads. What they leave open the folder's configs say: which pieces and
+sentinels follow those of the file, and which frame a text. `tokenizer_files.py` is the way back.
 """
 
 import json
@@ -10,69 +10,187 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Pieces, Vocabulary, load_pieces
 from t5like.data.vocabulary.files import FILES
-from t5like.data.vocabulary.pieces import SENTINEL, Control
+from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
+from t5like.data.vocabulary.pieces import SENTINEL, Control, SentencePiece
 from t5like.errors import UserError
 
 BYTE_SENTINELS = 11
 """Byte values that UTF-8 never uses, which a ByT5 has for sentinels."""
 T5_SENTINELS = 100
 """Sentinels of a T5 whose folder does not say how many."""
+TYPED: dict[str, Any] = {"extra_ids": 0, "additional_special_tokens": [], "added_tokens_decoder": {}}
+TYPED |= dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"), False)
+"""Fields of tokenizer_config.json that count here, with a value of their type."""
 
 
 def read_tokenizer(folder: pathlib.Path, config: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary of a folder whose config.json is `config`.
 
+    Special ids of config.json and generation_config.json become the pieces that frame a text. ByT5's sentinels are the
+    last byte values, as its authors trained it (Xue et al. 2022); transformers puts its own after them.
+
     Raises:
-      UserError: no tokenizer, a damaged one, or special ids that it does not have.
+      UserError: no tokenizer, a damaged one, one of more pieces than the model has rows, special ids beyond its pieces,
+        or added pieces in another order than named ones before sentinels.
     """
-    settings = _json(folder / "tokenizer_config.json")
-    if str(settings.get("tokenizer_class", "")).startswith("ByT5"):
-        return Vocabulary(Bytes(), sentinels=BYTE_SENTINELS)
-    if not any((folder / name).exists() for name in FILES) and not any(folder.glob("*.model")):
+    settings = _settings(folder)
+    added = _added(folder, settings)
+    if _is_bytes(folder, settings):
+        vocabulary = _around(Bytes(), added, 0) if _files(folder) else Vocabulary(Bytes(), sentinels=BYTE_SENTINELS)
+    elif not _files(folder):
         raise UserError(
-            f"{folder} holds no tokenizer, {', '.join(FILES)} with merges.txt: put it there, or give --vocabulary."
+            f"{folder} holds no tokenizer: {', '.join(FILES)} (with merges.txt) are what is looked for; put one there, "
+            "or import with --vocabulary."
         )
-    pieces = load_pieces(folder, lowercase=config.get("model_type") == "bert")
-    _set_control(pieces, {**config, **_json(folder / "generation_config.json")}, folder)
-    own = any(SENTINEL.fullmatch(name) for name in pieces.special)
-    return Vocabulary(pieces, _extra(pieces, settings), 0 if own else _sentinels(folder, settings, config))
+    else:
+        vocabulary = _of_files(folder, settings, added, config)
+    rows = config.get("vocab_size")
+    if isinstance(rows, int) and vocabulary.size > rows:
+        raise UserError(
+            f"The tokenizer of {folder} has {vocabulary.size} pieces, but its config.json says vocab_size {rows}: they "
+            "belong to different models."
+        )
+    return _framed(vocabulary, _special_ids(folder, config), folder)
 
 
-def _extra(pieces: Pieces, settings: Mapping[str, Any]) -> list[str]:
-    """Special pieces that follow those of a SentencePiece model, before the sentinels, as our own exports have them."""
-    if pieces.file != "spiece.model" or settings.get("tokenizer_class") != "PreTrainedTokenizerFast":
-        return []
-    named = settings.get("additional_special_tokens") or []
-    return [name for name in named if name not in pieces.special and not SENTINEL.fullmatch(name)]
+def _files(folder: pathlib.Path) -> bool:
+    return any((folder / name).exists() for name in FILES) or any(folder.glob("*.model"))
 
 
-def _sentinels(folder: pathlib.Path, settings: Mapping[str, Any], config: Mapping[str, Any]) -> int:
-    """Sentinels that follow the pieces of a SentencePiece model."""
-    if config.get("model_type") not in ("t5", "mt5", "umt5"):
-        return 0
+def _settings(folder: pathlib.Path) -> dict[str, Any]:
+    """tokenizer_config.json, whose fields that count here have their types."""
+    file = folder / "tokenizer_config.json"
+    settings = Settings(_json(file), str(file))
+    for name, default in TYPED.items():
+        settings.get(name, default)
+    if settings.get("extra_ids", 0) < 0:
+        raise UserError(f"{file}: extra_ids={settings.fields['extra_ids']} must not be negative.")
+    return settings.fields
+
+
+def _is_bytes(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
+    """Whether pieces are bytes: those of a ByT5, or of a tokenizer.json as we write it for ours."""
+    if not _files(folder):
+        return str(settings.get("tokenizer_class", "")).startswith("ByT5")
+    model = _json(folder / "tokenizer.json").get("model")
+    if not isinstance(model, dict) or model.get("type") != "BPE" or model.get("merges"):
+        return False
+    plain = [(character, byte + 3) for character, byte in byte_of_character().items() if byte < 0xF5]
+    return all(model["vocab"].get(character) == number for character, number in plain)
+
+
+def _added(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[int, str]:
+    """Pieces that were added to those of the file, by number, as newer and older versions of transformers keep them."""
+    try:
+        found = {int(number): name for name, number in _json(folder / "added_tokens.json").items()}
+        later = settings.get("added_tokens_decoder") or {}
+        found |= {int(number): str(token["content"]) for number, token in later.items()}
+        listed = _json(folder / "tokenizer.json").get("added_tokens") or []
+        return found | {int(token["id"]): str(token["content"]) for token in listed}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"The added pieces of {folder}, in added_tokens.json, tokenizer_config.json or tokenizer.json, are not all "
+            f"a name and a number ({type(error).__name__} {error}): fetch these files again."
+        ) from None
+
+
+def _of_files(
+    folder: pathlib.Path, settings: Mapping[str, Any], added: Mapping[int, str], config: Mapping[str, Any]
+) -> Vocabulary:
+    bert = config.get("model_type") == "bert"
+    pieces = _as_told(load_pieces(folder, lowercase=bert), folder, settings)
+    untold = isinstance(pieces, SentencePiece) and not (folder / "tokenizer.json").exists()
+    sentinels = _named_sentinels(settings, untold and config.get("model_type") == "t5")
+    try:
+        return _around(pieces, added, sentinels)
+    except UserError:
+        if not isinstance(pieces, SentencePiece) or not (folder / "tokenizer.json").exists():
+            raise
+        return Vocabulary(load_pieces(folder / "tokenizer.json"))  # there each piece has any number
+
+
+def _as_told(pieces: Pieces, folder: pathlib.Path, settings: Mapping[str, Any]) -> Pieces:
+    """The pieces of a vocab.txt or vocab.json with the options that only tokenizer_config.json has."""
+    if not isinstance(pieces, HuggingFace) or (folder / "tokenizer.json").exists():
+        return pieces
+    described: dict[str, Any] = json.loads(pieces.serialized)
+    options = (
+        ("normalizer", "strip_accents", "strip_accents"),
+        ("normalizer", "handle_chinese_chars", "tokenize_chinese_chars"),
+        ("pre_tokenizer", "add_prefix_space", "add_prefix_space"),
+    )
+    for part, key, name in options:
+        if isinstance(settings.get(name), bool) and key in (described[part] or {}):
+            described[part][key] = settings[name]
+    return HuggingFace(json.dumps(described).encode(), pieces.control)
+
+
+def _named_sentinels(settings: Mapping[str, Any], untold: bool) -> int:
+    """Sentinels after the pieces of a file that does not number them itself."""
     if isinstance(settings.get("extra_ids"), int):
         return settings["extra_ids"]
-    named = json.dumps([settings, _json(folder / "added_tokens.json")])
+    keys = ("additional_special_tokens", "extra_special_tokens")
+    named = json.dumps([settings.get(key) for key in keys])
     found = {int(number) for number in re.findall(r"<extra_id_(\d+)>", named)}
-    if found:
-        return max(found) + 1
-    return T5_SENTINELS if config["model_type"] == "t5" else 0
+    return max(found) + 1 if found else T5_SENTINELS if untold else 0
 
 
-def _set_control(pieces: Pieces, ids: Mapping[str, Any], folder: pathlib.Path) -> None:
-    """Gives the pieces that frame a text the numbers that the folder's configs name."""
-    start = ids.get("decoder_start_token_id", ids.get("bos_token_id"))
-    named = {"pad": ids.get("pad_token_id"), "eos": ids.get("eos_token_id"), "start": start}
-    # Several pieces may end a text; the first is the one that training puts there.
-    numbers = {key: value[0] if isinstance(value, list) and value else value for key, value in named.items()}
-    numbers = {key: value for key, value in numbers.items() if isinstance(value, int) and value >= 0}
-    for key, value in numbers.items():
-        if value >= pieces.size:
-            raise UserError(f"{folder} names the number {value} for {key}, but its tokenizer has {pieces.size} pieces.")
-    if not isinstance(pieces, Bytes):
-        pieces.control = Control(**{**pieces.control._asdict(), **numbers})
+def _around(pieces: Pieces, added: Mapping[int, str], sentinels: int) -> Vocabulary:
+    """The pieces of a file and those that were added to them; `sentinels` follow where none were added."""
+    beyond = {number: name for number, name in sorted(added.items()) if number >= pieces.size}
+    names = list(added.values() if isinstance(pieces, Bytes) else beyond.values())
+    own = any(SENTINEL.fullmatch(name) for name in pieces.special)
+    numbered = sum(bool(SENTINEL.fullmatch(name)) for name in names)
+    extra = [name for name in beyond.values() if not SENTINEL.fullmatch(name)]
+    vocabulary = Vocabulary(pieces, extra, 0 if own else numbered or sentinels)
+    for number, name in beyond.items():
+        if vocabulary.special.get(name) != number:
+            raise UserError(
+                f"The tokenizer has the added piece {name!r} at {number}: named pieces must follow the {pieces.size} "
+                "of the file, and sentinels these in descending order; save it with its tokenizer.json."
+            )
+    return vocabulary
+
+
+def _special_ids(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The numbers that config.json, or else generation_config.json, allows for each control piece."""
+    generation = _json(folder / "generation_config.json")
+
+    def named(key: str) -> list[int]:
+        values = config.get(key) if config.get(key) is not None else generation.get(key)
+        numbers = values if isinstance(values, list) else [values]
+        return [number for number in numbers if isinstance(number, int) and number >= 0]
+
+    if config.get("model_type") == "bert":
+        return {"pad": named("pad_token_id")}
+    start = named("decoder_start_token_id") or named("bos_token_id")
+    return {"pad": named("pad_token_id"), "eos": named("eos_token_id"), "start": start}
+
+
+def _framed(vocabulary: Vocabulary, ids: Mapping[str, list[int]], folder: pathlib.Path) -> Vocabulary:
+    """The vocabulary with the control pieces that the configs name. Where they name several, as for texts that end in
+    different ways, the tokenizer's own is kept."""
+    pieces = vocabulary.pieces
+    own = pieces.control._asdict()
+    chosen = {key: own[key] if own[key] in numbers else numbers[0] for key, numbers in ids.items() if numbers}
+    for key, number in chosen.items():
+        if number >= vocabulary.size:
+            raise UserError(
+                f"{folder} names the number {number} for {key}, but its tokenizer has {vocabulary.size} pieces: mend "
+                "config.json or generation_config.json."
+            )
+    control = Control(**{**own, **chosen})
+    if control == pieces.control:
+        return vocabulary
+    if not isinstance(pieces, SentencePiece | HuggingFace):
+        raise UserError(
+            f"{folder} names {chosen} for its control pieces, but those of bytes are {own}: mend config.json there."
+        )
+    extra = [name for name in vocabulary.special if name not in pieces.special and not SENTINEL.fullmatch(name)]
+    return Vocabulary(type(pieces)(pieces.serialized, control), extra, len(vocabulary.sentinels))
 
 
 def _json(file: pathlib.Path) -> dict[str, Any]:

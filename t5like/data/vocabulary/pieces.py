@@ -127,8 +127,7 @@ class SentencePiece:
         for number in long:
             rows[number] = self._encode_in_parts(texts[number])
         if self.control.eos != self.own_control.eos:
-            for row in rows:
-                row[-1] = self.control.eos
+            return [np.array([*row[:-1], self.control.eos], np.int32) for row in rows]
         return rows
 
     def _encode_in_parts(self, text: str) -> np.ndarray:

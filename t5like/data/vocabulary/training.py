@@ -9,6 +9,7 @@ import io
 import json
 import re
 import string
+import struct
 from collections.abc import Iterable, Iterator
 
 from t5like import config
@@ -19,6 +20,8 @@ from t5like.data.vocabulary.pieces import Pieces, SentencePiece
 from t5like.errors import UserError
 
 LINE_CHARACTERS = 4096
+SCORE = b"\x15"
+"""Begins the score of a piece in a serialized model: field 2, of four bytes."""
 ASCII = " ".join([*string.punctuation, *(character * 2 for character in string.ascii_letters + string.digits)])
 """Text with every character, letters and digits also within words, that WordPiece can always spell."""
 
@@ -79,7 +82,22 @@ def _sentencepiece(settings: config.Vocabulary, chunks: list[str]) -> SentencePi
         )
     except (RuntimeError, OSError) as error:
         raise UserError(_why_not_trained(settings, lines, str(error))) from None
-    return SentencePiece(model.getvalue())
+    return SentencePiece(_with_even_scores(model.getvalue()))
+
+
+def _with_even_scores(serialized: bytes) -> bytes:
+    """The model with scores that are multiples of 2^-10, which float32 adds up exactly.
+
+    So spellings that are equally likely, as of runs of spaces, are so in every library, and all take the same one. A
+    score is field 2 of a piece, behind its name.
+    """
+    model, at = bytearray(serialized), 0
+    plain = SentencePiece(serialized)
+    for name in map(plain.name, range(plain.size)):
+        at = model.index(name.encode() + SCORE, at) + len(name.encode() + SCORE)
+        (score,) = struct.unpack_from("<f", model, at)
+        struct.pack_into("<f", model, at, round(score * 1024) / 1024)
+    return bytes(model)
 
 
 def _wordpiece(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
