@@ -65,15 +65,15 @@ COMMANDS = {
 
 def run(arguments: Sequence[str]) -> None:
     """Carries out a command line, without its program name."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in (*ASKING, "help"):
         print(HELP, end="")
         return
-    if arguments[1:] and arguments[1] in ("-h", "--help"):
+    if arguments[1:] and arguments[1] in ASKING and not _takes_paths(arguments[0]):
         print(HELP, end="")
         return
     name, rest = _named(list(arguments))
     command = COMMANDS[name]
-    asked = command.takes == "paths" and rest and rest[0] in ("-h", "--help")
+    asked = command.takes == "paths" and rest and rest[0] in ASKING
     if command.takes in NEEDS and not asked and (not rest or rest[0].startswith("-")):
         raise UserError(f"t5like {name} needs {NEEDS[command.takes]}")
     for library in ("absl", "tensorflow"):
@@ -82,16 +82,22 @@ def run(arguments: Sequence[str]) -> None:
     if command.takes in ("paths", "names"):
         given = _paths(name, rest, command.options)
     elif command.takes == "folder":
-        if not rest[1:] or rest[1].startswith("-"):
+        asked = rest[1:] and rest[1] in ASKING
+        if not asked and (not rest[1:] or rest[1].startswith("-")):
             raise UserError(f"t5like {name} {rest[0]} needs the Hugging Face folder after it.")
-        given = (*_configure(name, rest[0], rest[2:], command), rest[1])
+        given = (*_configure(name, rest[0], rest[1:] if asked else rest[2:], command), rest[1])
     else:
         given = _configure(name, rest[0], rest[1:], command)
     getattr(importlib.import_module(f"t5like.commands.{module}"), function)(*given)
 
 
+ASKING = ("-h", "--help")
 PRESET_OR_RUN = "a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."
 NEEDS = {"config": PRESET_OR_RUN, "run": PRESET_OR_RUN, "folder": PRESET_OR_RUN, "paths": "a PATH first."}
+
+
+def _takes_paths(name: str) -> bool:
+    return name in COMMANDS and COMMANDS[name].takes == "paths"
 
 
 def _named(arguments: list[str]) -> tuple[str, list[str]]:

@@ -165,23 +165,6 @@ def test_the_pieces_that_frame_a_text_may_be_named_by_the_configs_alone(folder):
     assert read_tokenizer(place, fields | start).pieces.control.start == 11
 
 
-@pytest.mark.parametrize(
-    ("settings", "text", "same"),
-    [
-        (None, "RIVER", "river"),
-        ({"do_lower_case": True}, "RIVER", "river"),
-        ({"do_lower_case": False}, "river", "river"),
-        ({"do_lower_case": True, "strip_accents": False}, "rivér", None),
-        ({"do_lower_case": True}, "rivér", "river"),
-    ],
-)
-def test_case_and_accents_count_in_bert_as_its_folder_says(folder, settings, text, same):
-    place, fields = folder("bert_masked", tokenizer_config=settings)
-    found = read_tokenizer(place, fields)
-    assert (found.encode(text) == found.encode(same or "river")) == (same is not None)
-    assert (found.encode("RIVER") == found.encode("river")) == (settings or {}).get("do_lower_case", True)
-
-
 @pytest.mark.parametrize("family", MODELS)
 def test_two_texts_are_framed_as_the_family_has_it(tmp_path, vocabularies, kind, family):
     vocabulary = vocabularies[kind]

@@ -22,17 +22,20 @@ def import_(paths: list[str], options: Any) -> None:
     from t5like.model.architectures import parameter_count
 
     print(f"{target}: {found.origin}, {parameter_count(found.model):,} parameters, {found.vocabulary.size:,} pieces.")
-    for command in NEXT[found.model.head if found.model.head == "none" else found.model.family]:
-        print(f"  t5like {command.format(run=target, source=source)}")
+    if found.kind:
+        print(f"  t5like verify {target} {source}")
+    if found.model.predicts_pieces:
+        sentinels = found.model.family == "encoder-decoder" and len(found.vocabulary.sentinels)
+        print(f"  t5like {NEXT['sentinels' if sentinels else found.model.family].format(run=target)}")
 
 
 NEXT = {
-    "encoder-decoder": ("verify {run} {source}", "generate {run} --prompt 'The <extra_id_0> of the list.'"),
-    "decoder": ("verify {run} {source}", "generate {run} --prompt 'Once upon a time'"),
-    "encoder": ("verify {run} {source}", "fill {run} --text 'The [MASK] sat on the mat.'"),
-    "none": ("verify {run} {source}",),
+    "sentinels": "generate {run} --prompt 'The <extra_id_0> of the list.'",
+    "encoder-decoder": "generate {run} --prompt 'The cat sat on the mat.'",
+    "decoder": "generate {run} --prompt 'Once upon a time'",
+    "encoder": "fill {run} --text 'The [MASK] sat on the mat.'",
 }
-"""What to try with an imported run."""
+"""What to try with an imported run, besides comparing it with a folder of Hugging Face."""
 
 
 def export(config: Any, options: Any, folder: str) -> None:

@@ -24,8 +24,9 @@ def train(config: Any, options: Any) -> None:
 
 def evaluate(config: Any, options: Any) -> None:
     from t5like.infer.restored import prepare_store, restore
-    from t5like.train.evaluate import Evaluator
+    from t5like.train.evaluate import Evaluator, require_objective
 
+    require_objective(config)
     with restore(config, options.step) as restored:
         prepare_store(restored)
         figures = Evaluator(restored.plan, restored.vocabulary)(restored.params)

@@ -5,7 +5,8 @@ alone, since that is what packing must equal. Random tokens come from the whole 
 untried.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -97,9 +98,9 @@ def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome
     model = net.model
     features = features_of(model, case.rows, parts)
     method = Transformer.hidden if model.head == "none" else Transformer.scores
-    found: Any = jax.jit(lambda p, b: net.apply({"params": p}, b, method=method))(params, features)
+    found = _applied(params, features, net=net, method=method)
     if model.head == "none":
-        pooled = jax.jit(lambda p, b: net.apply({"params": p}, b, method=Transformer.embed))(params, features)
+        pooled = _applied(params, features, net=net, method=Transformer.embed)
         tokens, rows = found, pooled if model.pooler else None
     else:
         by_token = model.head in ("token", "span")
@@ -113,6 +114,12 @@ def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome
     loss = None if packed or uneven or model.head == "none" else _loss(model, case, tokens, rows)
     nothing = [None] * len(case.examples)
     return Outcome(cut or nothing, nothing if rows is None else list(rows[: len(case.rows)]), loss)
+
+
+@functools.partial(jax.jit, static_argnames=("net", "method"))
+def _applied(params: Any, features: dict[str, jax.Array], *, net: Transformer, method: Callable[..., Any]) -> Any:
+    """One program for all cases of one shape."""
+    return net.apply({"params": params}, features, method=method)
 
 
 def _cut(tokens: np.ndarray, model: Model, case: Case) -> list[np.ndarray]:

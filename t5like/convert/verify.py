@@ -22,9 +22,9 @@ from t5like.convert.files import Safetensors
 from t5like.convert.layout import Places, Tensors, layers_of
 from t5like.convert.original import STORED, Original, Stored, has_transformers, original_tokenizer
 from t5like.convert.settings import read_settings
-from t5like.convert.texts import NASTY_TEXTS
+from t5like.convert.texts import NASTY_TEXTS, SENTINELS
 from t5like.convert.tokenizer import read_tokenizer
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.decode import Prompts, generate
 from t5like.infer.restored import Restored
@@ -36,7 +36,7 @@ TEXTS = (
     "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
     "def add(a, b):\n    return a + b  # 🎉 naïve café",
 )
-LENGTH = 24
+LENGTH, FAST = 24, "tokenizer.json"
 
 
 class Line(NamedTuple):
@@ -105,22 +105,22 @@ def compare_tensors(params: Any, tensors: Tensors, places: Places) -> Line:
 
 def compare_tokenizers(vocabulary: Vocabulary, folder: pathlib.Path, config: dict[str, Any]) -> Line:
     """The numbers of texts that tell tokenizers apart, from transformers where it is there, else by our reading."""
-    what, count = "tokenizer", len(NASTY_TEXTS)
-    if not any(folder.glob(pattern) for pattern in ("tokenizer*", "*.model", "vocab*")):
+    what, texts = "tokenizer", NASTY_TEXTS
+    if not any(file for pattern in ("tokenizer*", "*.model", "vocab*") for file in folder.glob(pattern)):
         return Line(what, f"not compared: {folder} has none", None)
+    # transformers' ByT5 gives sentinels numbers of their own, after the bytes with which ByT5 was trained.
+    if len(vocabulary.sentinels) >= 3 and (not isinstance(vocabulary.pieces, Bytes) or (folder / FAST).exists()):
+        texts += SENTINELS
     encode = original_tokenizer(folder) if has_transformers() else read_tokenizer(folder, config).encode
-    for number, text in enumerate(NASTY_TEXTS):
+    for number, text in enumerate(texts):
         ours, theirs = vocabulary.encode(text), encode(text)
         if ours != theirs:
-            equal = [a == b for a, b in zip(ours, theirs, strict=False)]
-            shared = [*equal, False].index(False)
+            shared = [*(a == b for a, b in zip(ours, theirs, strict=False)), False].index(False)
             shown = text if len(text) < 40 else text[:37] + "..."
             here, there = (ids[shared : shared + 3] for ids in (ours, theirs))
-            told = (
-                f"{number} of {count} texts equal, then {shown!r} differs at piece {shared}: {here} here, {there} there"
-            )
-            return Line(what, told, False)
-    return Line(what, f"{count} texts give the same numbers", True)
+            told = f"{number} of {len(texts)} texts equal, then {shown!r} differs at piece {shared}"
+            return Line(what, f"{told}: {here} here, {there} there", False)
+    return Line(what, f"{len(texts)} texts give the same numbers", True)
 
 
 def _with_original(restored: Restored, net: Transformer, original: Original, options: VerifyOptions) -> Iterator[Line]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from t5like.config import CLS, MASK
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.infer.generate import check_length
+from t5like.infer.generate import check_length, require_pieces
 from t5like.model.sharding import row_parts
 from t5like.model.transformer import Transformer
 
@@ -35,6 +35,9 @@ def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: 
         raise UserError(
             f"`t5like fill` is for encoders; this run has the family {net.model.family}: use `t5like generate`."
         )
+    require_pieces(net.model)
+    if MASK not in vocabulary.special:
+        raise UserError(f"The vocabulary of this run has no {MASK}: `t5like fill` is for runs that were trained with it.")
     if MASK not in text:
         raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
     # A model that knows sentences apart has seen [CLS] before every text.

@@ -52,6 +52,7 @@ class Generator:
     def tokens(self, params: Any, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         """The answers in numbers, `[prompts, most]`, with zeros after the end."""
         model = self.net.model
+        require_pieces(model)
         if model.family == "encoder":
             raise UserError("An encoder has nothing to generate with: use `t5like fill` with [MASK] in the text.")
         longest, answer = max(map(len, prompts)) + 1, self.most
@@ -76,6 +77,15 @@ class Generator:
 def inference_net(config: Config) -> Transformer:
     """The run's network for single tokens, whose length cannot be split over devices."""
     return Transformer(config.model, dataclasses.replace(config.rules, length=()))
+
+
+def require_pieces(model: Model) -> None:
+    """Raises `UserError` if the model's head predicts no pieces."""
+    if not model.predicts_pieces:
+        raise UserError(
+            f"model.head={model.head!r} predicts no pieces, so this run has no text to give: use one with "
+            "model.head='vocabulary'."
+        )
 
 
 def check_length(model: Model, length: int) -> None:
