@@ -176,7 +176,7 @@ def test_two_texts_are_framed_as_the_family_has_it(tmp_path, vocabularies, kind,
         assert found.ids == [first, *a, last, *b, last]
         assert found.type_ids == [0] * (len(a) + 2) + [1] * (len(b) + 1)
     else:
-        assert found.ids == [vocabulary.start, *a, *b] if family == "llama" else [*a, eos, *b, eos]
+        assert found.ids == ([vocabulary.start, *a, *b] if family == "llama" else [*a, eos, *b, eos])
 
 
 def test_config_json_names_the_pieces_that_frame_a_text(vocabularies):

@@ -20,6 +20,8 @@ from t5like.train.losses import label_losses, token_losses
 
 NO_TARGET = -100
 """A place whose prediction costs nothing, as torch's losses have it."""
+ROUND = 32
+"""Tokens that our rows are padded to a multiple of, so that most cases share one program."""
 
 
 class Example(NamedTuple):
@@ -66,16 +68,18 @@ def cases_of(model: Model, vocabulary: Vocabulary, texts: Sequence[str], length:
         Case("text", [[example] for example in text if len(_main(model, example)) > 1]),
     ]
     if not model.pools:
-        cases.insert(2, Case("packed", [[make(short), make(length - short)], [make(length - short - 2), make(short)]]))
+        sizes = ((short, length - short), (length - short - 2, short), (length - short, short))
+        cases.insert(2, Case("packed", [[make(first), make(second)] for first, second in sizes]))
     return [case for case in cases if case.rows]
 
 
 def features_of(model: Model, rows: Sequence[Sequence[Example]], parts: int) -> dict[str, jax.Array]:
-    """The rows as features, as many as `parts` divides: the last row is repeated."""
+    """The rows as features, padded to a multiple of `ROUND`, as many as `parts` divides: the last row is repeated."""
     rows = [*rows, *[rows[-1]] * (-len(rows) % parts)]
     found: dict[str, np.ndarray] = {}
     for stack in [name for name in ("encoder", "decoder") if getattr(model, f"{name}_layers")]:
-        length = max(sum(len(getattr(example, stack)) for example in row) for row in rows)
+        longest = max(sum(len(getattr(example, stack)) for example in row) for row in rows)
+        length = -(-longest // ROUND) * ROUND
         names = ["input_tokens", "segment_ids", "positions"] + ["token_types"] * bool(model.token_types)
         for name in names:
             found[f"{stack}_{name}"] = np.zeros((len(rows), length), np.int32)
@@ -107,6 +111,8 @@ def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome
         tokens = found.labels if by_token else found.pieces
         rows = None if by_token else found.labels
     tokens, rows = (None if x is None else np.asarray(jax.device_get(x)) for x in (tokens, rows))
+    if tokens is not None:
+        tokens = tokens[:, : max(sum(len(_main(model, example)) for example in row) for row in case.rows)]
     cut = None if tokens is None else _cut(tokens, model, case)
     packed = any(len(row) > 1 for row in case.rows)
     # Of a span the original counts places of padding too, where its scores are noise.

@@ -91,16 +91,20 @@ def compare_tensors(params: Any, tensors: Tensors, places: Places) -> Line:
         shape = leaf.shape
         difference = 0.0
         for layer, theirs in zip(ours, layers_of(tensors, path, places[path], shape), strict=True):
-            cast = layer.astype(theirs.dtype)
-            if not np.array_equal(cast, theirs, equal_nan=True):
-                wide = cast.astype(np.float64) - theirs.astype(np.float64)
-                difference = max(difference, float(np.nanmax(np.abs(wide))))
+            difference = max(difference, _difference(layer.astype(theirs.dtype), theirs))
         total += 1
         equal += difference == 0.0
         if difference > worst:
             worst, worst_path = difference, path
     result = f"{equal} of {total} parameters equal, bit for bit"
     return Line("tensors", result + (f"; {worst_path} differs by {worst:.2e}" if worst else ""), equal == total)
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference of two arrays, infinite where one of them alone has NaN."""
+    unequal = (ours != theirs) & ~(np.isnan(ours) & np.isnan(theirs))
+    wide = np.abs(ours[unequal].astype(np.float64) - theirs[unequal].astype(np.float64))
+    return float(np.nan_to_num(wide, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def compare_tokenizers(vocabulary: Vocabulary, folder: pathlib.Path, config: dict[str, Any]) -> Line:
@@ -149,8 +153,8 @@ def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: floa
         pairs = list(zip(getattr(ours, kind), getattr(theirs, kind), strict=True))
         if any(a is None or b is None for a, b in pairs):
             continue
-        difference = max(float(np.abs(a - b).max()) for a, b in pairs)
-        largest = max(float(np.abs(b).max()) for _, b in pairs)
+        difference = float(np.max([np.abs(a - b).max() for a, b in pairs]))
+        largest = float(np.max([np.abs(b).max() for _, b in pairs]))
         what = f"{case.name}: {'scores' if kind == 'tokens' else 'scores of rows'}"
         passed = bool(difference <= tolerance * max(largest, 1.0))  # NaN does not pass
         yield Line(what, f"max |difference| {difference:.2e}, of values up to {largest:.3g}", passed)
@@ -176,13 +180,12 @@ def compare_greedy(
 def greedy(restored: Restored, net: Transformer, prompt: Sequence[int], tokens: int) -> list[int]:
     """Our likeliest continuation of a prompt in numbers, where every row of the vocabulary may be chosen."""
     parts = row_parts(net.rules)
-    ids = jnp.asarray(np.tile(np.array(prompt, np.int32), (parts, 1)))
-    lengths = jnp.full((parts,), len(prompt), jnp.int32)
-    prompts = Prompts(ids, lengths, None)
-    if net.model.encoder_layers:
-        features = features_of(net.model, [[Example(list(prompt), [], [restored.vocabulary.start], [])]], parts)
-        encoder = {name: array for name, array in features.items() if name.startswith("encoder")}
-        prompts = Prompts(features["decoder_input_tokens"], jnp.ones((parts,), jnp.int32), encoder)
+    features = features_of(net.model, [[Example(list(prompt), [], list(prompt), [])]], parts)
+    encoder = {name: array for name, array in features.items() if name.startswith("encoder")}
+    given, length = features["decoder_input_tokens"], len(prompt)
+    if encoder:
+        given, length = jnp.full((parts, 1), restored.vocabulary.start, jnp.int32), 1
+    prompts = Prompts(given, jnp.full((parts,), length, jnp.int32), encoder or None)
     everything = jnp.ones((net.model.vocab,), bool)
     answers = generate(
         restored.params,

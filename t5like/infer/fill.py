@@ -29,7 +29,8 @@ def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: 
     """For each [MASK] of the text, the likeliest pieces with their probabilities, best first.
 
     Raises:
-      UserError: no mask in the text, one longer than the model allows, or a model that is no encoder.
+      UserError: no mask in the text or in the vocabulary, a text longer than the model allows, or a model that is no
+        encoder or predicts no pieces.
     """
     if net.model.family != "encoder":
         raise UserError(
@@ -37,7 +38,9 @@ def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: 
         )
     require_pieces(net.model)
     if MASK not in vocabulary.special:
-        raise UserError(f"The vocabulary of this run has no {MASK}: `t5like fill` is for runs that were trained with it.")
+        raise UserError(
+            f"The vocabulary of this run has no {MASK}: `t5like fill` is for runs that were trained with it."
+        )
     if MASK not in text:
         raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
     # A model that knows sentences apart has seen [CLS] before every text.
