@@ -206,8 +206,10 @@ def test_a_checkpoint_of_t5x_is_imported_with_the_vocabulary_that_is_named(say, 
     assert f"{tmp_path / 'run'}: T5X, " in shown and "verify" not in shown
     settings = RunDirectory(tmp_path / "run").config()
     assert (settings.model.vocab, settings.data.vocabulary.pieces, settings.data.vocabulary.sentinels) == (256, 220, 20)
+    (checkpoint.parent / "config.gin").write_text("network.T5Config.mlp_activations = ('silu', 'linear')\n")
     again = say("import", checkpoint.parent, tmp_path / "again", "--vocabulary", tmp_path / "run" / "vocabulary")
     assert "220 pieces" in again
+    assert [RunDirectory(tmp_path / run).config().model.activation for run in ("run", "again")] == ["gelu_tanh", "silu"]
     for run in ("run", "again"):
         assert say("generate", tmp_path / run, "--prompt", "The <extra_id_0> rises", "--tokens", 3)
 

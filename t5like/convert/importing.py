@@ -64,7 +64,8 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
         raise UserError(f"{target} is there already: name a new run directory, or move that away.")
     if not source.is_dir():
         raise UserError(f"There is no folder {source} to import.")
-    found = _open_t5x(source, options) if is_t5x(source) else _open_hugging_face(source, options)
+    theirs = is_t5x(source) and not (source / "config.json").exists()
+    found = _open_t5x(source, options) if theirs else _open_hugging_face(source, options)
     if found.vocabulary.size > found.model.vocab:
         raise UserError(
             f"The vocabulary has {found.vocabulary.size} pieces, but the embedding only {found.model.vocab} rows: the "
@@ -169,7 +170,8 @@ def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported
 
 def _open_t5x(source: pathlib.Path, options: ImportOptions) -> Imported:
     tensors = open_t5x(source)
-    model = t5x_model(tensors)
+    beside = (folder / "config.gin" for folder in (source, source.resolve().parent))
+    model = t5x_model(tensors, next((file for file in beside if file.is_file()), None))
     vocabulary = _given(options)
     if vocabulary is None:
         raise UserError(
