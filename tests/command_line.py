@@ -8,6 +8,9 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 PROGRAM = "from t5like.cli import main; main()"
+PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=1200 --xla_cpu_collective_timeout_seconds=1200"
+"""For XLA, which ends a process whose devices wait 40 s for each other, as eight of them do on a busy machine of two
+cores."""
 
 
 def command(*arguments: object, program: str = PROGRAM) -> list[str]:
@@ -17,7 +20,7 @@ def command(*arguments: object, program: str = PROGRAM) -> list[str]:
 
 def environment(devices: int = 1) -> dict[str, str]:
     """The variables of a process that finds this checkout and some CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices} {PATIENCE}"
     return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 

@@ -3,7 +3,10 @@
 import os
 from collections.abc import Callable
 
+from command_line import PATIENCE
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}"
 
 import jax
 import pytest
