@@ -46,7 +46,10 @@ def test_rotary_scores_depend_on_the_distance_alone():
     query, key = (jnp.asarray(np.random.default_rng(n).normal(size=(1, 1, 1, 16)), jnp.float32) for n in (0, 1))
 
     def score(at_query: int, at_key: int) -> float:
-        turned = (layers.rotate(x, jnp.array([[at]]), 10_000.0) for x, at in ((query, at_query), (key, at_key)))
+        turned = (
+            layers.rotate(x, jnp.array([[at]]), layers.frequencies(16, 10_000.0))
+            for x, at in ((query, at_query), (key, at_key))
+        )
         return float(jnp.vdot(*turned))
 
     assert score(5, 2) == pytest.approx(score(105, 102), abs=1e-4)
