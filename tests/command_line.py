@@ -8,9 +8,16 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 PROGRAM = "from t5like.cli import main; main()"
-PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=1200 --xla_cpu_collective_timeout_seconds=1200"
+PATIENCE = " ".join(
+    f"--xla_cpu_{flag}"
+    for flag in (
+        "collective_call_terminate_timeout_seconds=300",
+        "collective_timeout_seconds=300",
+        "multi_thread_eigen=false",
+    )
+)
 """For XLA, which ends a process whose devices wait 40 s for each other, as eight of them do on a busy machine of two
-cores."""
+cores; and whose devices wait for ever where collectives hold all threads of the pool that matrix products need."""
 
 
 def command(*arguments: object, program: str = PROGRAM) -> list[str]:

@@ -22,6 +22,7 @@ TOWER = {
     "train.loop": 5,
     "train.evaluate": 4,
     "train.start": 4,
+    "train.compile": 4,
     "train.step": 3,
     "train.state": 3,
     "train.checkpoint": 3,

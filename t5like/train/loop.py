@@ -1,10 +1,7 @@
 """A training run, from a config to the last checkpoint."""
 
-import functools
 import itertools
 import pathlib
-import time
-from typing import Any
 
 import jax
 
@@ -14,12 +11,13 @@ from t5like.data.prepare import prepare
 from t5like.data.stream import Rows, training_stream
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.train.checkpoint import Checkpoints
+from t5like.train.compile import compile_step
 from t5like.train.evaluate import Evaluator, check_rows, put, require_objective
 from t5like.train.guard import InterruptedRunError, Interruption, check_finite
 from t5like.train.logger import Logger, Pace, duration
 from t5like.train.start import check_start, find_source, require_vocabulary, starting_state
-from t5like.train.state import Plan, State, abstract_batch, plan_run
-from t5like.train.step import Metrics, train_step
+from t5like.train.state import Plan, State, plan_run
+from t5like.train.step import Metrics
 
 
 def train(config: Config) -> None:
@@ -82,7 +80,7 @@ def run_steps(
     """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits."""
     settings, last = plan.config.train, plan.config.train.steps
     place = batch_sharding(plan.config.rules, plan.mesh)
-    compiled = compile_step(plan, place, logger)
+    compiled = compile_step(plan, logger.say)
     stream = training_stream(rows, first, last, settings.batch)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
@@ -156,23 +154,6 @@ class Reporter:
             f"where a unigram model has {figures['unigram_text_loss']:.3f}"
         )
         self._pace.restart()
-
-
-def compile_step(plan: Plan, place: jax.sharding.NamedSharding, logger: Logger) -> Any:
-    """The compiled train step; its memory is stated before the first one runs."""
-    function = functools.partial(train_step, config=plan.config, net=plan.net, optimizer=plan.optimizer)
-    features = abstract_batch(plan.config, plan.config.train.batch)
-    batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=place) for n, f in features.items()}
-    step = jax.jit(function, out_shardings=(plan.shardings, None), donate_argnums=0)
-    started = time.monotonic()
-    compiled = step.lower(plan.abstract, batch).compile()
-    memory: Any = compiled.memory_analysis()
-    needed = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
-    needed += memory.generated_code_size_in_bytes - memory.alias_size_in_bytes
-    logger.say(
-        f"Compiled in {time.monotonic() - started:.0f} s; a step needs {needed / 2**20:,.0f} MiB on each device."
-    )
-    return compiled
 
 
 def parameter_count(plan: Plan) -> int:

@@ -1,0 +1,82 @@
+"""The train step as a program: lowered from shapes alone, for devices that are here or that nobody owns yet.
+
+Training and planning compile the same program by `lower_step`, so that what a plan says of memory, FLOPs and
+collectives is said of the very step that will run.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from t5like.model.sharding import batch_sharding
+from t5like.train.state import Plan, abstract_batch
+from t5like.train.step import train_step
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """What a compiled program needs on each device, in bytes, as its compiler says."""
+
+    arguments: int
+    outputs: int
+    aliased: int
+    """Part of the outputs that takes the place of donated arguments."""
+    temporary: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        """All that must fit at once."""
+        return self.arguments + self.outputs - self.aliased + self.temporary + self.code
+
+
+def lower_step(plan: Plan) -> jax.stages.Lowered:
+    """The train step of a run, with its state donated; call it under `jax.set_mesh(plan.mesh)`."""
+    function = functools.partial(train_step, config=plan.config, net=plan.net, optimizer=plan.optimizer)
+    place = batch_sharding(plan.config.rules, plan.mesh)
+    features = abstract_batch(plan.config, plan.config.train.batch)
+    batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=place) for n, f in features.items()}
+    step = jax.jit(function, out_shardings=(plan.shardings, None), donate_argnums=0)
+    return step.lower(plan.abstract, batch)
+
+
+def step_memory(compiled: jax.stages.Compiled) -> StepMemory:
+    """What the compiler says of a program's memory."""
+    said: Any = compiled.memory_analysis()
+    return StepMemory(
+        arguments=said.argument_size_in_bytes,
+        outputs=said.output_size_in_bytes,
+        aliased=said.alias_size_in_bytes,
+        temporary=said.temp_size_in_bytes,
+        code=said.generated_code_size_in_bytes,
+    )
+
+
+def state_bytes(plan: Plan) -> int:
+    """Bytes of the parameters and the optimizer state on each device."""
+    leaves = jax.tree.leaves(plan.abstract)
+    return sum(shard_bytes(leaf) for leaf in leaves)
+
+
+def shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:
+    """Bytes of an abstract array on each device that holds a part of it."""
+    shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
+    return functools.reduce(int.__mul__, shape, 1) * leaf.dtype.itemsize
+
+
+def compile_step(plan: Plan, say: Callable[[str], None]) -> jax.stages.Compiled:
+    """The compiled train step; its memory is stated before the first one runs.
+
+    A state that the step copies instead of changing it in place would double the memory of a run: that is said too.
+    """
+    started = time.monotonic()
+    compiled = lower_step(plan).compile()
+    memory = step_memory(compiled)
+    say(f"Compiled in {time.monotonic() - started:.0f} s; a step needs {memory.total / 2**20:,.0f} MiB on each device.")
+    if memory.aliased < 0.95 * state_bytes(plan):
+        say(f"The compiler copies the state: only {memory.aliased:,} of {state_bytes(plan):,} bytes are kept in place.")
+    return compiled
