@@ -6,9 +6,10 @@ import logging
 import os
 import pathlib
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from t5like.errors import UserError, did_you_mean
 
@@ -16,6 +17,7 @@ HELP = """t5like: pretrain, fine-tune, evaluate and sample Transformer language 
 
   t5like train SOURCE           train from scratch or --train.init_from RUN, or go on where the run stands
   t5like prepare SOURCE         learn the vocabulary and tokenise the documents (train does it by itself)
+  t5like plan SOURCE            memory, time and price of a run on devices that nobody owns yet
   t5like inspect SOURCE         the very batch of a training step, decoded
   t5like eval SOURCE            held-out loss, perplexity and bits per byte of a run
   t5like generate SOURCE        text from prompts, or answers to held-out passages
@@ -48,6 +50,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("models.train", "NoOptions", "config"),
     "prepare": Command("data.prepare", "PrepareOptions", "config"),
+    "plan": Command("plan.plan", "PlanOptions", "config"),
     "inspect": Command("data.inspect", "InspectOptions", "config"),
     "data stats": Command("data.stats", "NoOptions", "paths"),
     "data verify": Command("data.verify", "NoOptions", "paths"),
@@ -153,19 +156,25 @@ def main() -> None:
         run(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        print(f"t5like: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(2, str(error))
     except PermissionError as error:
-        print(f"t5like: {error.filename} cannot be opened: {error.strerror}.", file=sys.stderr)
-        sys.exit(2)
+        _end(2, f"{error.filename} cannot be opened: {error.strerror}.")
     except KeyboardInterrupt:
-        print("t5like: stopped by SIGINT.", file=sys.stderr)
-        sys.exit(130)
+        _end(130, "stopped by SIGINT.")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
-        if type(error).__name__ != "InterruptedRunError":
-            raise
-        print(f"t5like: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 130))
+        if type(error).__name__ == "InterruptedRunError":
+            _end(getattr(error, "status", 130), str(error))
+        traceback.print_exc()
+        _end(1)
+
+
+def _end(status: int, sentence: str = "") -> NoReturn:
+    """Ends the process, and its part in a run of several."""
+    if sentence:
+        print(f"t5like: {sentence}", file=sys.stderr, flush=True)
+    if distributed := sys.modules.get("t5like.train.distributed"):
+        distributed.leave(status)
+    sys.exit(status)

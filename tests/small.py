@@ -1,5 +1,6 @@
 """Small configs and batches that the tests share."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from t5like import config
 from t5like.model.transformer import Transformer
@@ -82,6 +84,13 @@ def random_params(net: Transformer, batch: dict[str, jax.Array], seed: int = 0) 
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), batch, method=Transformer.scores))
     shapes = nn.unbox(shapes)["params"]
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) * x.shape[-1] ** -0.5, jnp.float32), shapes)
+
+
+def mesh_of(platform: str) -> contextlib.AbstractContextManager[Any]:
+    """A mesh of one device of a platform that need not be here, for programs that are traced and not run."""
+    axes = tuple(field.name for field in dataclasses.fields(config.Mesh))
+    device = AbstractDevice(platform, 1, platform=platform)
+    return jax.sharding.use_abstract_mesh(AbstractMesh((1,) * len(axes), axes, abstract_device=device))
 
 
 def assert_trees_close(left: Any, right: Any, **tolerance: float) -> None:

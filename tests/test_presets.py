@@ -65,12 +65,16 @@ config = Config(
         ('"causal"', '"casual"', "data.objective.kind='casual' must be one of 'span_corruption', 'ul2', "),
         ("embed=8", "embed=8.5", "model.embed=8.5 must be of type int."),
         ("embed=8", "embed=True", "model.embed=True must be of type int."),
-        ("size=400", "size=400, extra='[MASK]'", "data.vocabulary.extra='[MASK]' must be tuple[str, ...]."),
+        (
+            "size=400",
+            "size=400, extra='[MASK]'",
+            "data.vocabulary.extra='[MASK]' must be a tuple, each element of type str.",
+        ),
         ("embed=8", "embed=8, dtype='float16'", "model.dtype='float16' must be one of 'float32', 'bfloat16'."),
         (
             "config = Config(",
             "config = Config(rules=Rules(embed='fsdp'),",
-            "rules.embed='fsdp' must be tuple[str, ...].",
+            "rules.embed='fsdp' must be a tuple, each element of type str.",
         ),
         ("config = ", "konfig = ", "{file} holds no `config = Config(...)`."),
         ("import *", "import Modell", "{file} is not valid Python: cannot import name 'Modell' from 't5like.config' "),
@@ -205,3 +209,26 @@ def test_help_shows_every_flag_with_its_docstring(kind, monkeypatch):
         text = lines[at].partition("  ")[2] or lines[at + 1]
         assert len(text) > 15, name
         assert not text.startswith("(default"), name
+
+
+def test_a_strategy_is_named_on_the_command_line_and_its_rules_may_be_replaced():
+    settings, _ = override("--rules", "fsdp", "--train.steps", "3", "--rules.kv", "tensor")
+    assert settings.rules == dataclasses.replace(config.STRATEGIES["fsdp"], kv=("tensor",))
+    assert override("--rules=replicated")[0].rules == config.STRATEGIES["replicated"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--rules", "fspd"), "--rules fspd is no strategy; did you mean 'fsdp'?"),
+        (("--rules=x",), "--rules x is no strategy; there are fsdp, fsdp+tensor, replicated, sequence."),
+        (("--rules",), "--rules needs a strategy: replicated, fsdp, fsdp+tensor, sequence."),
+    ],
+)
+def test_a_strategy_that_does_not_exist_names_those_that_do(flags, expected):
+    assert sentence(lambda: override(*flags)) == expected
+
+
+def test_a_mesh_axis_that_no_rule_uses_is_refused():
+    said = sentence(lambda: override("--rules", "fsdp", "--mesh.tensor", "2"))
+    assert said.startswith("mesh.tensor above 1 would have devices do the same work, since no rule splits it")

@@ -1,14 +1,21 @@
 """Helpers that fail closed: a wrong name, a missing dimension or a missing mesh never replicates in silence."""
 
+import dataclasses
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from command_line import CONFIGS
 from flax import linen as nn
-from small import small_config
+from jax.sharding import AbstractMesh
+from jax.tree_util import tree_leaves_with_path as leaves_with_path
+from small import replace, small_config
 
 from t5like import config
-from t5like.config import Rules
+from t5like.config import STRATEGIES, Rules, presets
 from t5like.errors import UserError
 from t5like.model import sharding
 from t5like.train.state import plan_run
@@ -75,6 +82,87 @@ def test_a_mesh_axis_of_minus_one_takes_the_devices_that_are_left():
 def test_a_parameter_that_the_mesh_does_not_divide_is_named(mesh):
     with pytest.raises(UserError, match=r"Parameter decoder/blocks/mlp/down has mlp=63, which 2 devices of mesh axes"):
         plan_run(small_config("gpt", model__mlp=63), mesh)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (dict(mesh__sequence=2, data__length=21), "A row of the encoder has length=21, which 2 devices of mesh axes"),
+        (dict(model__heads=3), "Attention has act_heads=3, which 2 devices of mesh axes tensor do not divide"),
+    ],
+)
+def test_activations_that_the_mesh_does_not_divide_are_named(changes, expected):
+    settings = small_config("bert", mesh__tensor=2, **changes)
+    with pytest.raises(UserError, match=expected), jax.set_mesh(made := sharding.make_mesh(settings.mesh)):
+        plan_run(settings, made)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    id: int
+    slice_index: int
+    process_index: int
+    device_kind: str = ""
+    platform: str = "cpu"
+
+
+def test_several_slices_are_steps_along_their_own_axis():
+    """Devices of two slices, as a TPU has them; CPU devices have none."""
+    devices = [Chip(id=n, slice_index=n // 4, process_index=n // 4) for n in range(8)]
+    for sizes in (config.Mesh(tensor=2), config.Mesh(slice=2, tensor=2)):
+        grid = sharding.make_mesh(sizes, devices).devices
+        assert grid.shape == (2, 1, 2, 1, 2)
+        assert {(d.slice_index, n) for n, half in enumerate(grid) for d in half.flat} == {(0, 0), (1, 1)}
+    with pytest.raises(UserError, match=r"mesh.slice=4, but there are 2 slices: set mesh.slice=2"):
+        sharding.make_mesh(config.Mesh(slice=4), devices)
+
+
+def large(tree: Any, size: int) -> dict[str, Any]:
+    """Path -> leaf of what is too large for each device to hold it whole."""
+    named = ((jax.tree_util.keystr(path, simple=True, separator="/"), x) for path, x in leaves_with_path(tree))
+    return {name: leaf for name, leaf in named if leaf.size >= size}
+
+
+PRODUCTION = {
+    "t5_1_1_base": config.Mesh(fsdp=64),
+    "mt5_base": config.Mesh(fsdp=64),
+    "byt5_base": config.Mesh(fsdp=64),
+    "ul2_base": config.Mesh(slice=2, fsdp=64),
+    "bert_base": config.Mesh(fsdp=64),
+    "gpt2_small": config.Mesh(data=2, fsdp=32),
+    "llama_1b": config.Mesh(fsdp=64, tensor=4),
+    "transformer_2017_base": config.Mesh(fsdp=16, tensor=4),
+}
+"""A mesh of a pod for each preset that is not tiny."""
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in CONFIGS.glob("*.py")))
+def test_every_preset_is_split_over_its_pod_without_a_device(name):
+    """Parameters and optimizer state, from shapes alone: each large array is split over fsdp and tensor as far as they
+    are above 1, however many devices that is."""
+    settings = replace(presets.load(str(CONFIGS / f"{name}.py")), mesh=PRODUCTION.get(name, config.Mesh(fsdp=8)))
+    sizes = dataclasses.asdict(settings.mesh)
+    mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
+    with jax.sharding.use_abstract_mesh(mesh):
+        plan = plan_run(settings, mesh)
+    assert settings.train.batch % (sizes["slice"] * sizes["data"] * sizes["fsdp"]) == 0
+    for path, leaf in (large(plan.abstract.params, 2**16) | large(plan.abstract.opt_state, 2**20)).items():
+        held = math.prod(leaf.sharding.shard_shape(leaf.shape))
+        assert held * sizes["fsdp"] <= leaf.size, path
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt", "bert"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_splits_what_its_name_says(strategy, family):
+    sizes = config.Mesh(tensor=2) if strategy not in ("replicated", "fsdp") else config.Mesh()
+    settings = replace(small_config(family), rules=STRATEGIES[strategy], mesh=sizes)
+    with jax.set_mesh(made := sharding.make_mesh(sizes)):
+        plan = plan_run(settings, made)
+    used = {
+        axis for leaf in jax.tree.leaves(plan.abstract.params) for axis in jax.tree.leaves(tuple(leaf.sharding.spec))
+    }
+    assert used == {"replicated": set(), "fsdp": {"fsdp"}}.get(strategy, {"fsdp", "tensor"})
+    assert settings.rules.uses("sequence") == (strategy == "sequence")
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt", "bert"])

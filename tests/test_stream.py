@@ -38,13 +38,18 @@ def store(folder) -> tuple[config.Data, dict[str, Rows]]:
     return data, rows_of(data)
 
 
+def shares(hosts: int) -> list[np.ndarray]:
+    """The rows of a batch that each host reads."""
+    return np.split(np.arange(BATCH), hosts)
+
+
 @pytest.mark.parametrize(("kind", "documents", "pack"), KINDS)
 def test_any_objective_mixed_and_packed_is_the_same_for_all_hosts_starts_and_neighbours(folder, kind, documents, pack):
     train = rows_of(settings(folder, kind, documents=documents, pack=pack))["train"]
     first = 10**6
     whole = list(training_stream(train, first, first + 4, BATCH))
     for hosts in (2, 4):
-        of_hosts = [training_stream(train, first, first + 4, BATCH, host, hosts) for host in range(hosts)]
+        of_hosts = [training_stream(train, first, first + 4, BATCH, own) for own in shares(hosts)]
         for features, parts in zip(whole, zip(*of_hosts, strict=True), strict=True):
             assert_same(features, join(parts))
     # From step 2 on with twice the hosts.
@@ -78,13 +83,21 @@ def test_starting_at_a_step_is_the_same_as_running_up_to_it(store, first):
 def test_hosts_share_the_batches_of_one(store, hosts):
     splits = store[1]
 
-    def streams(host: int, of: int) -> Iterator[dict[str, np.ndarray]]:
-        yield from training_stream(splits["train"], 3, 6, BATCH, host, of)
-        yield from evaluation_stream(splits["validation"], 99, BATCH, host, of)
+    def streams(own: np.ndarray | None = None) -> Iterator[dict[str, np.ndarray]]:
+        yield from training_stream(splits["train"], 3, 6, BATCH, own)
+        yield from evaluation_stream(splits["validation"], 99, BATCH, own)
 
-    of_hosts = zip(*(streams(host, hosts) for host in range(hosts)), strict=True)
-    for features, parts in zip(streams(0, 1), of_hosts, strict=True):
+    of_hosts = zip(*map(streams, shares(hosts)), strict=True)
+    for features, parts in zip(streams(), of_hosts, strict=True):
         assert_same(features, join(parts))
+
+
+def test_a_host_may_read_rows_that_are_apart(store):
+    """As the rows of the devices of one host are on some meshes."""
+    own = np.array([1, 2, 5, 7])
+    of_host = training_stream(store[1]["train"], 3, 6, BATCH, own)
+    for whole, part in zip(training_stream(store[1]["train"], 3, 6, BATCH), of_host, strict=True):
+        assert_same({name: feature[own] for name, feature in whole.items()}, part)
 
 
 @pytest.mark.parametrize("at_once", [1, 24, 512])

@@ -1,16 +1,17 @@
 """The network: the same numbers however it is run, and nothing seen that must not be."""
 
 import functools
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from small import random_batch, random_params, replace, small_config
+from small import assert_trees_close, mesh_of, random_batch, random_params, replace, small_config
 
-from t5like.config import Config
+from t5like.config import Config, Model
+from t5like.errors import UserError
 from t5like.model.transformer import Transformer, empty_cache
 
 FAMILIES = ["t5", "gpt", "bert"]
@@ -112,17 +113,30 @@ def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_de
         np.testing.assert_allclose(out[:, 0], np.take_along_axis(full, place[:, :, None], 1)[:, 0], atol=2e-5)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_rematerialisation_changes_no_gradient(remat, one_device):
-    settings = small_config("t5")
+def test_every_remat_policy_gives_the_same_gradient_and_the_thriftier_takes_less_memory(one_device):
+    settings = small_config("gpt", model__decoder_layers=6, data__length=64)
     _, params, batch = build(settings)
-
-    def gradient(policy: str) -> Any:
+    found, memory = {}, {}
+    for policy in get_args(get_type_hints(Model)["remat"]):
         net = Transformer(replace(settings.model, remat=policy), settings.rules)
-        return jax.jit(jax.grad(lambda p: jnp.square(net.apply({"params": p}, batch)).mean()))(params)
+        loss = lambda p: jnp.square(net.apply({"params": p}, batch, method=Transformer.hidden)).mean()  # noqa: B023, E731
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(params).compile()
+        found[policy], memory[policy] = compiled(params), compiled.memory_analysis().temp_size_in_bytes
+    for value in found.values():
+        assert_trees_close(value, found["none"], rtol=1e-4, atol=1e-6)
+    assert memory["none"] > 2 * memory["dots"] > 2 * memory["minimal"] > 2 * memory["full"], memory
+    # A CPU is its own host: what is offloaded lies in the same memory.
+    assert memory["offload"] <= memory["dots"], memory
 
-    for a, b in zip(jax.tree.leaves(gradient("none")), jax.tree.leaves(gradient(remat)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+def test_offloading_from_a_device_without_host_memory_is_a_sentence():
+    settings = small_config("gpt", model__remat="offload")
+    with mesh_of("metal"), pytest.raises(UserError) as raised:
+        jax.eval_shape(lambda: build(settings))
+    assert str(raised.value) == (
+        "model.remat='offload' keeps arrays in the host's memory, which JAX does from cpu, gpu, tpu and not from "
+        "metal: choose 'minimal' or 'full'."
+    )
 
 
 def test_dropout_acts_only_with_a_key_and_differs_between_layers(one_device):

@@ -18,16 +18,19 @@ NEXT = {
 
 def train(config: Any, options: Any) -> None:
     from t5like.train.loop import train
+    from t5like.train.preflight import processes
 
-    train(config)
+    with processes(config, {}, writes=True):
+        train(config)
 
 
 def evaluate(config: Any, options: Any) -> None:
     from t5like.infer.restored import prepare_store, restore
     from t5like.train.evaluate import Evaluator, require_objective
+    from t5like.train.preflight import processes
 
     require_objective(config)
-    with restore(config, options.step) as restored:
+    with processes(config, {"options": options}), restore(config, options.step) as restored:
         prepare_store(restored)
         figures = Evaluator(restored.plan, restored.vocabulary)(restored.params)
         print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
@@ -49,8 +52,10 @@ def generate(config: Any, options: Any) -> None:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
     from t5like.infer.generate import Generator, fill_sentinels, inference_net
     from t5like.infer.restored import restore
+    from t5like.train.preflight import processes
 
-    with restore(config, options.step) as restored:
+    asked = {"options": options, "prompts": prompts}
+    with processes(config, asked), restore(config, options.step) as restored:
         net = inference_net(restored.config)
         if options.held_out:
             _print_passages(restored, net, options)
@@ -68,8 +73,9 @@ def fill(config: Any, options: Any) -> None:
     from t5like.infer.fill import fill
     from t5like.infer.generate import inference_net
     from t5like.infer.restored import restore
+    from t5like.train.preflight import processes
 
-    with restore(config, options.step) as restored:
+    with processes(config, {"options": options}), restore(config, options.step) as restored:
         net = inference_net(restored.config)
         for text in options.text:
             masks = fill(restored.params, net, restored.vocabulary, text, options.top)
@@ -112,7 +118,11 @@ def _print_passages(restored: Any, net: Any, options: Any) -> None:
 
 
 def _keep(file: pathlib.Path, text: str) -> None:
-    """Writes a result into the run directory."""
+    """Writes a result into the run directory, from one process of the run."""
+    from t5like.train.distributed import leads
+
+    if not leads():
+        return
     try:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, "utf-8")

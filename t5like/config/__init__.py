@@ -5,11 +5,13 @@ the run directory keeps the result as JSON (all three: `presets.py`). No default
 checks its own fields, `Config` checks those that must fit together, and each check is one sentence with the remedy.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 from t5like.config.checks import require, require_types
 from t5like.config.data import Data
-from t5like.config.layout import Mesh, Rules
+from t5like.config.groups import Group, Groups
+from t5like.config.layout import STRATEGIES, Mesh, Rules
 from t5like.config.model import Model
 from t5like.config.objective import UL2, Denoiser, Objective
 from t5like.config.sources import (
@@ -31,6 +33,7 @@ __all__ = [
     "FIM",
     "MASK",
     "SEP",
+    "STRATEGIES",
     "UL2",
     "C4Rules",
     "Config",
@@ -40,6 +43,8 @@ __all__ = [
     "ExactDuplicates",
     "Filter",
     "GopherRules",
+    "Group",
+    "Groups",
     "Length",
     "Mesh",
     "Model",
@@ -87,6 +92,12 @@ class Config:
             f"data.objective.kind='next_sentence' needs model.head='next_sentence', not {self.model.head!r}."
             if pairs
             else f"model.head='next_sentence' learns from data.objective.kind='next_sentence', not {objective.kind!r}.",
+        )
+        idle = [name for name, size in dataclasses.asdict(self.mesh).items() if size > 1 and not self.rules.uses(name)]
+        require(
+            not idle,
+            f"mesh.{', mesh.'.join(idle)} above 1 would have devices do the same work, since no rule splits it: "
+            f"set it to 1, or take other --rules: {', '.join(STRATEGIES)}.",
         )
         longest = max(self.data.lengths.values())
         require(

@@ -47,4 +47,6 @@ def _fits(value: Any, hint: Any) -> bool:
 def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    if typing.get_origin(hint) is tuple:
+        return f"a tuple, each element {_describe(typing.get_args(hint)[0])}"
     return str(hint) if typing.get_args(hint) else f"of type {hint.__name__}"

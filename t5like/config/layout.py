@@ -1,7 +1,12 @@
-"""Where arrays live: the mesh of devices, and the mesh axes that each dimension is split over."""
+"""Where arrays live: the mesh of devices, and the mesh axes that each dimension is split over.
+
+The strategies that users know by name are values of `Rules`. What a mesh splits follows from both: under the default
+rules a mesh of `fsdp` alone is fully sharded data parallelism, one with `tensor` adds tensor parallelism, and so on.
+"""
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from t5like.config.checks import require, require_types
 
@@ -84,3 +89,25 @@ class Rules:
             require(len(set(axes)) == len(axes), f"rules.{name}={axes} names a mesh axis twice: leave one out.")
             for axis in axes:
                 require(axis in known, f"rules.{name} names mesh axis {axis!r}; there are {', '.join(known)}.")
+
+    def uses(self, axis: str) -> bool:
+        """Whether devices along a mesh axis share the work, by rows, places or parts of activations."""
+        shared = {n: axes for n, axes in dataclasses.asdict(self).items() if n in ("batch", "length")}
+        shared |= {n: axes for n, axes in dataclasses.asdict(self).items() if n.startswith("act_")}
+        return any(axis in axes for axes in shared.values())
+
+
+_MATRICES: Any = dict.fromkeys(("vocab", "embed", "heads", "kv_heads", "mlp"), ())
+_WITHOUT_TENSOR: Any = dict.fromkeys(("act_heads", "act_kv_heads", "act_mlp", "act_vocab", "length"), ())
+STRATEGIES = {
+    "replicated": Rules(**_WITHOUT_TENSOR, **_MATRICES),
+    "fsdp": Rules(**_WITHOUT_TENSOR, **{**_MATRICES, "embed": ("fsdp",)}),
+    "fsdp+tensor": Rules(length=()),
+    "sequence": Rules(),
+}
+"""Rules by the names that users know; `--rules NAME` takes one.
+
+`replicated`: every device has all parameters (data parallelism). `fsdp`: parameters and optimizer state are split with
+the rows of a batch (ZeRO-3, Rajbhandari et al. 2020). `fsdp+tensor`: heads, feed-forward widths and vocabulary are
+split too (Shoeybi et al. 2019). `sequence`: as before, and places of a row over the mesh axis of that name.
+"""

@@ -94,8 +94,15 @@ class Model:
     """Share of activations dropped while training, broadcast along the length as in T5."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of activations and products; parameters, softmax, logits and loss are float32."""
-    remat: Literal["none", "dots", "full"] = "none"
-    """What the backward pass computes again: nothing, all but the weight products, or the whole layer."""
+    attention: Literal["auto", "plain", "linear", "splash", "cudnn"] = "auto"
+    """How attention is computed. `plain`: all scores at once; `linear`: in blocks, with memory that grows with the
+    length and not its square; `splash`: JAX's kernel for TPUs, without relative positions; `cudnn`: NVIDIA's kernel.
+    `auto` takes the kernel of the devices that the step is compiled for where it can do what the model needs, else
+    `linear` for rows longer than 2048 tokens and `plain` for shorter ones. Decoding with a cache is always `plain`."""
+    remat: Literal["none", "dots", "minimal", "full", "offload"] = "none"
+    """What the backward pass computes again of a layer. `none`: nothing; `dots`: all but the products with weights;
+    `minimal`: all but attention and the last products of attention and the feed-forward layer; `full`: all of it, from
+    its input; `offload`: as `minimal`, with that and the layers' inputs kept in the host's memory."""
 
     def __post_init__(self) -> None:
         require_types("model", self)

@@ -96,6 +96,31 @@ class EvalOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Options of `t5like plan`."""
+
+    topology: str = ""
+    """Devices to plan for: a TPU slice such as v5e:4x4 or v5p:4x4x4, GPUs by formula such as h100:8; those of this
+    machine by default."""
+    slices: int = 1
+    """TPU slices of that shape, joined by the data-centre network; mesh.slice follows."""
+    price: float | None = None
+    """Price of an hour of one device, in any currency."""
+    search: Literal["", "batch", "slice"] = ""
+    """Tries what fits: `batch` finds the largest batch with the cheapest remat, `slice` the smallest slice of the
+    topology's type."""
+    explain: bool = False
+    """Whether to list each parameter's shape, axes, mesh axes and bytes instead; nothing is compiled."""
+    json: bool = False
+    """Whether to print one JSON object."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "slices")
+        require(self.price is None or self.price >= 0, f"--price {self.price} must not be negative.")
+        require(not self.explain or not self.search, "--explain and --search ask for two things: give one of them.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How the next token is chosen."""
 

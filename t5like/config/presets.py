@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from t5like.config import Config
+from t5like.config import STRATEGIES, Config
 from t5like.config.checks import require
 from t5like.config.options import flags as option_flags
 from t5like.errors import UserError, did_you_mean
@@ -107,6 +107,8 @@ def _alternative(kinds: tuple[Any, ...], values: Any, where: str) -> Any:
 def override(config: Config, kind: type, flags: Sequence[str], command: str) -> tuple[Config, Any]:
     """The config with fields replaced by `--dotted.name value` flags, and a command's own options from `--name value`.
 
+    `--rules NAME` takes the rules of a strategy, of which further flags may replace single ones.
+
     Raises:
       UserError: a flag that does not exist, with the closest that does; a value of the wrong type.
       SystemExit: with status 0 after `--help`.
@@ -114,6 +116,7 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
     import tyro
 
     bare = tyro.conf.arg(name="")
+    config, flags = _strategy(config, flags)
 
     def both(  # the annotation is what tyro reads
         options: Annotated[kind, bare],  # pyright: ignore[reportInvalidTypeForm]
@@ -122,6 +125,19 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
         return config, options
 
     return _read(both, leaves(config) | option_flags(kind), flags, command)
+
+
+def _strategy(config: Config, flags: Sequence[str]) -> tuple[Config, list[str]]:
+    """The config with the rules of the strategy that `--rules NAME` names, and the other flags."""
+    words = [word for flag in flags for word in (flag.split("=", 1) if flag.startswith("--rules=") else (flag,))]
+    if "--rules" not in words:
+        return config, list(flags)
+    at = words.index("--rules")
+    require(len(words) > at + 1, f"--rules needs a strategy: {', '.join(STRATEGIES)}.")
+    name = words[at + 1]
+    if name not in STRATEGIES:
+        raise UserError(f"--rules {name} is no strategy{did_you_mean(name, STRATEGIES)}")
+    return dataclasses.replace(config, rules=STRATEGIES[name]), words[:at] + words[at + 2 :]
 
 
 def parse(kind: type, flags: Sequence[str], command: str) -> Any:

@@ -10,7 +10,7 @@ from t5like.errors import UserError
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
-    *("train.tensorboard", "train.compilation_cache"),
+    *("train.tensorboard", "train.compilation_cache", "train.profile_steps", "train.accumulate", "model.remat"),
 )
 """Fields that a resumed run may change, besides the mesh, the rules and the evaluation."""
 RESUMABLE_GROUPS = ("eval.", "mesh.", "rules.")
@@ -18,7 +18,7 @@ TRAINED_GROUPS = ("model.", "optimizer.", "data.vocabulary.")
 """Fields that make a checkpoint what it is, so that reading it cannot change them, besides those of `UNTRAINED`."""
 LEARNED_FROM = ("sources", "filters", "held_out", "vocabulary")
 """Fields of `data` that a learned vocabulary depends on."""
-UNTRAINED = ("model.dtype", "model.remat")
+UNTRAINED = ("model.dtype", "model.remat", "model.attention")
 
 
 @dataclass(frozen=True)

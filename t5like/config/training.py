@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from t5like.config.checks import require, require_positive, require_seed, require_types
+from t5like.config.groups import Groups, Part
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """How gradients become updates."""
 
-    name: Literal["adafactor", "adamw"] = "adafactor"
-    """Adafactor as T5 uses it (updates relative to each parameter's size), or AdamW."""
+    name: Literal["adafactor", "adamw", "adamw_rms", "lion", "muon"] = "adafactor"
+    """Adafactor as T5 uses it (updates relative to each parameter's size); AdamW; AdamW with updates relative to each
+    parameter's size; Lion; or Muon for the matrices of attention and feed-forward layers with AdamW for all else."""
     learning_rate: float = 0.01
     """Peak rate."""
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "warmup_stable_decay"] = "inverse_sqrt"
@@ -27,11 +29,19 @@ class Optimizer:
     clip: float | None = None
     """Largest global norm of the gradient; None does not clip."""
     weight_decay: float = 0.0
-    """adamw: decay of matrices; norms and biases are left out."""
+    """Decay of the parameters, as a share of the learning rate; norms, biases and whatever `groups` says are left out.
+    T5's Adafactor has none."""
     beta1: float = 0.9
-    """adamw: decay of the mean of gradients."""
+    """adamw, adamw_rms, lion, muon's AdamW: decay of the mean of gradients."""
     beta2: float = 0.999
-    """adamw: decay of the mean of squared gradients."""
+    """adamw, adamw_rms, muon's AdamW: decay of the mean of squared gradients. lion: decay of its memory of gradients,
+    for which its authors take 0.99."""
+    momentum: float = 0.95
+    """muon: decay of the mean of gradients of its matrices."""
+    groups: Groups = Groups()
+    """Other rates and decays for some kinds of parameters."""
+    freeze: tuple[Part, ...] = ()
+    """Kinds of parameters, or the layers of whole stacks, that keep their values and have no optimizer state."""
 
     def __post_init__(self) -> None:
         require_types("optimizer", self)
@@ -39,8 +49,9 @@ class Optimizer:
         require(self.clip is None or self.clip > 0, f"optimizer.clip={self.clip} must be above 0, or None.")
         for name in ("warmup", "decay", "final", "weight_decay"):
             require(getattr(self, name) >= 0, f"optimizer.{name}={getattr(self, name)} must not be negative.")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "momentum"):
             require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
+        require(len(set(self.freeze)) == len(self.freeze), f"optimizer.freeze={self.freeze} names a part twice.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +83,8 @@ class Train:
     """Newest checkpoints that are kept."""
     tensorboard: bool = True
     """Whether to write event files for TensorBoard."""
+    profile_steps: tuple[int, ...] = ()
+    """First and last step of which the devices' work is traced into the run directory, such as 10 12; empty: none."""
     compilation_cache: str = "~/.cache/t5like"
     """Folder of compiled programs, which a restart finds again; empty turns it off."""
 
@@ -80,6 +93,11 @@ class Train:
         require_positive("train", self, "steps", "batch", "accumulate", "log_every", "save_every", "keep")
         require_seed("train", self)
         require(self.z_loss >= 0, f"train.z_loss={self.z_loss} must not be negative.")
+        require(
+            not self.profile_steps
+            or (len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]),
+            f"train.profile_steps={self.profile_steps} must be the first and the last step of a trace, such as 10 12.",
+        )
         require(bool(self.directory), "train.directory is empty: name the run directory.")
         require(
             self.batch % self.accumulate == 0,

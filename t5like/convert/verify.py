@@ -72,7 +72,7 @@ def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: 
 
 def require_same_architecture(ours: Any, theirs: Any, folder: pathlib.Path) -> None:
     """Raises `UserError` for the first field in which two models differ that changes their numbers."""
-    free = ("dtype", "remat", "dropout", "embedding_deviation", "pooling", "kv_heads")
+    free = ("dtype", "remat", "attention", "dropout", "embedding_deviation", "pooling", "kv_heads")
     for name in [name for name in vars(theirs) if name not in free] + ["key_heads"]:
         here, there = getattr(ours, name), getattr(theirs, name)
         if here != there:

@@ -1,4 +1,4 @@
-"""The batches of a run. Step s is rows [s*B, (s+1)*B) of the order, and each host reads its own part of them.
+"""The batches of a run. Step s is rows [s*B, (s+1)*B) of the order, and each process reads its own part of them.
 
 `Rows` is the pure function from row numbers to features; the streams put tf.data around it for background work and
 prefetching. A stream has no state to save: it starts at any step.
@@ -121,14 +121,16 @@ def _joined(parts: tuple[Ragged, ...]) -> Ragged:
 
 
 def training_stream(
-    rows: Rows, first_step: int, last_step: int, batch: int, host: int = 0, hosts: int = 1
+    rows: Rows, first_step: int, last_step: int, batch: int, own: Int[np.ndarray, " own"] | None = None
 ) -> Iterator[Features]:
-    """This host's part of the batches of steps [first_step, last_step)."""
-    return _background(rows, range(first_step, last_step), batch, host, hosts)
+    """The batches of steps [first_step, last_step), or of each the rows that are `own`: numbers in it, ascending."""
+    return _background(rows, range(first_step, last_step), batch, own)
 
 
-def evaluation_stream(rows: Rows, most: int, batch: int, host: int = 0, hosts: int = 1) -> Iterator[Features]:
-    """This host's part of each of the first `most` rows, once; the last batch is filled with rows of weight 0."""
+def evaluation_stream(
+    rows: Rows, most: int, batch: int, own: Int[np.ndarray, " own"] | None = None
+) -> Iterator[Features]:
+    """Each of the first `most` rows once, or the `own` of each batch; the last is filled with rows of weight 0."""
     count = min(most, rows.count)
 
     def weighted(numbers: Int[np.ndarray, " rows"]) -> Features:
@@ -137,13 +139,13 @@ def evaluation_stream(rows: Rows, most: int, batch: int, host: int = 0, hosts: i
         features[weights] = features[weights] * (numbers < count)[:, None].astype(np.float32)
         return features
 
-    return _background(weighted, range(-(-count // batch)), batch, host, hosts)
+    return _background(weighted, range(-(-count // batch)), batch, own)
 
 
 def _background(
-    features_of: Callable[[np.ndarray], Features], steps: range, batch: int, host: int, hosts: int
+    features_of: Callable[[np.ndarray], Features], steps: range, batch: int, own: Int[np.ndarray, " own"] | None
 ) -> Iterator[Features]:
-    """This host's features of each step, computed ahead in tf.data's threads, in order.
+    """The features of each step's own rows, computed ahead in tf.data's threads, in order.
 
     Small batches are computed several steps at a time, since most calls of numpy cost the same for few rows and many.
     """
@@ -151,14 +153,15 @@ def _background(
 
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
-    share = batch // hosts
+    own = np.arange(batch) if own is None else own
+    share = len(own)
     together = max(ROWS_AT_ONCE // share, 1)
 
     def features_from(step: int) -> Features:
         chunk = np.arange(step, min(step + together, steps.stop))
-        return features_of((chunk[:, None] * batch + host * share + np.arange(share)).ravel())
+        return features_of((chunk[:, None] * batch + own).ravel())
 
-    sample = features_of(steps.start * batch + host * share + np.arange(1))
+    sample = features_of(steps.start * batch + own[:1])
     names = sorted(sample)
     types = [tf.as_dtype(sample[name].dtype) for name in names]
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from t5like.config.options import Sampling
+from t5like.model.sharding import shard
 from t5like.model.transformer import Transformer, empty_cache
 
 
@@ -85,4 +86,5 @@ def generate(
 
     none = jnp.zeros((batch, most), jnp.int32), jnp.zeros((batch,), bool)
     start = Progress(jnp.zeros((), jnp.int32), logits, cache, *none)
-    return jax.lax.while_loop(lambda now: (now.number < most) & ~now.ended.all(), step, start).written
+    last = jax.lax.while_loop(lambda now: (now.number < most) & ~now.ended.all(), step, start)
+    return shard(last.written, net.rules, None, None)  # whole on every process

@@ -13,7 +13,7 @@ from t5like.config import CLS, MASK
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import check_length, require_pieces
-from t5like.model.sharding import row_parts
+from t5like.model.sharding import row_parts, shard
 from t5like.model.transformer import Transformer
 
 
@@ -69,7 +69,7 @@ def fill_tokens(
 @functools.partial(jax.jit, static_argnames="net")
 def _logits(params: Any, features: dict[str, Array], net: Transformer) -> Float[Array, "batch length vocab"]:
     logits: Any = net.apply({"params": params}, features)
-    return logits
+    return shard(logits, net.rules, None, None, None)  # whole on every process
 
 
 def _features(ids: Sequence[int], rows: int) -> dict[str, Array]:

@@ -21,6 +21,7 @@ from t5like.data.vocabulary import Vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
 from t5like.train.checkpoint import Checkpoints
+from t5like.train.distributed import lead
 from t5like.train.state import Plan, plan_run
 
 
@@ -70,7 +71,8 @@ def prepare_store(restored: Restored) -> None:
     if not at_hand and is_other_text(data, run.config().data):
         settings = dataclasses.replace(settings, kind="file", path=str(run.vocabulary.resolve()))
         data = dataclasses.replace(data, vocabulary=settings)
-    vocabulary = prepare(data, lambda text: print(text, file=sys.stderr, flush=True))
+    report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    vocabulary = lead("prepare the data", lambda: prepare(data, report)) or prepare(data, report)
     if vocabulary.hash != restored.vocabulary.hash:
         raise UserError(
             f"{data.store} holds tokens of another vocabulary than {run.path}'s: choose another data.store."

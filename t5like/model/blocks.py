@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
 from t5like.model.attention import KeysValues, attend, write
 from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
+from t5like.model.visibility import Relative, Seen
 
 Ids = Int[Array, "batch length"]
 Memory = Float[Array, "batch memory embed"]
-Bias = Float[Array, "#batch heads query key"]
 Cache = dict[str, KeysValues]
 ONES, ZEROS = nn.initializers.ones, nn.initializers.zeros
 
@@ -33,11 +34,11 @@ def maybe_drop(module: nn.Module, x: Array, rate: float) -> Array:
     return layers.dropout(x, rate, module.make_rng("dropout")) if rate and module.has_rng("dropout") else x
 
 
-def relative_bias(module: nn.Module, model: Model, rules: Rules, buckets: Int[Array, "rows query key"]) -> Bias:
+def relative_bias(module: nn.Module, model: Model, rules: Rules) -> Relative:
     """T5's bias of each pair of tokens: a number for each bucket of their distance and each head."""
     shape, axes = (model.relative_buckets, model.heads), ("buckets", "heads")
     table = param(module, "relative", rules, shape, axes, nn.initializers.normal(model.embed**-0.5))
-    return jnp.moveaxis(table.astype(jnp.dtype(model.dtype))[buckets], -1, 1)
+    return Relative(table.astype(jnp.dtype(model.dtype)), model.relative_distance)
 
 
 def rotary_speeds(model: Model) -> Float[Array, " half"]:
@@ -102,8 +103,8 @@ class Attention(nn.Module):
         self,
         x: Hidden,
         memory: KeysValues,
-        allowed: Bool[Array, "batch query key"],
-        bias: Bias | None,
+        seen: Seen,
+        relative: Relative | None,
         positions: Ids | None,
     ) -> Hidden:
         m = self.model
@@ -111,8 +112,8 @@ class Attention(nn.Module):
         if m.scale_attention:
             query *= jnp.asarray(m.kv**-0.5, query.dtype)
         drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
-        y = attend(query, *memory, allowed, bias, drop)
-        y = jnp.einsum("blhk,hkd->bld", y, self.out.astype(y.dtype))
+        y = attend(query, *memory, seen, relative, self.rules, m.attention, drop)
+        y = checkpoint_name(jnp.einsum("blhk,hkd->bld", y, self.out.astype(y.dtype)), "attention")
         return y + self.out_bias.astype(y.dtype)[None, None] if m.bias else y
 
 
@@ -135,18 +136,17 @@ class Mlp(nn.Module):
         if m.gated:
             y *= dense("up", x, (m.embed, m.mlp), ("embed", "mlp"))
         y = shard(maybe_drop(self, y, m.dropout), rules, "batch", "length", "act_mlp")
-        return dense("down", y, (m.mlp, m.embed), ("mlp", "embed"))
+        return checkpoint_name(dense("down", y, (m.mlp, m.embed), ("mlp", "embed")), "mlp")
 
 
 class View(NamedTuple):
-    """What all layers of a stack share: each token's place, what it sees, the position bias or the buckets of one for
-    each layer, and what it sees of the encoder; None where the model has no such thing."""
+    """What all layers of a stack share: each token's position, what it sees, the position bias unless each layer has
+    its own, and what it sees of the encoder; None where the model has no such thing."""
 
     positions: Array
-    allowed: Array
-    bias: Any
-    buckets: Any
-    cross_allowed: Any
+    seen: Seen
+    relative: Relative | None
+    cross: Seen | None
 
 
 class Block(nn.Module):
@@ -158,7 +158,9 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Hidden, cache: Cache, view: View, memory: Memory | None) -> tuple[Hidden, Cache]:
         new: Cache = {}
-        bias = view.bias if view.buckets is None else relative_bias(self, self.model, self.rules, view.buckets)
+        own_bias = self.model.relative_per_layer
+        relative = relative_bias(self, self.model, self.rules) if own_bias else view.relative
+        x = checkpoint_name(x, "layer")
 
         def attention(name: str, y: Hidden) -> Hidden:
             heads = Attention(self.model, self.rules, name=name)
@@ -167,10 +169,11 @@ class Block(nn.Module):
                     new[name] = heads.keys_values(memory, None)
                 else:
                     new[name] = cache[name]
-                return heads(y, new[name], view.cross_allowed, None, None)
+                assert view.cross is not None
+                return heads(y, new[name], view.cross, None, None)
             own = heads.keys_values(y, view.positions)
             new[name] = write(cache[name], own, view.positions) if name in cache else own
-            return heads(y, new[name], view.allowed, bias, view.positions)
+            return heads(y, new[name], view.seen, relative, view.positions)
 
         x = self._residual(x, "self", lambda y: attention("self", y))
         if memory is not None or "cross" in cache:

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 Hidden = Float[Array, "batch length embed"]
 
@@ -93,20 +93,3 @@ def slow_long_waves(
 
 def _angles(positions: Int[Array, "batch length"], speeds: Float[Array, " half"]) -> Float[Array, "batch length half"]:
     return positions.astype(jnp.float32)[:, :, None] * speeds[None, None]
-
-
-def attention_mask(
-    query_segments: Int[Array, "batch query"],
-    key_segments: Int[Array, "batch key"],
-    causal: bool,
-) -> Bool[Array, "batch query key"]:
-    """Which keys each query sees: those of its own segment and, if causal, none that comes later in the row."""
-    allowed = query_segments[:, :, None] == key_segments[:, None, :]
-    if causal:
-        allowed &= jnp.tri(query_segments.shape[1], key_segments.shape[1], dtype=bool)[None]
-    return allowed
-
-
-def cache_mask(positions: Int[Array, "batch query"], slots: int) -> Bool[Array, "batch query slots"]:
-    """Which slots of a decode cache each query sees: those up to its own position."""
-    return jnp.arange(slots, dtype=jnp.int32)[None, None, :] <= positions[:, :, None]

@@ -12,32 +12,55 @@ from typing import Any
 import jax
 from flax import linen as nn
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from t5like import config
 from t5like.config import Rules
 from t5like.errors import UserError, did_you_mean
 
+AnyMesh = jax.sharding.Mesh | AbstractMesh
+"""A mesh of devices, or the sizes of one, which is enough to say where arrays would be."""
+
 
 def make_mesh(sizes: config.Mesh, devices: list[Any] | None = None) -> jax.sharding.Mesh:
     """The device mesh of the config's sizes; an axis of -1 takes the devices that the others leave.
 
+    Neighbours along an axis are neighbours in a TPU's torus, and of several slices each is one step along `slice`.
+
     Raises:
-      UserError: the sizes need another number of devices than there are.
+      UserError: the sizes need another number of devices or slices than there are, or the torus cannot hold them.
     """
     devices = jax.devices() if devices is None else devices
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    shape = _filled(sizes, len(devices), slices)
+    if slices > 1 and shape["slice"] != slices:
+        raise UserError(f"mesh.slice={shape['slice']}, but there are {slices} slices: set mesh.slice={slices}.")
+    try:
+        if slices > 1:
+            within, between = [1, *list(shape.values())[1:]], [slices, *[1] * (len(shape) - 1)]
+            grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)
+        else:
+            grid = mesh_utils.create_device_mesh(tuple(shape.values()), devices)
+    except (NotImplementedError, ValueError) as error:
+        wanted = " * ".join(f"{name}={size}" for name, size in shape.items() if size != 1)
+        raise UserError(f"The torus of {len(devices)} devices cannot hold a mesh of {wanted}: change mesh.") from error
+    return jax.sharding.Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _filled(sizes: config.Mesh, devices: int, slices: int) -> dict[str, int]:
+    """The size of each axis, where one of -1 takes what is left; `slice` is the slices that there are, unless given."""
     shape = dataclasses.asdict(sizes)
-    fixed = math.prod(size for size in shape.values() if size > 0)
-    if -1 in shape.values():
-        shape = {name: len(devices) // fixed if size == -1 else size for name, size in shape.items()}
-    if math.prod(shape.values()) != len(devices):
+    if slices > 1 and shape["slice"] == 1:
+        shape["slice"] = slices
+    fixed, open_axis = math.prod(size for size in shape.values() if size > 0), -1 in shape.values()
+    shape = {name: devices // fixed if size == -1 else size for name, size in shape.items()}
+    if math.prod(shape.values()) != devices:
         wanted = ", ".join(f"mesh.{name}={size}" for name, size in dataclasses.asdict(sizes).items() if size != 1)
         raise UserError(
-            f"{wanted or 'A mesh of 1 everywhere'} needs {'a multiple of ' if -1 in dataclasses.astuple(sizes) else ''}"
-            f"{fixed} device(s), but there {'is' if len(devices) == 1 else 'are'} {len(devices)}: change mesh."
+            f"{wanted or 'A mesh of 1 everywhere'} needs {'a multiple of ' if open_axis else ''}{fixed} device(s), "
+            f"but there {'is' if devices == 1 else 'are'} {devices}: change mesh."
         )
-    grid = mesh_utils.create_device_mesh(tuple(shape.values()), devices)
-    return jax.sharding.Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+    return shape
 
 
 def spec(rules: Rules, axes: tuple[str | None, ...]) -> PartitionSpec:
@@ -78,7 +101,7 @@ def shard(x: jax.Array, rules: Rules, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec(rules, axes))
 
 
-def shardings(abstract: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
+def shardings(abstract: Any, rules: Rules, mesh: AnyMesh) -> Any:
     """A NamedSharding for every parameter of an abstract tree, as `jax.eval_shape(model.init, ...)` gives it.
 
     Raises:
@@ -87,21 +110,27 @@ def shardings(abstract: Any, rules: Rules, mesh: jax.sharding.Mesh) -> Any:
 
     def place(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
         placed = spec(rules, boxed.names)
+        what = f"Parameter {jax.tree_util.keystr(path, simple=True, separator='/')}"
         for name, size in zip(map(str, boxed.names), boxed.value.shape, strict=True):
-            axes = getattr(rules, name)
-            parts = math.prod(mesh.shape[axis] for axis in axes)
-            if size % parts:
-                raise UserError(
-                    f"Parameter {jax.tree_util.keystr(path, simple=True, separator='/')} has {name}={size}, which "
-                    f"{parts} devices of mesh axes {', '.join(axes)} do not divide: change mesh or rules.{name}."
-                )
+            require_divided(what, name, size, rules, mesh)
         return NamedSharding(mesh, placed)
 
     is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
     return jax.tree_util.tree_map_with_path(place, abstract, is_leaf=is_box)
 
 
-def batch_sharding(rules: Rules, mesh: jax.sharding.Mesh) -> NamedSharding:
+def require_divided(what: str, name: str, size: int, rules: Rules, mesh: AnyMesh) -> None:
+    """Raises `UserError` if the mesh axes of a named dimension do not divide its size."""
+    axes = getattr(rules, name)
+    parts = math.prod(mesh.shape[axis] for axis in axes)
+    if size % parts:
+        raise UserError(
+            f"{what} has {name}={size}, which {parts} devices of mesh axes {', '.join(axes)} do not divide: "
+            f"change mesh or rules.{name}."
+        )
+
+
+def batch_sharding(rules: Rules, mesh: AnyMesh) -> NamedSharding:
     """Where the features of a batch live: rows are split, their tokens only inside the step."""
     return NamedSharding(mesh, spec(rules, ("batch",)))
 

@@ -11,21 +11,48 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
+from t5like.errors import UserError
 from t5like.model import layers
-from t5like.model.attention import KeysValues
+from t5like.model.attention import KeysValues, platform
 from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, fan_in, maybe_drop, relative_bias
 from t5like.model.heads import LABELS, Head, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
+from t5like.model.visibility import Seen
 
 Logits = Float[Array, "batch length vocab"]
+KEPT = ("attended", "attention", "mlp")
+"""What `minimal` keeps, by the names that attention and blocks give it: what attention returns, with what its backward
+pass needs of that; its projection; and that of the feed-forward layer, where more than the next layer needs it."""
+HOSTED = ("cpu", "gpu", "tpu")
 REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "minimal": jax.checkpoint_policies.save_only_these_names(*KEPT),
     "full": jax.checkpoint_policies.nothing_saveable,
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=["layer", *KEPT],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
 }
+
+
+def remat_policy(name: str) -> Any:
+    """What the backward pass may keep of a layer, by a name of `config.Model.remat`.
+
+    Raises:
+      UserError: offloading to a host whose memory the devices of the current mesh do not reach.
+    """
+    if name == "offload" and platform() not in HOSTED:
+        raise UserError(
+            f"model.remat='offload' keeps arrays in the host's memory, which JAX does from {', '.join(HOSTED)} and not "
+            f"from {platform()}: choose 'minimal' or 'full'."
+        )
+    return REMAT[name]
 
 
 class Stack(nn.Module):
@@ -41,21 +68,16 @@ class Stack(nn.Module):
         self,
         x: Hidden,
         positions: Ids,
-        allowed: Bool[Array, "batch query key"],
-        distance: Int[Array, "rows query key"],
+        seen: Seen,
         memory: Memory | None = None,
-        cross_allowed: Bool[Array, "batch query memory"] | None = None,
+        cross: Seen | None = None,
         cache: Cache | None = None,
     ) -> tuple[Hidden, Cache]:
         m = self.model
-        bias = buckets = None
-        if m.positions == "relative":
-            buckets = layers.relative_bucket(distance, m.relative_buckets, m.relative_distance, self.causal)
-        if buckets is not None and not m.relative_per_layer:
-            bias, buckets = relative_bias(self, m, self.rules, buckets), None
-        view = View(positions, allowed, bias, buckets, cross_allowed)
+        shared_bias = m.positions == "relative" and not m.relative_per_layer
+        view = View(positions, seen, relative_bias(self, m, self.rules) if shared_bias else None, cross)
         x = shard(maybe_drop(self, x, m.dropout), self.rules, "batch", "length", "act_embed")
-        block = Block if m.remat == "none" else nn.remat(Block, prevent_cse=False, policy=REMAT[m.remat])
+        block = Block if m.remat == "none" else nn.remat(Block, prevent_cse=False, policy=remat_policy(m.remat))
         blocks = nn.scan(
             block,
             length=self.depth,
@@ -126,10 +148,9 @@ class Transformer(nn.Module):
         x = memory = self.encode(batch) if self.model.encoder_layers else None
         if self.model.decoder_layers:
             segments = batch["decoder_segment_ids"]
-            allowed = layers.attention_mask(segments, segments, causal=True)
-            cross = None if memory is None else _cross(segments, batch)
+            cross = None if memory is None else Seen(segments, batch["encoder_segment_ids"], causal=False)
             tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
-            x, _ = self._run(self.decoder, tokens, positions, allowed, _distance(tokens.shape[1]), memory, cross)
+            x, _ = self._run(self.decoder, tokens, positions, Seen(segments, segments, causal=True), memory, cross)
         assert x is not None
         return x
 
@@ -141,10 +162,10 @@ class Transformer(nn.Module):
     def encode(self, batch: dict[str, Array]) -> Hidden:
         """The encoder's output. Tokens are of type 0 where the batch has no `encoder_token_types`."""
         segments = batch["encoder_segment_ids"]
-        allowed = layers.attention_mask(segments, segments, causal=False)
+        seen = Seen(segments, segments, causal=False)
         tokens, positions = batch["encoder_input_tokens"], batch["encoder_positions"]
         types = batch.get("encoder_token_types", jnp.zeros_like(tokens)) if self.model.token_types else None
-        return self._run(self.encoder, tokens, positions, allowed, _distance(tokens.shape[1]), types=types)[0]
+        return self._run(self.encoder, tokens, positions, seen, types=types)[0]
 
     def decode(
         self,
@@ -160,27 +181,34 @@ class Transformer(nn.Module):
         prompt at its end are harmless: nothing real sees their slots before a real token is written there. A model
         with an encoder needs `encoder_segments` in every call and `memory` in the first, whose keys the cache keeps.
         """
-        slots = cache["self"].keys.shape[2]
-        distance = jnp.arange(slots, dtype=jnp.int32)[None, None] - positions[:, :, None]
-        allowed = layers.cache_mask(positions, slots)
+        real, slots = jnp.ones_like(positions), jnp.ones(cache["self"].keys.shape[1:3], jnp.int32)
         cross = None
         if encoder_segments is not None:
-            cross = jnp.broadcast_to(encoder_segments[:, None] > 0, (*tokens.shape, encoder_segments.shape[1]))
-        x, cache = self._run(self.decoder, tokens, positions, allowed, distance, memory, cross, cache)
+            cross = Seen(real, (encoder_segments > 0).astype(jnp.int32), causal=False, places=positions)
+        seen = Seen(real, slots, causal=True, places=positions)
+        x, cache = self._run(self.decoder, tokens, positions, seen, memory, cross, cache)
         return self.logits(x), cache
 
     def logits(self, x: Hidden) -> Logits:
         """Float32 scores of every row of the vocabulary."""
+        x, matrix, bias = self.readout(x)
+        y = jnp.einsum("bld,dv->blv", x, matrix.astype(x.dtype), preferred_element_type=jnp.float32)
+        return shard(y + bias[None, None], self.rules, "batch", "length", "act_vocab")
+
+    def readout(self, x: Hidden) -> tuple[Hidden, Float[Array, "embed vocab"], Float[Array, " vocab"]]:
+        """What the scores of the vocabulary are made of: `x @ matrix + bias`."""
         m = self.model
         if m.output_transform:
             x = self.transform(x)
         if m.scale_logits:
             x *= jnp.asarray(m.embed**-0.5, x.dtype)
-        matrix = self.embedding.T if m.tied else self.output
-        y = jnp.einsum("bld,dv->blv", x, matrix.astype(x.dtype), preferred_element_type=jnp.float32)
-        if m.output_bias:
-            y += self.output_bias[None, None]
-        return shard(y, self.rules, "batch", "length", "act_vocab")
+        bias = self.output_bias if m.output_bias else jnp.zeros(m.vocab, jnp.float32)
+        return x, self.embedding.T if m.tied else self.output, bias
+
+    def before_scores(self, batch: dict[str, Array]) -> tuple[Any, Any]:
+        """`readout` and the scores of labels, for a loss that makes the vocabulary's scores by itself."""
+        x = self.hidden(batch)
+        return self.readout(x), self.head(self._pooled(x, batch)) if LABELS[self.model.head](self.model) else None
 
     def _run(
         self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any, types: Ids | None = None
@@ -206,12 +234,3 @@ def empty_cache(model: Model, batch: int, slots: int) -> Cache:
     """A decode cache for `slots` tokens, for the first call of `Transformer.decode`."""
     zeros = jnp.zeros((model.decoder_layers, batch, slots, model.key_heads, model.kv), jnp.dtype(model.dtype))
     return {"self": KeysValues(zeros, zeros)}
-
-
-def _distance(length: int) -> Int[Array, "1 length length"]:
-    places = jnp.arange(length, dtype=jnp.int32)
-    return (places[None, :] - places[:, None])[None]
-
-
-def _cross(segments: Ids, batch: dict[str, Array]) -> Bool[Array, "batch length memory"]:
-    return layers.attention_mask(segments, batch["encoder_segment_ids"], causal=False)

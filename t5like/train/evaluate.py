@@ -11,6 +11,7 @@ from t5like.data.stream import Rows, evaluation_stream
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.model.sharding import batch_sharding, row_parts
+from t5like.train.feeding import Feed, everywhere
 from t5like.train.state import Plan, abstract_batch
 from t5like.train.step import EvalSums, eval_step
 
@@ -22,11 +23,11 @@ class Evaluator:
         require_objective(plan.config)
         self._plan, settings = plan, plan.config.eval
         self._rows = Rows(plan.config.data, vocabulary, "validation")
-        self._place = batch_sharding(plan.config.rules, plan.mesh)
+        self._feed = Feed(batch_sharding(plan.config.rules, plan.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, plan.config.rules)
         training = Rows(plan.config.data, vocabulary, "train")
         tables = vocabulary_tables(vocabulary, training.piece_counts(), plan.config.model.vocab)
-        self._tables = jax.device_put(tables, jax.sharding.NamedSharding(plan.mesh, jax.sharding.PartitionSpec()))
+        self._tables = [everywhere(plan.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
     def __call__(self, params: Any) -> dict[str, float]:
@@ -34,15 +35,15 @@ class Evaluator:
         targets that spell text (all but sentinels and EOS) `text_loss` beside `unigram_text_loss`."""
         settings = self._plan.config.eval
         totals = np.zeros(len(EvalSums._fields), np.float64)
-        for features in evaluation_stream(self._rows, settings.rows, settings.batch):
-            sums = self._step()(params, put(features, self._place), *self._tables)
+        for features in evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows):
+            sums = self._step()(params, self._feed(features), *self._tables)
             totals += np.array(jax.device_get(sums), np.float64)
         return figures(EvalSums(*totals))
 
     def _compile(self) -> Any:
         step = jax.jit(functools.partial(eval_step, net=self._plan.net))
         features = abstract_batch(self._plan.config, self._plan.config.eval.batch)
-        batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=self._place) for n, f in features.items()}
+        batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=self._feed.place) for n, f in features.items()}
         return step.lower(self._plan.abstract.params, batch, *self._tables).compile()
 
 
@@ -71,11 +72,6 @@ def vocabulary_tables(vocabulary: Vocabulary, counts: np.ndarray, rows: int) -> 
     nll = np.where(spells, -np.log(np.maximum(counts, 1) / counts.sum()), 0)
     padding = (0, rows - vocabulary.size)
     return np.pad(vocabulary.bytes_of, padding).astype(np.float32), np.pad(nll, padding).astype(np.float32)
-
-
-def put(features: dict[str, np.ndarray], place: jax.sharding.NamedSharding) -> dict[str, jax.Array]:
-    """This host's rows of a batch, onto its devices."""
-    return {name: jax.make_array_from_process_local_data(place, x) for name, x in features.items()}
 
 
 def require_objective(config: Config) -> None:

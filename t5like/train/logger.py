@@ -17,15 +17,19 @@ from t5like.errors import UserError
 
 
 class Logger:
-    """The logs of one run directory; lines of steps after `first_step` that a killed run left behind are dropped."""
+    """The logs of one run directory; lines of steps after `first_step` that a killed run left behind are dropped.
 
-    def __init__(self, folder: pathlib.Path, first_step: int, tensorboard: bool):
-        self._folder, self._width = folder, 0
-        self._live = sys.stdout.isatty()
+    Without a folder, as on all processes of a run but the first, nothing is kept.
+    """
+
+    def __init__(self, folder: pathlib.Path | None, first_step: int, tensorboard: bool):
+        self._width, self._live = 0, sys.stdout.isatty()
+        self._metrics = self._events = self._board = None
+        if folder is None:
+            return
         _drop_later_steps(folder / "metrics.jsonl", first_step)
         self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
-        self._board = None
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -36,7 +40,7 @@ class Logger:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._end_line()
-        for file in (self._metrics, self._events, *([self._board] if self._board else [])):
+        for file in filter(None, (self._metrics, self._events, self._board)):
             file.close()
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
@@ -80,16 +84,31 @@ class Speed(NamedTuple):
 
 
 class Pace:
-    """How fast steps are, from those since the last call; the compilation does not count."""
+    """How fast steps are, from those since the last call.
 
-    def __init__(self, step: int, last_step: int):
-        self._step, self._last_step, self._time = step, last_step, time.monotonic()
-        self._waited = 0.0
+    A step counts from when its predecessor's metrics were there until its own were, so nothing is counted that was only
+    dispatched. The first `DROPPED` steps of a process do not count: they compile and fill caches.
+    """
 
-    def __call__(self, step: int) -> Speed:
+    DROPPED = 3
+
+    def __init__(self, first_step: int, last_step: int):
+        self._first_step, self._last_step, self._began = first_step, last_step, time.monotonic()
+        self._step, self._time, self._waited = first_step, self._began, 0.0
+
+    def ended(self, step: int) -> None:
+        """A step's metrics are there."""
+        if step <= self._first_step + self.DROPPED:
+            self._step = step
+            self.restart()
+
+    def __call__(self, step: int) -> Speed | None:
+        """The speed up to a step whose metrics are there; None before any step has counted."""
+        if step <= self._step:
+            return None
         now = time.monotonic()
         seconds = max(now - self._time, 1e-9)
-        speed = seconds / max(step - self._step, 1)
+        speed = seconds / (step - self._step)
         speed = Speed(speed, speed * (self._last_step - step), self._waited / seconds)
         self._step, self._time, self._waited = step, now, 0.0
         return speed
@@ -114,6 +133,8 @@ def duration(seconds: float) -> str:
 
 
 def _append(file: Any, record: dict[str, Any]) -> None:
+    if file is None:
+        return
     try:
         file.write(json.dumps(record) + "\n")
         file.flush()

@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import time
 
 import jax
 
@@ -9,12 +10,17 @@ from t5like.config import Config
 from t5like.config.run_directory import RunDirectory
 from t5like.data.prepare import prepare
 from t5like.data.stream import Rows, training_stream
+from t5like.model.devices import device_of, mfu
+from t5like.model.flops import step_flops
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.train.checkpoint import Checkpoints
 from t5like.train.compile import compile_step
-from t5like.train.evaluate import Evaluator, check_rows, put, require_objective
+from t5like.train.distributed import lead, leads
+from t5like.train.evaluate import Evaluator, check_rows, require_objective
+from t5like.train.feeding import Feed
 from t5like.train.guard import InterruptedRunError, Interruption, check_finite
 from t5like.train.logger import Logger, Pace, duration
+from t5like.train.profile import Profile
 from t5like.train.start import check_start, find_source, require_vocabulary, starting_state
 from t5like.train.state import Plan, State, plan_run
 from t5like.train.step import Metrics
@@ -28,10 +34,11 @@ def train(config: Config) -> None:
         `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide over the devices.
       InterruptedRunError: a signal asked for the end; the state is saved.
     """
+    began = time.monotonic()
     require_objective(config)
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     start = check_start(run, config)
-    changed = run.claim(config)
+    changed = lead("take the run directory", lambda: run.claim(config))
     mesh = make_mesh(config.mesh)
     if config.train.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.train.compilation_cache).expanduser()))
@@ -40,26 +47,29 @@ def train(config: Config) -> None:
         check_rows("eval.batch", config.eval.batch, config.rules)
         plan = plan_run(config, mesh)
         source = find_source(start, plan) if start else None
-        vocabulary = prepare(config.data)
+        vocabulary = lead("prepare the data", lambda: prepare(config.data)) or prepare(config.data)
         if start:
             require_vocabulary(start, vocabulary)
-        vocabulary.save(run.vocabulary)
+        if leads():
+            vocabulary.save(run.vocabulary)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
             state, origin = starting_state(plan, checkpoints, source)
             first = int(jax.device_get(state.step))
             if first >= config.train.steps:
                 print(f"{run.path} is finished: step {first} of {config.train.steps}.")
                 return
-            with Logger(run.path, first, config.train.tensorboard) as logger:
-                begun = "resumed" if first else "started"
-                logger.event(begun, step=first, devices=mesh.size, changed=changed, init_from=str(source or ""))
-                platform = mesh.devices.flat[0].platform
-                logger.say(f"{origin}: {parameter_count(plan):,} parameters on {mesh.size} {platform} device(s).")
+            with Logger(run.path if leads() else None, first, config.train.tensorboard) as logger:
+                begun, count = "resumed" if first else "started", jax.process_count()
+                sizes = {"devices": mesh.size, "processes": count}
+                logger.event(begun, step=first, **sizes, changed=changed, init_from=str(source or ""))
+                devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
+                devices += f" of {count} processes" if count > 1 else ""
+                logger.say(f"{origin}: {parameter_count(plan):,} parameters on {devices}.")
                 for line in source.differences(plan) if source else ():
                     logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
                 logger.say(epochs_seen(rows, config))
-                run_steps(plan, state, first, rows, evaluator, checkpoints, logger)
+                run_steps(plan, state, first, rows, evaluator, checkpoints, logger, began)
 
 
 def epochs_seen(rows: Rows, config: Config) -> str:
@@ -76,26 +86,34 @@ def run_steps(
     evaluator: Evaluator,
     checkpoints: Checkpoints,
     logger: Logger,
+    began: float,
 ) -> None:
-    """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits."""
+    """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits.
+
+    `began` is when the command did, by the monotonic clock.
+    """
     settings, last = plan.config.train, plan.config.train.steps
-    place = batch_sharding(plan.config.rules, plan.mesh)
+    feed = Feed(batch_sharding(plan.config.rules, plan.mesh), settings.batch)
     compiled = compile_step(plan, logger.say)
-    stream = training_stream(rows, first, last, settings.batch)
+    stream = training_stream(rows, first, last, settings.batch, feed.rows)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
     pace = Pace(first, last)
-    report = Reporter(plan, logger, pace)
+    report = Reporter(plan, logger, pace, began)
+    profile = Profile(pathlib.Path(settings.directory).expanduser() / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     with jax.transfer_guard("disallow"), Interruption() as interruption:
         for step in range(first + 1, last + 1):
+            profile.before(step)
             with pace.waiting():
                 features = next(stream)
-            state, metrics = compiled(state, put(features, place))
+            state, metrics = compiled(state, feed(features))
+            if traced := profile.after(step, metrics):
+                logger.say(f"The trace of steps up to {step:,} is in {traced}.")
             if pending:
                 report(*pending)
             pending = step, metrics
-            stopping = interruption.signal
+            stopping = interruption.after(step)
             saves = step % settings.save_every == 0 or step == last or stopping is not None
             evaluates = step % plan.config.eval.every == 0 or step == last
             if saves or evaluates:
@@ -105,6 +123,7 @@ def run_steps(
                 checkpoints.save(state, step)
                 logger.event("saved", step=step)
             if stopping:
+                profile.end()
                 checkpoints.wait()
                 logger.event("preempted", step=step, signal=stopping.name)
                 raise InterruptedRunError(stopping, step)
@@ -117,18 +136,25 @@ def run_steps(
 class Reporter:
     """Checks each step's metrics, and logs those of every `train.log_every`th."""
 
-    def __init__(self, plan: Plan, logger: Logger, pace: Pace):
-        self._settings, self._logger, self._pace = plan.config.train, logger, pace
-        self._tokens = self._settings.batch * sum(plan.config.data.lengths.values())
+    def __init__(self, plan: Plan, logger: Logger, pace: Pace, began: float):
+        config, self._logger, self._pace = plan.config, logger, pace
+        self._settings, self._devices = config.train, jax.devices()
+        self._tokens = config.train.batch * sum(config.data.lengths.values())
+        self._flops, self._began = step_flops(config).training, began
 
     def __call__(self, step: int, metrics: Metrics) -> None:
         values: Metrics = jax.device_get(metrics)
+        self._pace.ended(step)
+        if self._began:
+            seconds, self._began = time.monotonic() - self._began, 0.0
+            self._logger.event("first_step", step=step, seconds=round(seconds, 3))
+            self._logger.say(f"The first step ended {duration(seconds)} after the start.")
         check_finite(float(values.finite), step, self._settings.non_finite)
         if not values.finite:
             self._logger.event("skipped", step=step)
         if step % self._settings.log_every and step != self._settings.steps:
             return
-        sums, speed = values.sums, self._pace(step)
+        sums = values.sums
         loss = float(sums.nll / sums.weight)
         kept = {
             "loss": loss,
@@ -141,9 +167,20 @@ class Reporter:
         if sums.labels:
             kept["label_accuracy"] = float(sums.labels_correct / sums.labels)
         self._logger.metrics(step, kept)
-        self._logger.progress(
-            f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}  {self._tokens / speed.step:,.0f} tokens/s  "
-            f"input {speed.waiting:.0%}  {duration(speed.left)} left"
+        self._logger.progress(f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}{self._speed(step)}")
+
+    def _speed(self, step: int) -> str:
+        """What the terminal says of the speed; its figures are kept as `timing/...`."""
+        if (speed := self._pace(step)) is None:
+            return ""
+        share = mfu(self._flops, speed.step, len(self._devices), device_of(self._devices[0].device_kind))
+        timing = {"seconds_per_step": speed.step, "tokens_per_second": self._tokens / speed.step}
+        timing |= {"input": speed.waiting} | ({} if share is None else {"mfu": share})
+        self._logger.metrics(step, {f"timing/{name}": value for name, value in timing.items()})
+        known = "n/a" if share is None else f"{share:.0%}"
+        return (
+            f"  {self._tokens / speed.step:,.0f} tokens/s  MFU {known}  input {speed.waiting:.0%}  "
+            f"{duration(speed.left)} left"
         )
 
     def held_out(self, step: int, figures: dict[str, float]) -> None:

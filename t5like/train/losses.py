@@ -8,25 +8,27 @@ from jaxtyping import Array, Float, Int, Num
 
 
 class TokenLosses(NamedTuple):
-    """What each target token costs, `[batch, length]` float32: -log p, log(Z)^2 and whether the best guess is right."""
+    """What each target token costs, `[batch, length]` float32: -log p, log Z and whether the best guess is right."""
 
     nll: Array
-    log_z_squared: Array
+    log_z: Array
     correct: Array
 
 
-def token_losses(logits: Float[Array, "batch length vocab"], targets: Int[Array, "batch length"]) -> TokenLosses:
+def token_losses(logits: Float[Array, "*rows vocab"], targets: Int[Array, "*rows"]) -> TokenLosses:
     """The costs of every target, in float32.
 
     The label's logit is found by a comparison and a sum, which XLA fuses into the reduction that log Z needs, so
-    that forward and backward pass hold no one-hot labels and no scattered gradient.
+    that forward and backward pass hold no one-hot labels and no scattered gradient. The best guess is found by a
+    maximum and a minimum, which, other than an argmax, are taken where a vocabulary's parts are.
     """
     logits = logits.astype(jnp.float32)
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    is_label = jnp.arange(logits.shape[-1], dtype=targets.dtype)[None, None] == targets[:, :, None]
-    label = jnp.sum(jnp.where(is_label, logits, jnp.float32(0)), axis=-1)
-    correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-    return TokenLosses(log_z - label, jnp.square(log_z), correct)
+    places = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    label = jnp.sum(jnp.where(places == targets[..., None], logits, jnp.float32(0)), axis=-1)
+    best = logits == jnp.max(logits, axis=-1, keepdims=True)
+    guess = jnp.min(jnp.where(best, places, logits.shape[-1]), axis=-1)
+    return TokenLosses(log_z - label, log_z, (guess == targets).astype(jnp.float32))
 
 
 def label_losses(
@@ -69,8 +71,12 @@ def weighted_sums(
     z_loss: float,
 ) -> Sums:
     """The batch's sums; `objective`, what training lowers, is -log p + z_loss * log(Z)^2."""
-    losses = token_losses(logits, targets)
-    objective = jnp.sum(weights * (losses.nll + z_loss * losses.log_z_squared))
+    return sums_of(token_losses(logits, targets), weights, z_loss)
+
+
+def sums_of(losses: TokenLosses, weights: Float[Array, "*rows"], z_loss: float) -> Sums:
+    """The sums of tokens whose costs are known."""
+    objective = jnp.sum(weights * (losses.nll + z_loss * jnp.square(losses.log_z)))
     none = jnp.zeros((), jnp.float32)
     sums = jnp.sum(weights * losses.nll), jnp.sum(weights * losses.correct), jnp.sum(weights)
     return Sums(objective, *sums, none, none)

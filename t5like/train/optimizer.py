@@ -1,22 +1,22 @@
-"""Gradients to updates: one optax chain in the order in which things happen."""
+"""Gradients to updates: one optax chain in the order in which things happen.
+
+A parameter moves by - learning rate * its group's rate * (what the optimizer makes of its gradient + weight_decay *
+itself). Gradients are clipped first, all together; parameters that are frozen take no part in any of it.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like import config
-
-Axes = dict[str, tuple[str, ...]]
-"""Path of each parameter -> the names of its dimensions."""
-
-
-def path_name(path: Any) -> str:
-    """`decoder/blocks/self/query` for a key path of the parameters."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+from t5like.train.groups import is_decayed, is_frozen, path_name, rate_of, require_groups
+from t5like.train.matrices import Axes, per_matrix
+from t5like.train.scales import adafactor, is_hidden_matrix, muon, scale_by_matrix_rms
 
 
 def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
@@ -41,65 +41,84 @@ def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(settings: config.Optimizer, steps: int, axes: Axes) -> optax.GradientTransformation:
-    """The chain: clip the gradient, scale it as the optimizer does, decay weights, multiply by the rate."""
+    """The chain: clip the gradient, scale it as the optimizer does, decay weights, multiply by the rate.
+
+    Raises:
+      UserError: groups or frozen parts that the model does not have.
+    """
+    require_groups(settings, axes)
     clip = optax.identity() if settings.clip is None else optax.clip_by_global_norm(settings.clip)
-    if settings.name == "adafactor":
-        scale = per_matrix(adafactor(), axes)
-    else:
-        scale = optax.chain(
-            optax.scale_by_adam(settings.beta1, settings.beta2),
-            optax.add_decayed_weights(settings.weight_decay, mask=_is_decayed),
-        )
-    chain = optax.chain(clip, scale, optax.scale_by_learning_rate(make_schedule(settings, steps)))
+    rate = _by_group(optax.scale_by_learning_rate(make_schedule(settings, steps)), settings)
+    chain = optax.chain(clip, _scale_and_decay(settings, axes), rate)
+    if settings.freeze:
+        chain = divide(lambda path: is_frozen(path, settings), optax.set_to_zero(), chain)
     return optax.GradientTransformation(chain.init, _with_promotion(chain.update))
 
 
-def adafactor() -> optax.GradientTransformation:
-    """Adafactor as T5 uses it (Shazeer and Stern 2018), for one matrix, without the learning rate.
+def _scale_and_decay(settings: config.Optimizer, axes: Axes) -> optax.GradientTransformation:
+    adam = optax.scale_by_adam(settings.beta1, settings.beta2)
+    scales = {
+        "adafactor": (per_matrix(adafactor(), axes),),
+        "adamw": (adam,),
+        "adamw_rms": (adam, scale_by_matrix_rms(axes, least=1e-3)),
+        "lion": (optax.scale_by_lion(settings.beta1, settings.beta2),),
+        "muon": (divide(is_hidden_matrix, muon(settings.momentum, axes), adam),),
+    }[settings.name]
+    if settings.name == "adafactor" and not settings.weight_decay:
+        return scales[0]
+    return optax.chain(*scales, optax.add_decayed_weights(settings.weight_decay, _decayed(settings)))
 
-    beta2 = 1 - step^-0.8, factored from 128 x 128 on, the update clipped to a root mean square of 1 and scaled by the
-    parameter's own, which counts as at least 1e-3. No momentum.
+
+class Divided(NamedTuple):
+    """The states of `divide`'s two transformations."""
+
+    chosen: Any
+    rest: Any
+
+
+def divide(
+    choose: Callable[[str], bool], chosen: optax.GradientTransformation, rest: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Applies one transformation to the parameters whose paths are chosen, and another to the rest.
+
+    Each sees, and has a state for, its own parameters alone, in the same nested dicts.
     """
-    return optax.chain(
-        optax.scale_by_factored_rms(decay_rate=0.8, min_dim_size_to_factor=128, epsilon=1e-30),
-        optax.clip_by_block_rms(1.0),
-        optax.scale_by_param_block_rms(1e-3),
-    )
 
-
-def per_matrix(inner: optax.GradientTransformation, axes: Axes) -> optax.GradientTransformation:
-    """Applies `inner` to each layer's matrices on their own, with heads and their width as one dimension.
-
-    So a scanned stack is trained as an unrolled one is, and attention kernels are factored as T5's, which are
-    matrices. The state is a dict from the parameter's path to the inner state.
-    """
-
-    def folded(path: str, x: jax.Array) -> jax.Array:
-        names = axes[path]
-        heads = next((name for name in names if name in ("heads", "kv_heads")), None)
-        if heads is None or "kv" not in names:
-            return x
-        at = names.index(heads)
-        return x.reshape(*x.shape[:at], x.shape[at] * x.shape[at + 1], *x.shape[at + 2 :])
-
-    def by_layer(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.vmap(function) if axes[path][0] == "layers" else function
-
-    def leaves(tree: optax.Params) -> dict[str, jax.Array]:
-        return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    def parts(tree: Any) -> tuple[Any, Any]:
+        flat = flatten_dict(tree, sep="/")
+        one, other = ({path: flat[path] for path in flat if choose(path) == side} for side in (True, False))
+        return unflatten_dict(one, sep="/"), unflatten_dict(other, sep="/")
 
     def init(params: optax.Params) -> optax.OptState:
-        return {path: by_layer(path, inner.init)(folded(path, leaf)) for path, leaf in leaves(params).items()}
+        one, other = parts(params)
+        return Divided(chosen.init(one), rest.init(other))
 
     def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
-        values, new_state, new_updates = leaves(params), {}, []
-        for path, gradient in leaves(updates).items():
-            arguments = folded(path, gradient), state[path], folded(path, values[path])
-            scaled, new_state[path] = by_layer(path, inner.update)(*arguments)
-            new_updates.append(scaled.reshape(gradient.shape))
-        return jax.tree.unflatten(jax.tree.structure(updates), new_updates), new_state
+        gradients, values = parts(updates), parts(params)
+        one, chosen_state = chosen.update(gradients[0], state.chosen, values[0])
+        other, rest_state = rest.update(gradients[1], state.rest, values[1])
+        joined = flatten_dict(one, sep="/") | flatten_dict(other, sep="/")
+        return unflatten_dict(joined, sep="/"), Divided(chosen_state, rest_state)
 
     return optax.GradientTransformation(init, update)
+
+
+def _by_group(inner: optax.GradientTransformation, settings: config.Optimizer) -> optax.GradientTransformation:
+    """Multiplies the updates of `inner` by the rates of their groups; the state is that of `inner`."""
+
+    def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = inner.update(updates, state, params)
+        scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * rate_of(path_name(path), settings), updates)
+        return scaled, state
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+def _decayed(settings: config.Optimizer) -> Callable[[optax.Params], Any]:
+    """Makes a tree that says of each parameter whether it is decayed."""
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, _: is_decayed(path_name(path), settings), params
+    )
 
 
 def _with_promotion(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,9 +130,3 @@ def _with_promotion(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments)
 
     return promoting
-
-
-def _is_decayed(params: optax.Params) -> Any:
-    """Matrices are decayed; scales, biases and the relative position bias are not."""
-    kept = ("scale", "bias", "relative")
-    return jax.tree_util.tree_map_with_path(lambda path, _: not path_name(path).endswith(kept), params)

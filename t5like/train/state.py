@@ -11,9 +11,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.config import Config
-from t5like.model.sharding import shardings
+from t5like.model.sharding import AnyMesh, require_divided, shardings
 from t5like.model.transformer import Transformer
-from t5like.train.optimizer import make_optimizer, path_name
+from t5like.train.groups import path_name
+from t5like.train.optimizer import make_optimizer
+from t5like.train.placement import optimizer_shardings
 
 
 class State(NamedTuple):
@@ -32,7 +34,7 @@ class Plan:
     """
 
     config: Config
-    mesh: jax.sharding.Mesh
+    mesh: AnyMesh
     net: Transformer
     optimizer: optax.GradientTransformation
     abstract: State
@@ -57,18 +59,23 @@ class Plan:
         return State(step, unflatten_dict(given | missing, sep="/"), opt_state)
 
 
-def plan_run(config: Config, mesh: jax.sharding.Mesh) -> Plan:
+def plan_run(config: Config, mesh: AnyMesh) -> Plan:
     """Shapes, shardings, network and optimizer of a run; call it, and all that follows, under `jax.set_mesh(mesh)`.
 
     Raises:
       UserError: a dimension that the mesh does not divide.
     """
+    for stack, length in config.data.lengths.items():
+        require_divided(f"A row of the {stack}", "length", length, config.rules, mesh)
+    require_divided("Attention", "act_heads", config.model.heads, config.rules, mesh)
     net = Transformer(config.model, config.rules)
     boxed = jax.eval_shape(lambda: _boxed_params(config, net))
     axes = {path_name(path): box.names for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)}
     optimizer = make_optimizer(config.optimizer, config.train.steps, axes)
     abstract = jax.eval_shape(lambda: _initial(config, net, optimizer))
-    placed = _state_shardings(abstract, shardings(boxed, config.rules, mesh), mesh)
+    places = shardings(boxed, config.rules, mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+    placed = State(whole, places, optimizer_shardings(abstract.opt_state, abstract.params, places, axes))
     with_shardings = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed)
     return Plan(config, mesh, net, optimizer, with_shardings, placed)
 
@@ -101,17 +108,3 @@ def _initial(config: Config, net: Transformer, optimizer: optax.GradientTransfor
 
 def _is_box(leaf: Any) -> bool:
     return isinstance(leaf, nn.LogicallyPartitioned)
-
-
-def _state_shardings(abstract: State, params: Any, mesh: jax.sharding.Mesh) -> State:
-    """A parameter's own place for every leaf of its optimizer state with its shape; the rest is whole everywhere."""
-    whole = NamedSharding(mesh, PartitionSpec())
-    shapes = {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(abstract.params)}
-    places = {path_name(path): place for path, place in jax.tree_util.tree_leaves_with_path(params)}
-
-    def place(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        keys = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
-        name = "/".join(keys)
-        return places[name] if shapes.get(name) == leaf.shape else whole
-
-    return State(whole, params, jax.tree_util.tree_map_with_path(place, abstract.opt_state))

@@ -1,5 +1,6 @@
 """One step: (state, batch) -> (state, metrics), a pure function that is the same on one device and on thousands."""
 
+import functools
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -10,6 +11,8 @@ from jaxtyping import Array, Bool, Float
 from t5like.config import Config, Rules
 from t5like.model.sharding import shard
 from t5like.model.transformer import Transformer
+from t5like.train.chunked import Readout, Targets, chunked_sums
+from t5like.train.groups import stop_frozen
 from t5like.train.losses import Sums, label_sums, token_losses, weighted_sums, with_labels
 from t5like.train.optimizer import make_schedule
 from t5like.train.state import State
@@ -56,7 +59,7 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Any]:
         def objective(params: Any) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            sums = batch_sums(params, part, net, config.train.z_loss, keys)
+            sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train.z_loss, keys)
             return sums.objective, sums
 
         (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -81,16 +84,19 @@ def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys:
     Scores of pieces and of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
     of spans against `labels`: `[batch]`, or `[batch, 2]` for the places where a span starts and ends.
     """
-    scores = cast(Any, net.apply({"params": params}, batch, rngs=keys, method=Transformer.scores))
-    if net.model.head in ("sequence", "span"):
-        real = real_tokens(batch)
-        labels = jnp.where(real[:, :, None], scores.labels, -1e10) if net.model.head == "span" else scores.labels
-        return label_sums(labels, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32))
-    targets, weights = targets_and_weights(batch)
+    apply = functools.partial(net.apply, {"params": params}, batch, rngs=keys)
+    if net.model.head in ("vocabulary", "next_sentence"):
+        readout, labels = cast(Any, apply(method=Transformer.before_scores))
+        targets = Targets(*targets_and_weights(batch))
+        sums = chunked_sums(Readout(*readout), targets, z_loss, net.rules)
+        return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
+    scores = cast(Any, apply(method=Transformer.scores)).labels
     if net.model.head == "token":
-        return weighted_sums(scores.labels, targets, weights, 0.0)
-    sums = weighted_sums(scores.pieces, targets, weights, z_loss)
-    return with_labels(sums, scores.labels, batch["labels"], weights) if "labels" in batch else sums
+        return weighted_sums(scores, *targets_and_weights(batch), 0.0)
+    real = real_tokens(batch)
+    if net.model.head == "span":
+        scores = jnp.where(real[:, :, None], scores, -1e10)
+    return label_sums(scores, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32))
 
 
 class EvalSums(NamedTuple):

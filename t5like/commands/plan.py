@@ -1,0 +1,38 @@
+"""The command that plans a run: what it needs on devices, before anyone pays for them."""
+
+import json
+import sys
+from typing import Any
+
+from t5like.errors import UserError
+
+
+def plan(config: Any, options: Any) -> None:
+    """Prints the table, the lines of --explain, or with --json one object; ends with a sentence if it does not fit."""
+    from t5like.plan import topology as places
+
+    if options.topology and options.topology.partition(":")[0] in places.SLICES:
+        places.prepare_environment()
+    from t5like.plan import explain, figures, report, search
+
+    where = places.topology(options.topology, options.slices)
+    say = print if not options.json else _nothing
+    if options.explain:
+        rows = explain.rows(config, where)
+        print(json.dumps(rows) if options.json else "\n".join(explain.as_lines(rows)))
+        return
+    if options.search:
+        config, where = search.search(config, where, options.search, say)
+    found = figures.figures(config, where, options.price)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        print("\n".join(report.report(found, config)))
+    if not found["memory"]["fits"]:
+        sys.stdout.flush()
+        raise UserError(report.fit(found))
+    say(report.fit(found))
+
+
+def _nothing(line: str) -> None:
+    """Lines that people read have no place in --json."""

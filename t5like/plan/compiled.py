@@ -1,0 +1,132 @@
+"""The very train step of a config, compiled for a topology: the program, or what it needs more than there is."""
+
+import contextlib
+import math
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from t5like.config import Config
+from t5like.errors import UserError
+from t5like.model.sharding import make_mesh
+from t5like.plan.topology import Topology, quiet
+from t5like.train.compile import lower_step
+from t5like.train.evaluate import check_rows
+from t5like.train.state import Plan, plan_run
+
+UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+SIZE = r"([\d.]+)([KMGT]?)B?"
+
+
+class Allocation(NamedTuple):
+    """One of the largest arrays of a program that does not fit."""
+
+    bytes: float
+    shape: str
+    operation: str
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """A program that the compiler refuses: what it needs of a device's memory, and what there is, in bytes."""
+
+    needed: float
+    available: float
+    largest: tuple[Allocation, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled step; the seconds are those of tracing and lowering, and of the compiler."""
+
+    compiled: jax.stages.Compiled
+    lowering: float
+    compiling: float
+
+
+def plan_on(config: Config, topology: Topology) -> Plan:
+    """Shapes and places of a run on a topology's devices.
+
+    Raises:
+      UserError: the mesh does not fit the devices or their torus, or a dimension or the batch does not fit the mesh.
+    """
+    mesh = mesh_on(config, topology)
+    with _current(mesh):
+        check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
+        check_lengths(config)
+        return plan_run(config, mesh)
+
+
+def mesh_of(plan: Plan) -> contextlib.AbstractContextManager[Any]:
+    """Makes the plan's mesh the current one, whether it has devices or is only counted."""
+    return _current(plan.mesh)
+
+
+def _current(mesh: Any) -> contextlib.AbstractContextManager[Any]:
+    has_devices = isinstance(mesh, jax.sharding.Mesh)
+    return jax.set_mesh(mesh) if has_devices else jax.sharding.use_abstract_mesh(mesh)
+
+
+def check_lengths(config: Config) -> None:
+    """Raises `UserError` if the rows of a stack cannot be cut into the parts that the current mesh asks for."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    parts = math.prod(shape[axis] for axis in config.rules.length)
+    for stack, length in config.data.lengths.items():
+        if length % parts:
+            raise UserError(
+                f"The {stack}'s rows have {length} tokens, which the {parts} parts of mesh axes "
+                f"{', '.join(config.rules.length)} do not divide: change data.length or mesh.sequence."
+            )
+
+
+def mesh_on(config: Config, topology: Topology) -> Any:
+    """The mesh of a topology's devices, or its sizes alone where these are only counted.
+
+    Raises:
+      UserError: what `make_mesh` raises.
+    """
+    if topology.compiles:
+        return make_mesh(config.mesh, topology.devices())
+    return make_mesh(config.mesh, jax.devices()[:1] * topology.count).abstract_mesh
+
+
+def compile_plan(plan: Plan) -> Program | TooLarge:
+    """The compiled step of a plan."""
+    started = time.monotonic()
+    with mesh_of(plan):
+        lowered = lower_step(plan)
+        lowering = time.monotonic() - started
+        try:
+            with quiet():
+                compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return too_large(str(error))
+    return Program(compiled, lowering, time.monotonic() - started - lowering)
+
+
+def too_large(message: str) -> TooLarge:
+    """What the compiler says of a program that does not fit; early refusals do not list its largest arrays."""
+    used = re.search(rf"Used {SIZE} of {SIZE} hbm", message) or re.search(
+        rf"\({SIZE}\) exceeds available \w+ \({SIZE}\)", message
+    )
+    if used is None:
+        raise UserError(f"The compiler ran out of memory: {message.splitlines()[0]}.")
+    needed, available = _bytes(used[1], used[2]), _bytes(used[3], used[4])
+    largest = []
+    for part in re.split(r"\n\s*\d+\. Size: ", message)[1:]:
+        size, shape = re.match(SIZE, part), re.search(r"Shape: (\S+)", part)
+        operation = re.search(r'op_name="([^"]*)"', part)
+        if size:
+            largest.append(
+                Allocation(_bytes(size[1], size[2]), shape[1] if shape else "", operation[1] if operation else "")
+            )
+    return TooLarge(needed, available, tuple(largest[:5]))
+
+
+def _bytes(number: str, unit: str) -> float:
+    return float(number) * UNITS[unit]

@@ -1,0 +1,138 @@
+"""What a compiled program does on each device in one step: products, bytes through its memory, estimated cycles.
+
+Each instruction counts as often as it runs. Products are counted as XLA's cost analysis counts those of one
+instruction: a convolution, which is what the TPU compiler makes of every matrix product, has two operations for each
+pair of an output and a place of the window that lies inside the input.
+"""
+
+import functools
+import math
+import re
+from typing import NamedTuple
+
+from t5like.plan.hlo import Computation, Executed, Instruction, Module, Shape, executed, inside
+
+CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call", "conditional", "after-all"),
+    *("copy-done", "slice-done", "all-gather-done", "all-reduce-done", "collective-permute-done", "async-done"),
+    *("partition-id", "replica-id", "opt-barrier"),
+}
+"""Instructions that move nothing themselves."""
+
+
+class Counts(NamedTuple):
+    """Of one device and one step."""
+
+    products: int
+    """FLOPs of matrix products, those that are computed again included."""
+    bytes: int
+    """Read from and written to the device's memory."""
+    cycles: int
+    """The compiler's estimate for the instructions that have one; those that wait for others have none."""
+    kernels: int = 0
+    """Calls of kernels that are not XLA's own, such as splash attention: it knows neither their products nor cycles."""
+
+
+def count(module: Module) -> Counts:
+    """What the program's instructions add up to."""
+    products = moved = cycles = kernels = 0
+    for step in executed(module):
+        instruction, times = step.instruction, step.times
+        products += times * _products(instruction, module.computations[step.computation])
+        products += times * sum(_products(inner, place) for inner, place in inside(module, instruction))
+        moved += times * _bytes(module, step)
+        kernels += times * ('custom_call_target="tpu_custom_call"' in instruction.attributes)
+        if estimate := CYCLES.search(instruction.attributes):
+            cycles += times * int(estimate[1])
+    return Counts(products, moved, cycles, kernels)
+
+
+def _products(instruction: Instruction, place: Computation) -> int:
+    """FLOPs of one matrix product; 0 for any other instruction."""
+    if instruction.opcode not in ("dot", "convolution"):
+        return 0
+    left, right = (place.instructions[name].shapes[0].dims for name in instruction.operands[:2])
+    if instruction.opcode == "dot":
+        axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
+        contracted = [left[int(axis)] for axis in axes[1].split(",") if axis] if axes else []
+        return 2 * math.prod(instruction.shapes[0].dims) * math.prod(contracted)
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
+    assert labels is not None, instruction.name
+    inputs, kernel, output = (dict(zip(labels[n], range(9), strict=False)) for n in (1, 2, 3))
+    result = instruction.shapes[0].dims
+    pairs = math.prod(
+        _pairs(result[output[axis]], left[inputs[axis]], right[kernel[axis]], *window)
+        for axis, window in zip(sorted(set(labels[3]) - {"b", "f"}), _windows(instruction.attributes), strict=True)
+    )
+    return 2 * result[output["b"]] * result[output["f"]] * right[kernel["i"]] * pairs
+
+
+def _windows(attributes: str) -> list[tuple[int, int, int, int]]:
+    """Stride, low padding, and dilation of input and kernel, for each axis of a convolution's window."""
+    found = re.search(r"window=\{([^}]*)\}", attributes)
+    if found is None:
+        return []
+    fields = dict(field.split("=") for field in found[1].split())
+    rank = len(fields["size"].split("x"))
+
+    def values(name: str, default: int) -> list[int]:
+        given = fields[name].split("x") if name in fields else [str(default)] * rank
+        return [int(value.split("_")[0]) for value in given]
+
+    return list(
+        zip(values("stride", 1), values("pad", 0), values("lhs_dilate", 1), values("rhs_dilate", 1), strict=True)
+    )
+
+
+@functools.lru_cache(maxsize=10_000)
+def _pairs(outputs: int, inputs: int, kernel: int, stride: int, pad: int, spread: int, reach: int) -> int:
+    """Pairs of an output and a place of the kernel that meet an element of the input, along one axis."""
+    last = (inputs - 1) * spread
+    places = (out * stride - pad + at * reach for out in range(outputs) for at in range(kernel))
+    return sum(1 for place in places if 0 <= place <= last and place % spread == 0)
+
+
+def _bytes(module: Module, step: Executed) -> int:
+    """What an instruction reads from and writes to the device's memory; arrays that are nearer are free."""
+    instruction = step.instruction
+    if instruction.opcode in FREE or instruction.opcode.endswith("-done"):
+        return 0
+    place = module.computations[step.computation]
+    operands = [place.instructions[name].shapes for name in instruction.operands if name in place.instructions]
+    if instruction.opcode in ("copy-start", "slice-start"):  # the result names the operand again, and a token
+        return sum(_far(shapes[:1]) for shapes in (instruction.shapes, operands[0]))
+    if instruction.opcode == "dynamic-update-slice":
+        return 2 * _far(operands[1])
+    if instruction.opcode in ("dynamic-slice", "gather"):
+        return 2 * _far(instruction.shapes)
+    fused = next(
+        (module.computations[c[1]] for c in [re.search(r"calls=%?([\w.\-]+)", instruction.attributes)] if c), None
+    )
+    if instruction.opcode == "fusion" and fused is not None:
+        return _fusion_bytes(fused, operands, instruction.shapes)
+    return _far(instruction.shapes) + sum(map(_far, operands))
+
+
+def _fusion_bytes(fused: Computation, operands: list[tuple[Shape, ...]], results: tuple[Shape, ...]) -> int:
+    """Of an operand that is only sliced the slices count, and of a result that is only updated in place the update."""
+    parameters = {int(i.literal): i.name for i in fused.instructions.values() if i.opcode == "parameter"}
+    total = 0
+    for number, shapes in enumerate(operands):
+        users = [i for i in fused.instructions.values() if parameters.get(number) in i.operands]
+        sliced = [i for i in users if i.opcode in ("dynamic-slice", "gather") and i.operands[0] == parameters[number]]
+        updated = [i for i in users if i.opcode == "dynamic-update-slice" and i.operands[0] == parameters[number]]
+        if users and len(sliced) + len(updated) == len(users):
+            total += sum(i.shapes[0].bytes for i in sliced) if _far(shapes) else 0
+        else:
+            total += _far(shapes)
+    root = fused.instructions[fused.root]
+    roots = [fused.instructions[name] for name in root.operands] if root.opcode == "tuple" else [root]
+    for shape, made in zip(results, roots, strict=False):
+        inside = made.opcode == "dynamic-update-slice"
+        total += (fused.instructions[made.operands[1]].shapes[0].bytes if inside else shape.bytes) * (shape.space == 0)
+    return total
+
+
+def _far(shapes: tuple[Shape, ...]) -> int:
+    return sum(shape.bytes for shape in shapes if shape.space == 0)

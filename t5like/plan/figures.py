@@ -1,0 +1,169 @@
+"""All that a plan says, as plain values: what `--json` prints and the table shows.
+
+Bytes are of one device, FLOPs of the whole step. Gradients are an estimate, float32 in the places of the parameters;
+they are among the compiler's temporary arrays, as the activations are, so that those are what gradients leave.
+"""
+
+from typing import Any
+
+import jax
+
+from t5like.config import Config
+from t5like.model.devices import mfu
+from t5like.model.flops import Flops, step_flops
+from t5like.plan import formula
+from t5like.plan.collectives import find_collectives, totals
+from t5like.plan.compiled import Program, TooLarge, compile_plan, plan_on
+from t5like.plan.counts import Counts, count
+from t5like.plan.estimate import StepTime, step_time
+from t5like.plan.hlo import read_module
+from t5like.plan.topology import Topology
+from t5like.train.compile import shard_bytes, state_bytes, step_memory
+from t5like.train.state import Plan
+
+DAY = 86_400
+
+
+def figures(config: Config, topology: Topology, price: float | None = None) -> dict[str, Any]:
+    """The figures of a run on a topology: of its compiled step, or by formula where there is no compiler.
+
+    Raises:
+      UserError: what `plan_on` raises.
+    """
+    plan = plan_on(config, topology)
+    if not topology.compiles:
+        return by_formula(plan, topology, price)
+    program = compile_plan(plan)
+    if isinstance(program, TooLarge):
+        return of_refusal(plan, topology, program)
+    return of_program(plan, topology, program, price)
+
+
+def by_formula(plan: Plan, topology: Topology, price: float | None) -> dict[str, Any]:
+    """The figures that need no compiler; activations are what JAX keeps for the backward pass, before XLA."""
+    device, config = topology.device, plan.config
+    assert device is not None
+    kept, found = formula.kept_bytes(plan), formula.collectives(plan)
+    sizes = {**state_sizes(plan), "gradients": gradient_bytes(plan), "activations": kept}
+    counts = Counts(formula.products(config) // topology.count, formula.moved_bytes(plan, kept), 0)
+    total = sum(sizes.values())
+    time = step_time(counts, found, device, plan.mesh)
+    return {
+        **_about(plan, topology),
+        "memory": {**sizes, "total": total, "usable": device.memory, "fits": total <= device.memory},
+        "largest": formula.largest_parts(plan),
+        "flops": _flops(step_flops(config), counts, topology),
+        "collectives": [vars(total) for total in totals(found)],
+        **_times(config, topology, time, price),
+    }
+
+
+def of_program(plan: Plan, topology: Topology, program: Program, price: float | None) -> dict[str, Any]:
+    """The figures of a step that was compiled."""
+    memory, module = step_memory(program.compiled), read_module(program.compiled.as_text() or "")
+    found, counts = find_collectives(module, plan.mesh), with_kernels(count(module), plan, topology)
+    device = topology.device
+    state, gradients = state_sizes(plan), gradient_bytes(plan)
+    usable = device.memory if device else None
+    time = step_time(counts, found, device, plan.mesh) if device else None
+    return {
+        **_about(plan, topology),
+        "memory": {
+            **state,
+            "gradients": gradients,
+            "activations": max(memory.temporary - gradients, 0),
+            "batch": memory.arguments - sum(state.values()),
+            "code": memory.code,
+            "total": memory.total,
+            "usable": usable,
+            "fits": usable is None or memory.total <= usable,
+            "in_place": memory.aliased / max(state_bytes(plan), 1),
+        },
+        "flops": _flops(step_flops(plan.config), counts, topology),
+        "collectives": [vars(total) for total in totals(found)],
+        **_times(plan.config, topology, time, price),
+        "seconds": {"lowering": program.lowering, "compiling": program.compiling},
+    }
+
+
+def of_refusal(plan: Plan, topology: Topology, refused: TooLarge) -> dict[str, Any]:
+    """The figures of a step that does not fit."""
+    largest = [part._asdict() for part in refused.largest] or formula.largest_parts(plan)
+    memory = {**state_sizes(plan), "gradients": gradient_bytes(plan), "total": refused.needed}
+    memory |= {"usable": refused.available, "fits": False}
+    flops = _flops(step_flops(plan.config), None, topology)
+    return {**_about(plan, topology), "memory": memory, "largest": largest, "flops": flops}
+
+
+def with_kernels(counts: Counts, plan: Plan, topology: Topology) -> Counts:
+    """The counts with attention's products by formula, where these are in kernels that the compiler cannot count.
+
+    Their cycles are those of products at half of the peak, which splash attention reaches about.
+    """
+    if not counts.kernels:
+        return counts
+    products, device = 3 * step_flops(plan.config).scores // topology.count, topology.device
+    cycles = int(2 * products / device.peak * device.clock) if device else 0
+    return counts._replace(products=counts.products + products, cycles=counts.cycles + cycles)
+
+
+def state_sizes(plan: Plan) -> dict[str, int]:
+    """Bytes of the parameters and of the optimizer state on each device."""
+    params, optimizer = (
+        sum(map(shard_bytes, jax.tree.leaves(part))) for part in (plan.abstract.params, plan.abstract.opt_state)
+    )
+    return {"params": params, "optimizer": optimizer}
+
+
+def gradient_bytes(plan: Plan) -> int:
+    """Bytes of float32 gradients in the places of the parameters, on each device."""
+    leaves = jax.tree.leaves(plan.abstract.params)
+    return sum(shard_bytes(leaf) * 4 // leaf.dtype.itemsize for leaf in leaves)
+
+
+def _about(plan: Plan, topology: Topology) -> dict[str, Any]:
+    device = topology.device
+    return {
+        "topology": topology.name,
+        "slices": topology.slices,
+        "devices": topology.count,
+        "device": device.name if device else "unknown",
+        "mesh": {name: size for name, size in plan.mesh.shape.items() if size > 1},
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)),
+        "batch": plan.config.train.batch,
+        "accumulate": plan.config.train.accumulate,
+        "lengths": dict(plan.config.data.lengths),
+        "remat": plan.config.model.remat,
+    }
+
+
+def _flops(formula: Flops, counts: Counts | None, topology: Topology) -> dict[str, Any]:
+    found: dict[str, Any] = {"formula": formula.training, "unhalved": formula.training_unhalved}
+    if counts is None or not counts.products:
+        return found
+    compiled = counts.products * topology.count
+    return found | {"compiled": compiled, "ratio": compiled / formula.training, "kernels": counts.kernels}
+
+
+def _times(config: Config, topology: Topology, time: StepTime | None, price: float | None) -> dict[str, Any]:
+    """Seconds of a step, MFU, and what the whole run takes, by the longer of the two estimates."""
+    if time is None:
+        return {"time": None, "mfu": None, "run": None}
+    wanted, needed = step_flops(config).training, max(time.roofline, time.scheduled or 0.0)
+    tokens = config.train.batch * sum(config.data.lengths.values())
+    hours = needed * config.train.steps / 3600
+    return {
+        "time": {**time._asdict(), "roofline": time.roofline},
+        "mfu": {
+            "scheduled": time.scheduled and mfu(wanted, time.scheduled, topology.count, topology.device),
+            "roofline": mfu(wanted, time.roofline, topology.count, topology.device),
+        },
+        "run": {
+            "steps": config.train.steps,
+            "tokens_per_step": tokens,
+            "tokens_per_day": tokens / needed * DAY,
+            "days": hours / 24,
+            "device_hours": hours * topology.count,
+            "price": None if price is None else hours * topology.count * price,
+        },
+    }

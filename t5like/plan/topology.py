@@ -1,0 +1,149 @@
+"""The devices to plan for, by name: a TPU slice that only its compiler knows, GPUs by their figures, or those here.
+
+`v5e:4x4` is a slice of 16 chips. libtpu describes it on any Linux machine, with the places of the chips in the torus,
+so the mesh is laid out as on the real slice.
+"""
+
+import contextlib
+import importlib.util
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from t5like.errors import UserError
+from t5like.model.devices import DEVICES, Device, device_of
+
+FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+CUBES = (
+    *((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4), (4, 4, 4), (4, 4, 8), (4, 8, 8), (8, 8, 8)),
+    *((8, 8, 16), (8, 16, 16), (16, 16, 16)),
+)
+SLICES = {"v4": CUBES, "v5e": FLAT, "v5p": CUBES, "v6e": FLAT}
+"""Slices of each type that Google Cloud offers, smallest first; v4 and v5p have all multiples of 4x4x4 besides."""
+EXAMPLE = "a TPU slice such as v5e:4x4 or v5p:4x4x4, or GPUs such as h100:8"
+TPUS = ", ".join(SLICES)
+GPUS = ", ".join(name for name in DEVICES if name not in SLICES)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What to plan for: `device` is None where nothing is known of the kind, `shape` empty for what is no slice."""
+
+    name: str
+    device: Device | None
+    count: int
+    shape: tuple[int, ...] = ()
+    slices: int = 1
+
+    @property
+    def compiles(self) -> bool:
+        """Whether there is a compiler for it here; GPUs that are not at hand are planned by formula."""
+        return bool(self.shape) or self.name == "local"
+
+    def devices(self) -> list[Any]:
+        """The devices as JAX has them, of all slices.
+
+        Raises:
+          UserError: libtpu, the TPU compiler, is not installed.
+        """
+        if not self.shape:
+            import jax
+
+            return jax.devices()
+        prepare_compiler()
+        from jax.experimental import topologies
+
+        sizes = (*self.shape, 1)[:3]
+        host = [1, 1, 1] if self.count == self.slices else None
+        # Both cores of a v4 chip are one device, as `jax.devices()` has them there.
+        extra = {"chip_config_name": "megacore"} if self.name.startswith("v4:") else {}
+        extra |= {"chips_per_host_bounds": host} if host else {}
+        extra |= {"num_slices": self.slices} if self.slices > 1 else {}
+        name = f"{self.name.split(':')[0]}:{'x'.join(map(str, sizes[: len(self.shape)]))}"
+        with quiet():
+            return list(topologies.get_topology_desc(name, platform="tpu", **extra).devices)
+
+
+def topology(name: str, slices: int = 1) -> Topology:
+    """The topology of a name; an empty one stands for the devices that are here.
+
+    Raises:
+      UserError: there is no such type or shape; those that exist are named.
+    """
+    if not name:
+        if slices > 1:
+            raise UserError(f"--slices {slices} needs --topology: name a TPU slice such as v5e:4x4.")
+        import jax
+
+        return Topology("local", device_of(jax.devices()[0].device_kind), jax.device_count())
+    kind, colon, size = name.partition(":")
+    if kind not in DEVICES or not colon:
+        raise UserError(
+            f"There is no topology {name!r}: give {EXAMPLE}. TPUs are {TPUS}; GPUs, by formula only, are {GPUS}."
+        )
+    if kind not in SLICES:
+        return _gpus(name, kind, size, slices)
+    shape = tuple(int(part) if part.isdigit() else 0 for part in size.split("x"))
+    cube = len(shape) == 3 and kind in ("v4", "v5p") and all(part and part % 4 == 0 for part in shape)
+    if shape not in SLICES[kind] and not cube:
+        listed = ", ".join("x".join(map(str, known)) for known in SLICES[kind])
+        more = " and other multiples of 4x4x4" if len(SLICES[kind][0]) == 3 else ""
+        raise UserError(f"There is no slice {name!r}: {kind} has {listed}{more}.")
+    return Topology(name, DEVICES[kind], math.prod(shape) * slices, shape, slices)
+
+
+def slices_of(kind: str) -> Iterator[Topology]:
+    """The slices of a TPU type, smallest first."""
+    for shape in SLICES[kind]:
+        yield topology(f"{kind}:{'x'.join(map(str, shape))}")
+
+
+def _gpus(name: str, kind: str, size: str, slices: int) -> Topology:
+    if not size.isdigit() or int(size) < 1:
+        raise UserError(f"There is no topology {name!r}: GPUs are given by their number, such as {kind}:8.")
+    if slices > 1:
+        raise UserError(f"--slices {slices} is for TPU slices: give {name} as {kind}:{int(size) * slices}.")
+    return Topology(name, DEVICES[kind], int(size))
+
+
+def prepare_environment() -> None:
+    """What the TPU compiler needs to know before JAX starts: that there is no TPU here, and that it is not alone."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    _tell_compiler()
+
+
+def _tell_compiler() -> None:
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+
+
+def prepare_compiler() -> None:
+    """Raises `UserError` where libtpu is not installed."""
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("A plan for TPUs needs their compiler, libtpu: install it by pip install 't5like[plan]'.")
+    _tell_compiler()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what C++ writes to standard error away from the terminal; after an exception its end is kept in a note.
+
+    libtpu warns of missing host names there, whatever its log level is.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            said.seek(0)
+            error.add_note(said.read()[-4000:].decode("utf-8", "replace"))
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,140 @@
+"""The loss of a vocabulary without its scores: they are made, used and forgotten a chunk of tokens at a time.
+
+Float32 scores of a batch are often the largest array of a step: 128 rows of 2,048 tokens and 50,257 pieces take 53 GB.
+Here a device holds those of `CHUNK_BYTES` at most. Since the objective is a sum whose weights are known beforehand,
+each chunk's gradient is found while its scores are there (as Liger's fused loss does, Hsu et al. 2024), so nothing is
+computed twice: three matrix products in all, as without chunks. Every device works on its own rows and places, and
+the gradient of the matrix is summed over devices once, at the end.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from t5like.config import Rules
+from t5like.model.sharding import spec
+from t5like.train.losses import Sums, sums_of, token_losses
+
+CHUNK_BYTES = 2**27
+"""Float32 scores that a device holds at once."""
+
+
+class Readout(NamedTuple):
+    """What scores of pieces are made of: `x @ matrix + bias`, of `[batch, length, embed]` and `[embed, vocab]`."""
+
+    x: Any
+    matrix: Any
+    bias: Any
+
+
+class Targets(NamedTuple):
+    """What the scores are held against, `[batch, length]`: int32 pieces and float32 weights."""
+
+    tokens: Any
+    weights: Any
+
+
+def chunked_sums(
+    readout: Readout, targets: Targets, z_loss: float, rules: Rules, chunk_bytes: int = CHUNK_BYTES
+) -> Sums:
+    """The sums of `losses.weighted_sums`, with the gradient of `objective` to the readout; the others have none.
+
+    Products take the type of `x`, and the gradient of the matrix is summed in float32.
+    """
+    over_devices = functools.partial(
+        _over_devices, targets=targets, z_loss=z_loss, rules=rules, chunk_bytes=chunk_bytes
+    )
+
+    @jax.custom_vjp
+    def sums(readout: Readout) -> Sums:
+        return over_devices(readout, gradient=False)[0]
+
+    def forward(readout: Readout) -> tuple[Sums, Readout]:
+        return over_devices(readout, gradient=True)
+
+    def backward(gradient: Readout, incoming: Sums) -> tuple[Readout]:
+        return (jax.tree.map(lambda g: g * incoming.objective.astype(g.dtype), gradient),)
+
+    sums.defvjp(forward, backward)
+    return sums(readout)
+
+
+def _over_devices(
+    readout: Readout, targets: Targets, gradient: bool, z_loss: float, rules: Rules, chunk_bytes: int
+) -> tuple[Sums, Any]:
+    """`_local` on every device's rows and places; axes that split the vocabulary alone stay with the compiler."""
+    split = (*rules.batch, *rules.length)
+    scattered = tuple(axis for axis in rules.embed if axis in split)
+    rows, whole = spec(rules, ("batch", "length")), PartitionSpec()
+    given = Readout(rows, whole, whole), Targets(rows, rows)
+    made = Readout(rows, PartitionSpec(scattered or None), whole) if gradient else None
+
+    def local(readout: Readout, targets: Targets) -> tuple[Sums, Any]:
+        sums, by = _local(readout, targets, gradient, z_loss, chunk_bytes)
+        sums = Sums(*jax.lax.psum(tuple(sums), split))
+        if by is None:
+            return sums, None
+        matrix, rest = by.matrix, tuple(axis for axis in split if axis not in scattered)
+        if scattered:
+            matrix = jax.lax.psum_scatter(matrix, scattered, scatter_dimension=0, tiled=True)
+        return sums, Readout(by.x, jax.lax.psum(matrix, rest), jax.lax.psum(by.bias, split))
+
+    narrow = Readout(readout.x, readout.matrix.astype(readout.x.dtype), readout.bias)
+    placed = jax.shard_map(local, in_specs=given, out_specs=(whole, made), axis_names=set(split), check_vma=False)
+    return placed(narrow, targets)
+
+
+def _local(
+    readout: Readout, targets: Targets, gradient: bool, z_loss: float, chunk_bytes: int
+) -> tuple[Sums, Readout | None]:
+    """One device's part of the sums and of the gradient, chunk after chunk."""
+    x, matrix, bias = readout
+    tokens = x.shape[0] * x.shape[1]
+    chunks = min(tokens, -(-tokens * matrix.shape[1] * 4 // chunk_bytes))
+    size = -(-tokens // chunks)
+
+    def cut(a: Array) -> Array:
+        flat = a.reshape(tokens, *a.shape[2:])
+        padded = jnp.pad(flat, [(0, chunks * size - tokens), *[(0, 0)] * (flat.ndim - 1)])
+        return padded.reshape(chunks, size, *flat.shape[1:])
+
+    def gradient_of(part: tuple[Array, Array, Array]) -> tuple[Any, Any]:
+        sums, by_scores = _chunk(matrix, bias, *part, z_loss)
+        if not gradient:
+            return (sums, None), None
+        narrow = by_scores.astype(x.dtype)
+        by_matrix = jnp.einsum("nd,nv->dv", part[0], narrow, preferred_element_type=jnp.float32)
+        return (sums, Readout(None, by_matrix, jnp.sum(by_scores, axis=0))), jnp.einsum("nv,dv->nd", narrow, matrix)
+
+    def body(total: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Any]:
+        new, by_x = gradient_of(part)
+        return jax.tree.map(jnp.add, total, new), by_x
+
+    parts = cut(x), cut(targets.tokens), cut(targets.weights)
+    shapes, _ = jax.eval_shape(lambda: gradient_of(jax.tree.map(lambda a: a[0], parts)))
+    start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    (sums, by), by_x = jax.lax.scan(body, start, parts)
+    if not gradient:
+        return sums, None
+    return sums, by._replace(x=by_x.reshape(chunks * size, -1)[:tokens].reshape(x.shape))
+
+
+def _chunk(
+    matrix: Float[Array, "embed vocab"],
+    bias: Float[Array, " vocab"],
+    x: Float[Array, "tokens embed"],
+    tokens: Int[Array, " tokens"],
+    weights: Float[Array, " tokens"],
+    z_loss: float,
+) -> tuple[Sums, Float[Array, "tokens vocab"]]:
+    """The sums of some tokens, and the gradient of their objective to their scores."""
+    scores = jnp.einsum("nd,dv->nv", x, matrix, preferred_element_type=jnp.float32) + bias[None]
+    losses = token_losses(scores, tokens)
+    share = jnp.exp(scores - losses.log_z[:, None]) * (1 + 2 * z_loss * losses.log_z)[:, None]
+    is_target = jax.lax.broadcasted_iota(tokens.dtype, scores.shape, 1) == tokens[:, None]
+    by_scores = weights[:, None] * (share - is_target.astype(jnp.float32))
+    return sums_of(losses, weights, z_loss), by_scores

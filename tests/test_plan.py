@@ -1,0 +1,218 @@
+"""Train steps compiled for TPUs that are not here: they fit, keep their state in place, and gather what they should."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import pytest
+from settings import sentence
+from small import small_config
+
+from t5like.config import Config
+from t5like.plan import figures, search
+from t5like.plan.topology import SLICES, Topology, topology
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"
+)
+SIZES = dict(embed=128, mlp=512, heads=4, kv=32, vocab=512, dtype="bfloat16")
+STRATEGIES = {
+    "fsdp": {},
+    "fsdp and tensor": dict(fsdp=2, tensor=2),
+    "sequence": dict(fsdp=2, sequence=2),
+    "replicated": dict(fsdp=1, data=4),
+}
+GATHERED = {"all-gather", "reduce-scatter", "all-reduce", "collective-permute"}
+EXPECTED = {
+    "fsdp": GATHERED,
+    "fsdp and tensor": GATHERED,
+    "sequence": {*GATHERED, "all-to-all"},
+    "replicated": {"all-reduce"},
+}
+
+
+def settings_of(family: str, strategy: str = "fsdp", **changes: Any) -> Config:
+    """A small config of a family, with rows and widths that a TPU's tiles fill."""
+    sizes = {f"model__{name}": value for name, value in SIZES.items()}
+    lengths = {"data__length": 128} | ({"model__max_positions": 128} if family in ("bert", "pairs") else {})
+    mesh = {f"mesh__{name}": size for name, size in STRATEGIES[strategy].items()}
+    return small_config(
+        family, **{**sizes, **lengths, **mesh, "train__batch": 32, "optimizer__name": "adamw", **changes}
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def least_effort() -> Iterator[None]:
+    """Tests ask what a program is, not how fast: the compiler need not try hard."""
+    before = jax.config.jax_exec_time_optimization_effort
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    yield
+    jax.config.update("jax_exec_time_optimization_effort", before)
+
+
+def check(settings: Config, where: Topology, expected: set[str]) -> dict[str, Any]:
+    """What every plan must hold; of collectives those that move more than a thousandth of all."""
+    found = figures.figures(settings, where)
+    memory, moved = found["memory"], sum(total["sent"] for total in found["collectives"])
+    assert memory["fits"]
+    assert memory["in_place"] >= 0.95
+    assert {total["kind"] for total in found["collectives"] if total["sent"] > moved / 1000} <= expected
+    computed = found["flops"]["formula" if found["flops"]["kernels"] else "unhalved"]
+    assert found["flops"]["compiled"] == pytest.approx(computed, rel=0.02)
+    return found
+
+
+@needs_compiler
+@pytest.mark.parametrize("family", ["t5", "gpt", "pairs"])
+def test_every_family_fits_in_place_and_gathers_its_parameters(family):
+    found = check(settings_of(family), topology("v5e:2x2"), GATHERED)
+    split = {total["kind"] for total in found["collectives"] if total["axes"] == ("fsdp",)}
+    assert {"all-gather", "reduce-scatter"} <= split
+    # Four bytes of each parameter, on a quarter of the devices: what is whole on all is norms and biases.
+    assert found["memory"]["params"] < 1.1 * found["parameters"]
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["t5", "gpt", "pairs"])
+@pytest.mark.parametrize("strategy", ["fsdp and tensor", "sequence", "replicated"])
+def test_every_family_with_every_other_strategy(family, strategy):
+    check(settings_of(family, strategy), topology("v5e:2x2"), EXPECTED[strategy])
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["t5", "gpt", "pairs"])
+def test_a_larger_slice_and_two_slices(family):
+    larger = check(settings_of(family, mesh__tensor=4), topology("v5e:4x4"), GATHERED)
+    assert larger["mesh"] == {"fsdp": 4, "tensor": 4}
+    joined = check(settings_of(family), topology("v5e:2x2", slices=2), GATHERED)
+    assert joined["mesh"] == {"slice": 2, "fsdp": 4}
+    assert any("slice" in total["axes"] for total in joined["collectives"])
+
+
+@pytest.mark.parametrize(
+    ("name", "slices", "said"),
+    [
+        ("v9:4x4", 1, "There is no topology 'v9:4x4': give a TPU slice such as v5e:4x4 or v5p:4x4x4, or GPUs"),
+        ("v5e", 1, "There is no topology 'v5e': give a TPU slice such as v5e:4x4"),
+        ("v5e:3x5", 1, "There is no slice 'v5e:3x5': v5e has 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16."),
+        ("v5p:4x4", 1, "There is no slice 'v5p:4x4': v5p has 2x2x1, 2x2x2, "),
+        ("h100:many", 1, "There is no topology 'h100:many': GPUs are given by their number, such as h100:8."),
+        ("h100:8", 2, "--slices 2 is for TPU slices: give h100:8 as h100:16."),
+        ("", 2, "--slices 2 needs --topology: name a TPU slice such as v5e:4x4."),
+    ],
+)
+def test_an_unknown_topology_is_answered_by_those_that_are_known(name, slices, said):
+    assert said in sentence(topology, name, slices)
+
+
+@pytest.mark.parametrize("kind", SLICES)
+@needs_compiler
+def test_the_compiler_knows_every_slice_up_to_64_chips(kind):
+    for shape in SLICES[kind]:
+        where = topology(f"{kind}:{'x'.join(map(str, shape))}")
+        if where.count <= 64:
+            devices = where.devices()
+            assert (len(devices), devices[0].platform) == (where.count, "tpu")
+            assert where.device is not None
+            assert devices[0].device_kind in where.device.kinds
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(mesh__fsdp=3), "mesh.fsdp=3 needs 3 device(s), but there are 4: change mesh."),
+        (dict(mesh__tensor=4, model__heads=2), "heads=2, which 4 devices of mesh axes tensor do not divide"),
+        (dict(mesh__sequence=4, data__length=126), "126 tokens, which the 4 parts of mesh axes sequence do not divide"),
+        (dict(train__batch=6), "train.batch / train.accumulate=6 does not divide over the 4 devices"),
+    ],
+)
+def test_what_does_not_fit_the_mesh_is_one_sentence(changes, said):
+    assert said in sentence(figures.figures, settings_of("gpt", **changes), topology("v5e:2x2"))
+
+
+@needs_compiler
+def test_a_mesh_that_the_torus_cannot_hold_is_one_sentence():
+    settings = settings_of("gpt", mesh__fsdp=8, mesh__tensor=2)
+    assert "cannot hold a mesh of fsdp=8 * tensor=2" in sentence(figures.figures, settings, topology("v5e:4x4"))
+
+
+def test_gpus_are_planned_by_formula():
+    found = figures.figures(settings_of("t5", mesh__tensor=2, mesh__fsdp=-1), topology("h100:8"), price=2.0)
+    assert found["memory"]["fits"]
+    assert found["flops"]["compiled"] == pytest.approx(found["flops"]["unhalved"], rel=1e-6)
+    assert found["time"]["scheduled"] is None
+    assert 0 < found["mfu"]["roofline"] <= 1
+    assert found["run"]["price"] == pytest.approx(2 * found["run"]["device_hours"])
+    assert {(total["kind"], total["axes"]) for total in found["collectives"]} == {
+        ("all-gather", ("fsdp",)),
+        ("reduce-scatter", ("fsdp",)),
+        ("all-reduce", ("tensor",)),
+    }
+
+
+def test_kept_activations_of_the_formula_grow_with_rows_and_shrink_with_remat():
+    where = topology("h100:8")
+
+    def kept(**changes: Any) -> int:
+        return figures.figures(settings_of("gpt", **changes), where)["memory"]["activations"]
+
+    assert kept(train__batch=64) == 2 * kept(train__batch=32) == 2 * kept(train__batch=64, train__accumulate=2)
+    assert kept(model__remat="full") < kept() / 2
+
+
+def test_a_step_on_the_devices_that_are_here(say, preset):
+    found = json.loads(say("plan", preset, "--json"))
+    assert found["devices"] == jax.device_count()
+    assert (found["time"], found["mfu"], found["memory"]["usable"]) == (None, None, None)
+    assert found["flops"]["compiled"] == pytest.approx(found["flops"]["unhalved"], rel=0.01)
+
+
+def test_the_search_ends_with_the_largest_batch_and_the_cheapest_remat(monkeypatch):
+    """Here a row takes 1 unit without remat and half of one with it, and 100 units fit."""
+    weights = {"none": 1.0, "full": 0.5}
+
+    def fits(config: Config, where: Topology, say: Any) -> bool:
+        return config.train.batch * weights.get(config.model.remat, 1.0) <= 100
+
+    monkeypatch.setattr(search, "fits", fits)
+    found = search.largest_batch(settings_of("gpt"), topology("h100:4"), print)
+    assert found.model.remat == "full"
+    assert 160 <= found.train.batch <= 200
+    weights["full"] = 1.0
+    assert search.largest_batch(settings_of("gpt"), topology("h100:4"), print).model.remat == "none"
+
+
+@pytest.fixture
+def preset(tmp_path) -> str:
+    """A preset file with a small GPT."""
+    file = tmp_path / "preset.py"
+    file.write_text("import sys\nfrom test_plan import settings_of\nconfig = settings_of('gpt', mesh__fsdp=-1)\n")
+    return str(file)
+
+
+@needs_compiler
+def test_explain_lists_where_every_parameter_lives(say, preset):
+    rows = json.loads(say("plan", preset, "--explain", "--json", "--topology", "v5e:2x2"))
+    by_name = {row["name"]: row for row in rows if row["part"] == "params"}
+    query = by_name["decoder/blocks/self/query"]
+    assert query["axes"] == ["layers", "embed", "heads", "kv"]
+    assert query["mesh_axes"] == [[], ["fsdp"], [], []]
+    assert query["bytes"] == 2 * 128 * 4 * 32 * 4 // 4
+    shown = say("plan", preset, "--explain", "--topology", "v5e:2x2")
+    assert "float32[layers=2, embed=128 over fsdp, heads=4, kv=32]" in shown
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_plan_is_printed_and_one_that_does_not_fit_ends_with_a_sentence(say, preset):
+    shown = say("plan", preset, "--topology", "v5e:2x2", "--price", "1.2")
+    assert "It fits: " in shown
+    assert "as the compiler schedules it" in shown
+    many = ("--train.batch", "1048576", "--model.attention", "plain")
+    said = sentence(say, "plan", preset, "--topology", "v5e:1x1", *many)
+    assert said.startswith("It does not fit: ")
