@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from t5like.errors import UserError, did_you_mean
+from t5like.xla import set_flags
 
 HELP = """t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX.
 
@@ -148,6 +149,7 @@ def _configure(name: str, source: str, flags: Sequence[str], command: Command) -
 def main() -> None:
     """The entry point `t5like`: 0 done, 1 a bug, 2 a user's mistake, 128 + n stopped by signal n."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    set_flags()
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show Chinese shows escapes

@@ -8,16 +8,6 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 PROGRAM = "from t5like.cli import main; main()"
-PATIENCE = " ".join(
-    f"--xla_cpu_{flag}"
-    for flag in (
-        "collective_call_terminate_timeout_seconds=300",
-        "collective_timeout_seconds=300",
-        "multi_thread_eigen=false",
-    )
-)
-"""For XLA, which ends a process whose devices wait 40 s for each other, as eight of them do on a busy machine of two
-cores; and whose devices wait for ever where collectives hold all threads of the pool that matrix products need."""
 
 
 def command(*arguments: object, program: str = PROGRAM) -> list[str]:
@@ -27,7 +17,7 @@ def command(*arguments: object, program: str = PROGRAM) -> list[str]:
 
 def environment(devices: int = 1) -> dict[str, str]:
     """The variables of a process that finds this checkout and some CPU devices."""
-    flags = f"--xla_force_host_platform_device_count={devices} {PATIENCE}"
+    flags = f"--xla_force_host_platform_device_count={devices}"
     return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 

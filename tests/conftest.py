@@ -3,19 +3,17 @@
 import os
 from collections.abc import Callable
 
-from command_line import PATIENCE
-
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["JAX_PLATFORMS"] = "cpu"  # libtpu, where it is installed to plan, would look for a TPU
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {PATIENCE}"
-
 import jax
 import pytest
 
 from t5like import config
 from t5like.cli import run
 from t5like.model.sharding import make_mesh
+from t5like.xla import for_several_cpu_devices
 
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["XLA_FLAGS"] = for_several_cpu_devices(os.environ.get("XLA_FLAGS", ""))
+jax.config.update("jax_platforms", "cpu")  # libtpu, where it is installed to plan, would look for a TPU
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

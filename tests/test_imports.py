@@ -53,6 +53,7 @@ TOWER = {
     "model.sharding": 1,
     "model.flops": 2,
     "model.devices": 1,
+    "xla": 0,
     "train.__init__": 0,
     "model.__init__": 0,
 }

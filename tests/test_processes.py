@@ -20,6 +20,8 @@ SEVERAL = """
 import json, sys
 import numpy as np
 from t5like.cli import run
+from t5like.xla import set_flags
+set_flags()
 for words in json.loads(sys.argv[1]):
     run(words)
     print("---", flush=True)
@@ -55,7 +57,6 @@ def start(words: list[list[str]], program: str = PROGRAM, **variables: str) -> l
         "JAX_COORDINATOR_ADDRESS": address,
         "JAX_NUM_PROCESSES": str(count),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",  # see `connect`; a process alone does without that
     }
     shared = environment(DEVICES // count) | shared | variables
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -107,7 +108,7 @@ def run(folder, texts):
             "eval__every": 3,
             "eval__rows": 12,
         } | changes
-        changes |= {"train__compilation_cache": str(folder / "cache"), "train__tensorboard": True}
+        changes |= {"train__tensorboard": True}
         (folder / name).mkdir()
         presets.write(run_config(texts, folder / name, **changes), folder / name)
         return folder / name

@@ -21,6 +21,7 @@ from t5like.data.vocabulary import Vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
 from t5like.train.checkpoint import Checkpoints
+from t5like.train.compile import keep_programs
 from t5like.train.distributed import lead
 from t5like.train.state import Plan, plan_run
 
@@ -46,9 +47,8 @@ def restore(config: Config, step: int | None = None) -> Iterator[Restored]:
     """
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     run.config()
-    if config.train.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.train.compilation_cache).expanduser()))
     mesh = make_mesh(config.mesh)
+    keep_programs(config.train.compilation_cache, mesh)
     with jax.set_mesh(mesh):
         vocabulary = open_vocabulary(run.vocabulary)
         plan = plan_run(config, mesh)

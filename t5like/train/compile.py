@@ -5,6 +5,7 @@ collectives is said of the very step that will run.
 """
 
 import functools
+import pathlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,6 +67,16 @@ def shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:
     """Bytes of an abstract array on each device that holds a part of it."""
     shape = leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape
     return functools.reduce(int.__mul__, shape, 1) * leaf.dtype.itemsize
+
+
+def keep_programs(folder: str, mesh: jax.sharding.Mesh) -> None:
+    """Keeps compiled programs in a folder, where a restart finds them; an empty name keeps none.
+
+    Nor are any kept for several CPU devices: a program that XLA reads back for them may run its collectives in another
+    order on each device, and hang (jaxlib 0.10.2: Adafactor's step on four devices does, every time).
+    """
+    if folder and (mesh.size == 1 or mesh.devices.flat[0].platform != "cpu"):
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))
 
 
 def compile_step(plan: Plan, say: Callable[[str], None]) -> jax.stages.Compiled:

@@ -101,8 +101,6 @@ def connect(place: Place, seconds: float) -> None:
     """Joins JAX's coordination service, which all processes of the run do at the same time, before they use devices."""
     # Its handler of SIGTERM would keep a process from ending while it compiles or prepares data.
     jax.config.update("jax_enable_preemption_service", False)
-    # On CPUs with fewer cores than devices, collectives of two programs at once can wait for each other's threads.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.distributed.initialize(
         place.address,
         place.count,

@@ -14,7 +14,7 @@ from t5like.model.devices import device_of, mfu
 from t5like.model.flops import step_flops
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.train.checkpoint import Checkpoints
-from t5like.train.compile import compile_step
+from t5like.train.compile import compile_step, keep_programs
 from t5like.train.distributed import lead, leads
 from t5like.train.evaluate import Evaluator, check_rows, require_objective
 from t5like.train.feeding import Feed
@@ -40,8 +40,7 @@ def train(config: Config) -> None:
     start = check_start(run, config)
     changed = lead("take the run directory", lambda: run.claim(config))
     mesh = make_mesh(config.mesh)
-    if config.train.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.train.compilation_cache).expanduser()))
+    keep_programs(config.train.compilation_cache, mesh)
     with jax.set_mesh(mesh):
         check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
         check_rows("eval.batch", config.eval.batch, config.rules)

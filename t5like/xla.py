@@ -1,0 +1,34 @@
+"""XLA's flags that t5like sets, each with its reason; all others are left to XLA and to whoever sets them.
+
+They are read when JAX first looks for devices, so the command line sets them before it does anything else. What is
+set in `XLA_FLAGS` already stays as it is.
+"""
+
+import os
+import re
+from collections.abc import MutableMapping
+
+SEVERAL_CPU_DEVICES = {
+    # The devices of a process share one pool of threads: where all of them wait in collectives, the products that the
+    # collectives wait for would find no thread, and the process hangs.
+    "xla_cpu_multi_thread_eigen": "false",
+    # Devices that have to share a busy processor wait for each other longer than the 40 s after which XLA ends the
+    # process.
+    "xla_cpu_collective_call_terminate_timeout_seconds": "600",
+    "xla_cpu_collective_timeout_seconds": "600",
+}
+
+
+def set_flags(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Adds the flags that the devices which `XLA_FLAGS` or `JAX_NUM_CPU_DEVICES` ask for need."""
+    flags = environment.get("XLA_FLAGS", "")
+    asked = re.search(r"--xla_force_host_platform_device_count=(\d+)", flags)
+    count = int(asked[1]) if asked else int(environment.get("JAX_NUM_CPU_DEVICES") or 1)
+    if count > 1:
+        environment["XLA_FLAGS"] = for_several_cpu_devices(flags)
+
+
+def for_several_cpu_devices(flags: str) -> str:
+    """The flags, and those of `SEVERAL_CPU_DEVICES` that are not among them."""
+    new = (f"--{name}={value}" for name, value in SEVERAL_CPU_DEVICES.items() if f"--{name}=" not in flags)
+    return " ".join((flags, *new)).strip()
