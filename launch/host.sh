@@ -73,6 +73,8 @@ StartLimitBurst=10
 [Service]
 User=$(id -un)
 WorkingDirectory=$PWD
+# Hosts that come back after a preemption come one after the other, and those that wait in vain would end with status 2.
+Environment=T5LIKE_START_SECONDS=1800
 ExecStart=/bin/bash $PWD/build/train.sh
 Restart=on-failure
 RestartPreventExitStatus=2

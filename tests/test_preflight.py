@@ -243,7 +243,9 @@ def test_a_place_that_is_half_given_is_a_sentence(monkeypatch, values, said):
 def test_real_processes_end_with_status_2_and_the_sentence(tmp_path):
     """One whose other never comes, two with different commands, and two that cannot write."""
     train, other = ["train", str(CONFIGS / "tiny_gpt.py")], ["--train.seed=7"]
-    ((_, err),) = finish(start([train, []], T5LIKE_START_SECONDS="4")[:1], 2)
+    first, other_command = start([train, ["--help"]], T5LIKE_START_SECONDS="4")
+    finish([other_command])
+    ((_, err),) = finish([first], 2)
     assert "Process 1 of 2 did not come within 4 s (there is process 0 (" in err
     said = finish(start([train, train + other]), 2)
     assert all(f"has train.seed=7, but process 0 ({socket.gethostname()}) has " in err for _, err in said)

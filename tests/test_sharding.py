@@ -102,17 +102,21 @@ class Chip:
     id: int
     slice_index: int
     process_index: int
+    coords: tuple[int, ...]
+    core_on_chip: int = 0
     device_kind: str = ""
-    platform: str = "cpu"
+    platform: str = "tpu"
 
 
 def test_several_slices_are_steps_along_their_own_axis():
     """Devices of two slices, as a TPU has them; CPU devices have none."""
-    devices = [Chip(id=n, slice_index=n // 4, process_index=n // 4) for n in range(8)]
+    devices = [Chip(id=n, slice_index=n // 4, process_index=n // 4, coords=(n % 2, n % 4 // 2, 0)) for n in range(8)]
     for sizes in (config.Mesh(tensor=2), config.Mesh(slice=2, tensor=2)):
         grid = sharding.make_mesh(sizes, devices).devices
         assert grid.shape == (2, 1, 2, 1, 2)
         assert {(d.slice_index, n) for n, half in enumerate(grid) for d in half.flat} == {(0, 0), (1, 1)}
+    gpus = [dataclasses.replace(device, platform="gpu") for device in devices]
+    assert sharding.make_mesh(config.Mesh(), gpus).devices.shape == (1, 1, 8, 1, 1)
     with pytest.raises(UserError, match=r"mesh.slice=4, but there are 2 slices: set mesh.slice=2"):
         sharding.make_mesh(config.Mesh(slice=4), devices)
 

@@ -31,7 +31,8 @@ def make_mesh(sizes: config.Mesh, devices: list[Any] | None = None) -> jax.shard
       UserError: the sizes need another number of devices or slices than there are, or the torus cannot hold them.
     """
     devices = jax.devices() if devices is None else devices
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    # GPUs have a number of that name too, for the machine that they are in.
+    slices = len({device.slice_index for device in devices if device.platform == "tpu"}) or 1
     shape = _filled(sizes, len(devices), slices)
     if slices > 1 and shape["slice"] != slices:
         raise UserError(f"mesh.slice={shape['slice']}, but there are {slices} slices: set mesh.slice={slices}.")

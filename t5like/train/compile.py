@@ -75,7 +75,9 @@ def keep_programs(folder: str, mesh: jax.sharding.Mesh) -> None:
     Nor are any kept for several CPU devices: a program that XLA reads back for them may run its collectives in another
     order on each device, and hang (jaxlib 0.10.2: Adafactor's step on four devices does, every time).
     """
-    if folder and (mesh.size == 1 or mesh.devices.flat[0].platform != "cpu"):
+    if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
+        jax.config.update("jax_compilation_cache_dir", None)
+    elif folder:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))
 
 
