@@ -1,4 +1,4 @@
-"""A T5 1.1 of 1.5 M parameters on Python's own library: the whole path in minutes on a laptop."""
+"""A T5 1.1 of 1.3 M parameters on Python's own library: the whole path in minutes on a laptop."""
 
 from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, Vocabulary
 
