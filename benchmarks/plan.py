@@ -1,11 +1,11 @@
 """Plans well-known models on TPU slices that nobody here owns: the smallest slice that fits, and the estimated MFU.
 
-    python benchmarks/plan.py [NAME ...]      T5 1.1 xl and xxl, UL2 20B, BERT large and a 7B decoder by default
+    python benchmarks/plan.py [--full] [NAME ...]      T5 1.1 xl, xxl, UL2 20B, BERT large and a 7B decoder by default
 
 For v5e and v5p each model starts on the smallest slice whose memory holds its state, and goes on to larger ones until
 the compiled step fits. Rows are a fixed number on each chip, so that slices are compared at equal work. Prints a row
-for each plan, then one JSON line with all. It needs libtpu (`pip install 't5like[plan]'`) and takes about a minute for
-each step that is compiled.
+for each plan, then one JSON line with all. It needs libtpu (`pip install 't5like[plan]'`) and takes about 20 s for a
+plan; with --full, which has the compiler make machine code and tell its cycles, many minutes.
 """
 
 import json
@@ -37,10 +37,10 @@ from t5like.plan.figures import figures  # noqa: E402
 class Case(NamedTuple):
     """A model, the length of its rows, how many a chip has, and its optimizer."""
 
-    objective: str
+    objective: Any
     length: int
     rows: int
-    optimizer: str
+    optimizer: Any
     remat: Any
 
 
@@ -64,9 +64,9 @@ def config_of(name: str, case: Case, chips: int) -> Config:
             store="-",
             length=case.length,
             objective=Objective(kind=case.objective),
-            vocabulary=vocabulary,  # pyright: ignore
+            vocabulary=vocabulary,
         ),
-        optimizer=Optimizer(name=case.optimizer, learning_rate=1e-3, schedule="constant"),  # pyright: ignore
+        optimizer=Optimizer(name=case.optimizer, learning_rate=1e-3, schedule="constant"),
         mesh=Mesh(fsdp=-1),
         train=Train(directory="-", steps=100_000, batch=case.rows * chips),
     )
@@ -79,14 +79,14 @@ def may_fit(name: str, case: Case, where: Topology) -> bool:
     return 4 * copies * parameter_count(architecture(name)) < where.count * where.device.memory
 
 
-def smallest(name: str, case: Case, kind: str) -> dict[str, Any]:
+def smallest(name: str, case: Case, kind: str, full: bool) -> dict[str, Any]:
     """The figures of the first slice that fits."""
     for where in slices_of(kind):
         if not may_fit(name, case, where):
             continue
         started = time.monotonic()
         try:
-            found = figures(config_of(name, case, where.count), where)
+            found = figures(config_of(name, case, where.count), where, full=full)
         except UserError as error:
             print(f"{name} on {where.name}: {error}", file=sys.stderr)
             continue
@@ -104,19 +104,23 @@ def row(found: dict[str, Any]) -> str:
         return f"{found['model']:<12} fits no slice"
     memory, step, mfu = found["memory"], found["time"], found["mfu"]
     filled = f"{memory['total'] / 2**30:6.1f} of {memory['usable'] / 2**30:.1f} GiB"
-    times = f"{step['scheduled']:.2f} s, roofline {step['roofline']:.2f} s"
-    shares = f"MFU {mfu['scheduled']:.0%}, roofline {mfu['roofline']:.0%}"
-    return f"{found['model']:<12} {found['topology']:<12} {filled}  {times}  {shares}  ({found['taken']:.0f} s)"
+    times = [f"roofline {step['roofline']:.3f} s, MFU {mfu['roofline']:.0%}"]
+    if step["scheduled"] is not None:
+        times.append(f"scheduled {step['scheduled']:.3f} s, MFU {mfu['scheduled']:.0%}")
+    longest = max(("products", "memory", "links"), key=step.__getitem__)
+    line = f"{found['model']:<12} {found['topology']:<12} {found['batch']:>6,} rows {filled}  {'; '.join(times)}"
+    return f"{line}; longest: {longest}  ({found['taken']:.0f} s)"
 
 
-def main(names: list[str]) -> None:
-    plans = []
+def main(words: list[str]) -> None:
+    plans, full = [], "--full" in words
+    names = [word for word in words if word != "--full"] or list(CASES)
     for name in names:
         for kind in ("v5e", "v5p"):
-            plans.append(smallest(name, CASES[name], kind))
+            plans.append(smallest(name, CASES[name], kind, full))
             print(row(plans[-1]), flush=True)
     print(json.dumps(plans))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(CASES))
+    main(sys.argv[1:])

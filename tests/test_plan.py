@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+import re
 from typing import Any
 
 import jax
@@ -36,20 +36,12 @@ EXPECTED = {
 def settings_of(family: str, strategy: str = "fsdp", **changes: Any) -> Config:
     """A small config of a family, with rows and widths that a TPU's tiles fill."""
     sizes = {f"model__{name}": value for name, value in SIZES.items()}
-    lengths = {"data__length": 128} | ({"model__max_positions": 128} if family in ("bert", "pairs") else {})
+    length = 140 if family == "t5" else 128  # of a T5 both lengths are then even
+    lengths = {"data__length": length} | ({"model__max_positions": length} if family in ("bert", "pairs") else {})
     mesh = {f"mesh__{name}": size for name, size in STRATEGIES[strategy].items()}
     return small_config(
         family, **{**sizes, **lengths, **mesh, "train__batch": 32, "optimizer__name": "adamw", **changes}
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def least_effort() -> Iterator[None]:
-    """Tests ask what a program is, not how fast: the compiler need not try hard."""
-    before = jax.config.jax_exec_time_optimization_effort
-    jax.config.update("jax_exec_time_optimization_effort", -1.0)
-    yield
-    jax.config.update("jax_exec_time_optimization_effort", before)
 
 
 def check(settings: Config, where: Topology, expected: set[str]) -> dict[str, Any]:
@@ -60,7 +52,7 @@ def check(settings: Config, where: Topology, expected: set[str]) -> dict[str, An
     assert memory["in_place"] >= 0.95
     assert {total["kind"] for total in found["collectives"] if total["sent"] > moved / 1000} <= expected
     computed = found["flops"]["formula" if found["flops"]["kernels"] else "unhalved"]
-    assert found["flops"]["compiled"] == pytest.approx(computed, rel=0.02)
+    assert found["flops"]["compiled"] == pytest.approx(computed, rel=0.05)
     return found
 
 
@@ -196,6 +188,21 @@ def preset(tmp_path) -> str:
 
 
 @needs_compiler
+def test_machine_code_changes_nothing_but_adds_cycles_and_its_size():
+    settings, where = settings_of("gpt", model__attention="plain"), topology("v5e:2x2")
+    early, full = (figures.figures(settings, where, full=full) for full in (False, True))
+    for name in ("parameters", "flops", "collectives", "mesh"):
+        assert early[name] == full[name]
+    for name in ("params", "optimizer", "batch"):
+        assert early["memory"][name] == full["memory"][name]
+    assert 0 <= full["memory"]["total"] - full["memory"]["code"] - early["memory"]["total"] < 2**27
+    assert (early["memory"]["code"], early["time"]["scheduled"]) == (None, None)
+    assert full["memory"]["code"] > 0
+    assert full["time"]["scheduled"] > 0
+    assert full["mfu"]["scheduled"] > 0
+
+
+@needs_compiler
 def test_explain_lists_where_every_parameter_lives(say, preset):
     rows = json.loads(say("plan", preset, "--explain", "--json", "--topology", "v5e:2x2"))
     by_name = {row["name"]: row for row in rows if row["part"] == "params"}
@@ -208,10 +215,9 @@ def test_explain_lists_where_every_parameter_lives(say, preset):
 
 
 @needs_compiler
-@pytest.mark.slow
 def test_a_plan_is_printed_and_one_that_does_not_fit_ends_with_a_sentence(say, preset):
     shown = say("plan", preset, "--topology", "v5e:2x2", "--price", "1.2")
-    assert "It fits: " in shown
+    assert re.search(r"It fits: .* on each device. Planned in \d+ s.", shown)
     assert "as the compiler schedules it" in shown
     many = ("--train.batch", "1048576", "--model.attention", "plain")
     said = sentence(say, "plan", preset, "--topology", "v5e:1x1", *many)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from typing import Any
 
 from t5like.errors import UserError
@@ -9,6 +10,7 @@ from t5like.errors import UserError
 
 def plan(config: Any, options: Any) -> None:
     """Prints the table, the lines of --explain, or with --json one object; ends with a sentence if it does not fit."""
+    started = time.monotonic()
     from t5like.plan import topology as places
 
     if options.topology and options.topology.partition(":")[0] in places.SLICES:
@@ -23,7 +25,7 @@ def plan(config: Any, options: Any) -> None:
         return
     if options.search:
         config, where = search.search(config, where, options.search, say)
-    found = figures.figures(config, where, options.price)
+    found = figures.figures(config, where, options.price, options.full)
     if options.json:
         print(json.dumps(found))
     else:
@@ -31,7 +33,7 @@ def plan(config: Any, options: Any) -> None:
     if not found["memory"]["fits"]:
         sys.stdout.flush()
         raise UserError(report.fit(found))
-    say(report.fit(found))
+    say(f"{report.fit(found)} Planned in {time.monotonic() - started:.0f} s.")
 
 
 def _nothing(line: str) -> None:

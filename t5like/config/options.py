@@ -109,6 +109,9 @@ class PlanOptions:
     search: Literal["", "batch", "slice"] = ""
     """Tries what fits: `batch` finds the largest batch with the cheapest remat, `slice` the smallest slice of the
     topology's type."""
+    full: bool = False
+    """TPUs: whether to make machine code too, which takes ten times as long and tells the cycles that the compiler
+    expects and the size of the code."""
     explain: bool = False
     """Whether to list each parameter's shape, axes, mesh axes and bytes instead; nothing is compiled."""
     json: bool = False

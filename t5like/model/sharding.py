@@ -32,7 +32,7 @@ def make_mesh(sizes: config.Mesh, devices: list[Any] | None = None) -> jax.shard
     """
     devices = jax.devices() if devices is None else devices
     # GPUs have a number of that name too, for the machine that they are in.
-    slices = len({device.slice_index for device in devices if device.platform == "tpu"}) or 1
+    slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
     shape = _filled(sizes, len(devices), slices)
     if slices > 1 and shape["slice"] != slices:
         raise UserError(f"mesh.slice={shape['slice']}, but there are {slices} slices: set mesh.slice={slices}.")

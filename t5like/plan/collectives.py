@@ -3,6 +3,7 @@
 The TPU compiler writes one collective in several ways, which are told apart here: a reduce-scatter as a fusion of an
 all-reduce that is named after it; a gather that is overlapped as parts of itself in successive fusions, under one
 channel; and a gather or scatter around a matrix product as a ring of permutes (Wang et al. 2023), which stay permutes.
+Between slices a collective is what each device sends to its host, which names the kind.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ NAMES = {
     "collective-broadcast": "collective-permute",
 }
 SCATTERS = re.compile(r"all-reduce-scatter")
+BETWEEN = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 
 
 class Collective(NamedTuple):
@@ -66,6 +68,11 @@ def find_collectives(module: Module, mesh: Any) -> list[Collective]:
         entered = [(step.instruction, step.computation)]
         entered += [(inner, place.name) for inner, place in inside(module, step.instruction)]
         for instruction, place in entered:
+            if instruction.opcode == "send" and (named := BETWEEN.search(instruction.attributes)):
+                kind, size = named[1].lower().replace("_", "-"), instruction.shapes[0].bytes
+                slices = mesh.devices.shape[mesh.axis_names.index("slice")]
+                key = (step.computation, instruction.name)
+                found[key] = Collective(kind, ("slice",), slices, size, step.times, True)
             if instruction.opcode in NAMES:
                 key, value = _collective(instruction, place, step, mesh)
                 if value.devices < 2:  # over mesh axes of one device

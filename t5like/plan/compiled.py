@@ -12,8 +12,9 @@ import jax
 from t5like.config import Config
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
+from t5like.plan.early import compile_early
 from t5like.plan.topology import Topology, quiet
-from t5like.train.compile import lower_step
+from t5like.train.compile import StepMemory, lower_step, step_memory
 from t5like.train.evaluate import check_rows
 from t5like.train.state import Plan, plan_run
 
@@ -40,11 +41,16 @@ class TooLarge:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled step; the seconds are those of tracing and lowering, and of the compiler."""
+    """A compiled step: its scheduled text and memory, and the seconds of tracing and of the compiler.
 
-    compiled: jax.stages.Compiled
+    `complete` says whether machine code was made of it, too.
+    """
+
+    text: str
+    memory: StepMemory
     lowering: float
     compiling: float
+    complete: bool
 
 
 def plan_on(config: Config, topology: Topology) -> Plan:
@@ -93,8 +99,11 @@ def mesh_on(config: Config, topology: Topology) -> Any:
     return make_mesh(config.mesh, jax.devices()[:1] * topology.count).abstract_mesh
 
 
-def compile_plan(plan: Plan) -> Program | TooLarge:
-    """The compiled step of a plan."""
+def compile_plan(plan: Plan, where: Topology, full: bool) -> Program | TooLarge:
+    """The compiled step of a plan; only `full` has machine code, and with it the compiler's cycles."""
+    if where.shape and not full:
+        found = compile_early(plan.config, where)
+        return too_large(found) if isinstance(found, str) else Program(*found, complete=False)
     started = time.monotonic()
     with mesh_of(plan):
         lowered = lower_step(plan)
@@ -103,19 +112,22 @@ def compile_plan(plan: Plan) -> Program | TooLarge:
             with quiet():
                 compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
             return too_large(str(error))
-    return Program(compiled, lowering, time.monotonic() - started - lowering)
+    compiling = time.monotonic() - started - lowering
+    return Program(compiled.as_text() or "", step_memory(compiled), lowering, compiling, complete=True)
 
 
 def too_large(message: str) -> TooLarge:
-    """What the compiler says of a program that does not fit; early refusals do not list its largest arrays."""
+    """What the compiler says of a program that does not fit; early refusals do not list its largest arrays.
+
+    Raises:
+      RuntimeError: it refused for another reason.
+    """
     used = re.search(rf"Used {SIZE} of {SIZE} hbm", message) or re.search(
         rf"\({SIZE}\) exceeds available \w+ \({SIZE}\)", message
     )
     if used is None:
-        raise UserError(f"The compiler ran out of memory: {message.splitlines()[0]}.")
+        raise RuntimeError(f"the compiler refused the step: {message}")
     needed, available = _bytes(used[1], used[2]), _bytes(used[3], used[4])
     largest = []
     for part in re.split(r"\n\s*\d+\. Size: ", message)[1:]:

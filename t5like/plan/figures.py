@@ -18,13 +18,13 @@ from t5like.plan.counts import Counts, count
 from t5like.plan.estimate import StepTime, step_time
 from t5like.plan.hlo import read_module
 from t5like.plan.topology import Topology
-from t5like.train.compile import shard_bytes, state_bytes, step_memory
+from t5like.train.compile import shard_bytes, state_bytes
 from t5like.train.state import Plan
 
 DAY = 86_400
 
 
-def figures(config: Config, topology: Topology, price: float | None = None) -> dict[str, Any]:
+def figures(config: Config, topology: Topology, price: float | None = None, full: bool = False) -> dict[str, Any]:
     """The figures of a run on a topology: of its compiled step, or by formula where there is no compiler.
 
     Raises:
@@ -33,7 +33,7 @@ def figures(config: Config, topology: Topology, price: float | None = None) -> d
     plan = plan_on(config, topology)
     if not topology.compiles:
         return by_formula(plan, topology, price)
-    program = compile_plan(plan)
+    program = compile_plan(plan, topology, full)
     if isinstance(program, TooLarge):
         return of_refusal(plan, topology, program)
     return of_program(plan, topology, program, price)
@@ -60,7 +60,7 @@ def by_formula(plan: Plan, topology: Topology, price: float | None) -> dict[str,
 
 def of_program(plan: Plan, topology: Topology, program: Program, price: float | None) -> dict[str, Any]:
     """The figures of a step that was compiled."""
-    memory, module = step_memory(program.compiled), read_module(program.compiled.as_text() or "")
+    memory, module = program.memory, read_module(program.text)
     found, counts = find_collectives(module, plan.mesh), with_kernels(count(module), plan, topology)
     device = topology.device
     state, gradients = state_sizes(plan), gradient_bytes(plan)
@@ -73,7 +73,7 @@ def of_program(plan: Plan, topology: Topology, program: Program, price: float | 
             "gradients": gradients,
             "activations": max(memory.temporary - gradients, 0),
             "batch": memory.arguments - sum(state.values()),
-            "code": memory.code,
+            "code": memory.code if program.complete else None,
             "total": memory.total,
             "usable": usable,
             "fits": usable is None or memory.total <= usable,
@@ -103,7 +103,7 @@ def with_kernels(counts: Counts, plan: Plan, topology: Topology) -> Counts:
     if not counts.kernels:
         return counts
     products, device = 3 * step_flops(plan.config).scores // topology.count, topology.device
-    cycles = int(2 * products / device.peak * device.clock) if device else 0
+    cycles = int(2 * products / device.peak * device.clock) if device and counts.cycles else 0
     return counts._replace(products=counts.products + products, cycles=counts.cycles + cycles)
 
 

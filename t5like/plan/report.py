@@ -56,7 +56,7 @@ def _memory(figures: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "On each device"
     for name, label in ROWS.items():
-        if name in memory:
+        if memory.get(name) is not None:
             yield f"  {label:<34}{gib(memory[name]):>14}"
     yield f"  {'in all':<34}{gib(memory['total']):>14}"
     if memory["usable"] is not None:
@@ -73,7 +73,7 @@ def _flops(flops: dict[str, Any]) -> Iterator[str]:
         yield f"  {'formula, causal scores unhalved':<34}{flops['unhalved']:>14.4g}"
     if "compiled" in flops:
         share = f"{flops['ratio']:.3f} of the formula{', kernels as in it' if flops['kernels'] else ''}"
-        yield f"  {'products in the compiled program':<34}{flops['compiled']:>14.4g}  {share}"
+        yield f"  {'products that are computed':<34}{flops['compiled']:>14.4g}  {share}"
 
 
 def _refusal(figures: dict[str, Any], config: Config) -> Iterator[str]:
@@ -106,7 +106,9 @@ def _times(figures: dict[str, Any]) -> Iterator[str]:
         yield f"Time and MFU: n/a, as the figures of this device ({figures['device']}) are not known."
         return
     yield f"Time of a step{'seconds':>28}{'MFU':>10}"
-    if time["scheduled"] is not None:
+    if time["scheduled"] is None and "seconds" in figures:
+        yield "  as the compiler schedules it       only with --full, which makes machine code"
+    elif time["scheduled"] is not None:
         yield f"  {'as the compiler schedules it':<34}{time['scheduled']:>6.3f}{mfu['scheduled']:>10.1%}"
     yield f"  {'roofline, the longest of':<34}{time['roofline']:>6.3f}{mfu['roofline']:>10.1%}"
     for name, label in {"products": "matrix products", "memory": "memory", "links": "links"}.items():

@@ -14,7 +14,6 @@ from t5like.errors import UserError
 from t5like.plan.advice import REMAT
 from t5like.plan.compiled import TooLarge, compile_plan, mesh_on, plan_on
 from t5like.plan.topology import SLICES, Topology, slices_of
-from t5like.train.compile import step_memory
 
 GIB = 2**30
 Say = Callable[[str], object]
@@ -71,12 +70,12 @@ def rows_at_once(config: Config, where: Topology) -> int:
 
 def fits(config: Config, where: Topology, say: Say) -> bool:
     """Whether the step of a config fits a topology."""
-    program = compile_plan(plan_on(config, where))
+    program = compile_plan(plan_on(config, where), where, full=False)
     label = f"{where.name}, {config.train.batch:,} rows, remat {config.model.remat}"
     if isinstance(program, TooLarge):
         say(f"{label}: {program.needed / GIB:.2f} GiB of {program.available / GIB:.2f} do not fit")
         return False
-    needed, usable = step_memory(program.compiled).total, where.device.memory if where.device else None
+    needed, usable = program.memory.total, where.device.memory if where.device else None
     fit = usable is None or needed <= usable
     say(f"{label}: {needed / GIB:.2f} GiB {'fit' if fit else 'do not fit'}")
     return fit

@@ -1,0 +1,108 @@
+"""A compiled step without machine code, which is nine tenths of the TPU compiler's time and little that a plan asks.
+
+The compiler runs in a process of its own and writes down what it does. Once the program is scheduled and every array
+has its place in memory, the process is ended. What only comes later is unknown: the cycles that the compiler expects,
+the size of the code, and some 60 MiB that collectives use while they run.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import t5like
+from t5like.config import Config, presets
+from t5like.plan.topology import Topology, prepare_environment, topology
+from t5like.train.compile import StepMemory
+
+PLACED = "*jit_train_step*after_optimizations_after_buffer_assignment.txt"
+"""The scheduled program, which is written after its buffers have places."""
+BUFFERS = "*jit_train_step*after_optimizations-buffer-assignment.txt"
+LOWERED, REFUSED = "lowered", "refused"
+"""Files of ours: when the compiler began, and what it said if it gave up."""
+PAUSE = 0.05
+ALLOCATION = re.compile(r"^allocation \d+: size (\d+)(.*):$", re.MULTILINE)
+
+
+def compile_early(config: Config, where: Topology) -> tuple[str, StepMemory, float, float] | str:
+    """The program's text, its memory, and the seconds of tracing and of the compiler; or the compiler's refusal."""
+    root = pathlib.Path(t5like.__file__).parents[1]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        presets.write(config, folder)
+        command = [sys.executable, "-m", "t5like.plan.early", name, where.name, str(where.slices)]
+        with (folder / "said").open("wb") as said:
+            started = time.time()
+            child = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": paths})
+        try:
+            while child.poll() is None and not _written(folder):
+                time.sleep(PAUSE)
+        finally:
+            child.kill()
+            child.wait()
+        if (folder / REFUSED).exists():
+            return (folder / REFUSED).read_text("utf-8")
+        text = _text(folder, PLACED)
+        if not text:
+            raise RuntimeError(f"the compiler ended without a program: {(folder / 'said').read_text()[-4000:]}")
+        lowered = (folder / LOWERED).stat().st_mtime
+        return text, memory_of(_text(folder, BUFFERS)), lowered - started, time.time() - lowered
+
+
+def memory_of(buffers: str) -> StepMemory:
+    """What the compiler's assignment of buffers adds up to, in the device's own memory."""
+    arguments = outputs = aliased = temporary = 0
+    for size, kind in ALLOCATION.findall(buffers):
+        if "color" in kind or "thread-local" in kind:
+            continue
+        taken, live = ", parameter" in kind, "maybe-live-out" in kind
+        arguments += int(size) * taken
+        outputs += int(size) * live
+        aliased += int(size) * (taken and live)
+        temporary += int(size) * (not taken and not live)
+    return StepMemory(arguments=arguments, outputs=outputs, aliased=aliased, temporary=temporary, code=0)
+
+
+def _written(folder: pathlib.Path) -> bool:
+    """Whether the program is there, whole: its last line closes a brace."""
+    file = next(folder.glob(PLACED), None)
+    if file is None or not file.stat().st_size:
+        return False
+    with file.open("rb") as opened:
+        opened.seek(max(file.stat().st_size - 3, 0))
+        return opened.read().strip().endswith(b"}")
+
+
+def _text(folder: pathlib.Path, pattern: str) -> str:
+    file = next(folder.glob(pattern), None)
+    return file.read_text("utf-8") if file else ""
+
+
+def _compile(folder: pathlib.Path, where: Topology) -> None:
+    """What the process does: it ends by itself only if the compiler refuses or is quicker than who waits."""
+    import jax
+
+    from t5like.plan.compiled import mesh_of, plan_on
+    from t5like.train.compile import lower_step
+
+    plan = plan_on(presets.read(folder), where)
+    options: dict[str, Any] = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True}
+    with mesh_of(plan):
+        lowered = lower_step(plan)
+        (folder / LOWERED).touch()
+        try:
+            lowered.compile(compiler_options=options)
+        except jax.errors.JaxRuntimeError as error:
+            partial = folder / f"{REFUSED}.partial"
+            partial.write_text(str(error), "utf-8")
+            partial.replace(folder / REFUSED)
+
+
+if __name__ == "__main__":
+    prepare_environment()
+    _compile(pathlib.Path(sys.argv[1]), topology(sys.argv[2], int(sys.argv[3])))
