@@ -15,6 +15,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["XLA_FLAGS"] = for_several_cpu_devices(os.environ.get("XLA_FLAGS", ""))
 jax.config.update("jax_platforms", "cpu")  # libtpu, where it is installed to plan, would look for a TPU
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_enable_compilation_cache", False)  # what XLA reads back for several CPU devices may hang
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)  # programs are compiled often here and run once
