@@ -78,7 +78,7 @@ def test_a_switch_that_stands_alone_is_on():
         (
             ["dance", T5],
             "There is no command 'dance'; there are architectures, data stats, data verify, eval, export, fill, "
-            "generate, import, inspect, prepare, train, verify, vocabulary show, vocabulary train.",
+            "generate, import, inspect, plan, prepare, train, verify, vocabulary show, vocabulary train.",
         ),
         (["data", T5], "t5like data needs one of stats, verify after it."),
         (["vocabulary", "shaw", T5], "t5like vocabulary needs one of train, show after it."),
@@ -174,7 +174,11 @@ def test_data_that_cannot_be_prepared_is_one_sentence(flags, expected, presets, 
             "mesh.data=64, mesh.fsdp=-1 needs a multiple of 64 device(s), but there is 1: change mesh.",
         ),
         (["--mesh.fsdp", "1"], 8, "A mesh of 1 everywhere needs 1 device(s), but there are 8: change mesh."),
-        (["--mesh.tensor", "4", "--mesh.fsdp", "2"], 8, "Parameter decoder/blocks/"),
+        (
+            ["--mesh.tensor", "4", "--mesh.fsdp", "2"],
+            8,
+            "Attention has act_heads=2, which 4 devices of mesh axes tensor",
+        ),
         (["--train.directory", "file/run"], 1, "train.directory=file/run cannot be written: Not a directory."),
         (["--train.directory", "file"], 1, "train.directory=file cannot be written: File exists."),
     ],

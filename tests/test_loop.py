@@ -78,8 +78,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(corpus, tmp_path):
         np.testing.assert_array_equal(a, b)
     assert lines(tmp_path / "whole", "metrics.jsonl") == lines(tmp_path / "parts", "metrics.jsonl")
     assert [e["event"] for e in lines(tmp_path / "parts", "events.jsonl")] == [
-        *("started", "saved", "finished"),
-        *("resumed", "saved", "finished"),
+        *("started", "first_step", "saved", "finished"),
+        *("resumed", "first_step", "saved", "finished"),
     ]
 
 

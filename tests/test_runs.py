@@ -84,7 +84,7 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> None:
 def test_a_preset_trains_and_leaves_all_that_later_commands_need(family, trained):
     folder = trained(family)
     assert logged_steps(folder) == [1, 2, 3, 4, 5, 6]
-    assert events(folder) == ["started", "saved", "finished"]
+    assert events(folder) == ["started", "first_step", "saved", "finished"]
     names = {entry.name for entry in folder.iterdir()}
     assert {"config.json", "vocabulary", "metrics.jsonl", "events.jsonl", "tensorboard", "checkpoints"} <= names
     assert [step.name for step in (folder / "checkpoints").iterdir()] == ["6"]
@@ -152,7 +152,7 @@ def test_a_finished_run_goes_on_with_more_steps(trained, flags, tmp_path):
     shutil.copytree(trained("t5"), folder)
     assert "Resuming at step 6" in succeed("train", folder, "--train.steps=8")
     assert logged_steps(folder) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert events(folder)[3:] == ["resumed", "saved", "finished"]
+    assert events(folder)[4:] == ["resumed", "first_step", "saved", "finished"]
 
 
 def test_a_run_directory_may_be_moved(trained, flags, tmp_path):
@@ -176,7 +176,7 @@ def test_a_run_stopped_by_sigterm_saves_its_state_and_goes_on(flags, tmp_path):
     (step,) = map(int, re.findall(r"t5like: SIGTERM at step (\d+); the state is saved", complaints))
     assert process.returncode == 143
     assert len(complaints.splitlines()) == 1
-    assert events(tmp_path) == ["started", "saved", "preempted"]
+    assert events(tmp_path) == ["started", "first_step", "saved", "preempted"]
     assert [entry.name for entry in (tmp_path / "checkpoints").iterdir()] == [str(step)]
     assert f"Resuming at step {step}:" in train("t5", tmp_path, *flags, f"--train.steps={step + 2}")
     assert logged_steps(tmp_path) == list(range(1, step + 3))
