@@ -76,11 +76,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(corpus, tmp_path):
     assert int(left.step) == int(right.step) == 6
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert lines(tmp_path / "whole", "metrics.jsonl") == lines(tmp_path / "parts", "metrics.jsonl")
+    metrics = ([x for x in lines(tmp_path / n, "metrics.jsonl") if not is_timing(x)] for n in ("whole", "parts"))
+    assert next(metrics) == next(metrics)
     assert [e["event"] for e in lines(tmp_path / "parts", "events.jsonl")] == [
         *("started", "first_step", "saved", "finished"),
         *("resumed", "first_step", "saved", "finished"),
     ]
+
+
+def is_timing(line: dict[str, Any]) -> bool:
+    """Whether a line of metrics holds speeds, which no two runs have alike."""
+    return any(name.startswith("timing/") for name in line)
 
 
 def test_a_run_may_go_on_on_another_mesh(corpus, tmp_path):
