@@ -119,7 +119,7 @@ def test_the_compiler_knows_every_slice_up_to_64_chips(kind):
     [
         (dict(mesh__fsdp=3), "mesh.fsdp=3 needs 3 device(s), but there are 4: change mesh."),
         (dict(mesh__tensor=4, model__heads=2), "heads=2, which 4 devices of mesh axes tensor do not divide"),
-        (dict(mesh__sequence=4, data__length=126), "126 tokens, which the 4 parts of mesh axes sequence do not divide"),
+        (dict(mesh__sequence=4, data__length=126), "length=126, which 4 devices of mesh axes sequence do not divide"),
         (dict(train__batch=6), "train.batch / train.accumulate=6 does not divide over the 4 devices"),
     ],
 )

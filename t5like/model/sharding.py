@@ -42,7 +42,7 @@ def make_mesh(sizes: config.Mesh, devices: list[Any] | None = None) -> jax.shard
             grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)
         else:
             grid = mesh_utils.create_device_mesh(tuple(shape.values()), devices)
-    except (NotImplementedError, ValueError) as error:
+    except (NotImplementedError, ValueError) as error:  # what JAX has for shapes that a torus cannot hold
         wanted = " * ".join(f"{name}={size}" for name, size in shape.items() if size != 1)
         raise UserError(f"The torus of {len(devices)} devices cannot hold a mesh of {wanted}: change mesh.") from error
     return jax.sharding.Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))

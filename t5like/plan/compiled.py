@@ -1,22 +1,17 @@
 """The very train step of a config, compiled for a topology: the program, or what it needs more than there is."""
 
-import contextlib
-import math
 import re
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from t5like.config import Config
-from t5like.errors import UserError
-from t5like.model.sharding import make_mesh
 from t5like.plan.early import compile_early
+from t5like.plan.placed import mesh_of
 from t5like.plan.topology import Topology, quiet
 from t5like.train.compile import StepMemory, lower_step, step_memory
-from t5like.train.evaluate import check_rows
-from t5like.train.state import Plan, plan_run
+from t5like.train.state import Plan
 
 UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = r"([\d.]+)([KMGT]?)B?"
@@ -51,52 +46,6 @@ class Program:
     lowering: float
     compiling: float
     complete: bool
-
-
-def plan_on(config: Config, topology: Topology) -> Plan:
-    """Shapes and places of a run on a topology's devices.
-
-    Raises:
-      UserError: the mesh does not fit the devices or their torus, or a dimension or the batch does not fit the mesh.
-    """
-    mesh = mesh_on(config, topology)
-    with _current(mesh):
-        check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
-        check_lengths(config)
-        return plan_run(config, mesh)
-
-
-def mesh_of(plan: Plan) -> contextlib.AbstractContextManager[Any]:
-    """Makes the plan's mesh the current one, whether it has devices or is only counted."""
-    return _current(plan.mesh)
-
-
-def _current(mesh: Any) -> contextlib.AbstractContextManager[Any]:
-    has_devices = isinstance(mesh, jax.sharding.Mesh)
-    return jax.set_mesh(mesh) if has_devices else jax.sharding.use_abstract_mesh(mesh)
-
-
-def check_lengths(config: Config) -> None:
-    """Raises `UserError` if the rows of a stack cannot be cut into the parts that the current mesh asks for."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    parts = math.prod(shape[axis] for axis in config.rules.length)
-    for stack, length in config.data.lengths.items():
-        if length % parts:
-            raise UserError(
-                f"The {stack}'s rows have {length} tokens, which the {parts} parts of mesh axes "
-                f"{', '.join(config.rules.length)} do not divide: change data.length or mesh.sequence."
-            )
-
-
-def mesh_on(config: Config, topology: Topology) -> Any:
-    """The mesh of a topology's devices, or its sizes alone where these are only counted.
-
-    Raises:
-      UserError: what `make_mesh` raises.
-    """
-    if topology.compiles:
-        return make_mesh(config.mesh, topology.devices())
-    return make_mesh(config.mesh, jax.devices()[:1] * topology.count).abstract_mesh
 
 
 def compile_plan(plan: Plan, where: Topology, full: bool) -> Program | TooLarge:

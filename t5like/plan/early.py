@@ -87,7 +87,7 @@ def _compile(folder: pathlib.Path, where: Topology) -> None:
     """What the process does: it ends by itself only if the compiler refuses or is quicker than who waits."""
     import jax
 
-    from t5like.plan.compiled import mesh_of, plan_on
+    from t5like.plan.placed import mesh_of, plan_on
     from t5like.train.compile import lower_step
 
     plan = plan_on(presets.read(folder), where)

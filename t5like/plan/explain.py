@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from t5like.config import Config
 from t5like.model.transformer import Transformer
-from t5like.plan.compiled import mesh_of, plan_on
+from t5like.plan.placed import mesh_of, plan_on
 from t5like.plan.topology import Topology
 from t5like.train.compile import shard_bytes
 from t5like.train.groups import path_name

@@ -13,10 +13,11 @@ from t5like.model.devices import mfu
 from t5like.model.flops import Flops, step_flops
 from t5like.plan import formula
 from t5like.plan.collectives import find_collectives, totals
-from t5like.plan.compiled import Program, TooLarge, compile_plan, plan_on
+from t5like.plan.compiled import Program, TooLarge, compile_plan
 from t5like.plan.counts import Counts, count
 from t5like.plan.estimate import StepTime, step_time
 from t5like.plan.hlo import read_module
+from t5like.plan.placed import plan_on
 from t5like.plan.topology import Topology
 from t5like.train.compile import shard_bytes, state_bytes
 from t5like.train.state import Plan

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from t5like.config import Config
 from t5like.model.flops import Flops, step_flops
 from t5like.plan.collectives import Collective
-from t5like.plan.compiled import mesh_of
+from t5like.plan.placed import mesh_of
 from t5like.train.compile import shard_bytes, state_bytes
 from t5like.train.state import Plan, abstract_batch
 from t5like.train.step import batch_sums

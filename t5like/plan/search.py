@@ -12,7 +12,8 @@ from collections.abc import Callable
 from t5like.config import Config
 from t5like.errors import UserError
 from t5like.plan.advice import REMAT
-from t5like.plan.compiled import TooLarge, compile_plan, mesh_on, plan_on
+from t5like.plan.compiled import TooLarge, compile_plan
+from t5like.plan.placed import mesh_on, plan_on
 from t5like.plan.topology import SLICES, Topology, slices_of
 
 GIB = 2**30

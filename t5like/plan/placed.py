@@ -1,0 +1,45 @@
+"""A run on devices that need not be here: its mesh, and the shapes and places of its state."""
+
+import contextlib
+from typing import Any
+
+import jax
+
+from t5like.config import Config
+from t5like.model.sharding import AnyMesh, make_mesh
+from t5like.plan.topology import Topology
+from t5like.train.evaluate import check_rows
+from t5like.train.state import Plan, plan_run
+
+
+def plan_on(config: Config, topology: Topology) -> Plan:
+    """Shapes and places of a run on a topology's devices.
+
+    Raises:
+      UserError: the mesh does not fit the devices or their torus, or a dimension or the batch does not fit the mesh.
+    """
+    mesh = mesh_on(config, topology)
+    with _current(mesh):
+        check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
+        return plan_run(config, mesh)
+
+
+def mesh_of(plan: Plan) -> contextlib.AbstractContextManager[Any]:
+    """Makes the plan's mesh the current one, whether it has devices or is only counted."""
+    return _current(plan.mesh)
+
+
+def _current(mesh: AnyMesh) -> contextlib.AbstractContextManager[Any]:
+    has_devices = isinstance(mesh, jax.sharding.Mesh)
+    return jax.set_mesh(mesh) if has_devices else jax.sharding.use_abstract_mesh(mesh)
+
+
+def mesh_on(config: Config, topology: Topology) -> AnyMesh:
+    """The mesh of a topology's devices, or its sizes alone where these are only counted.
+
+    Raises:
+      UserError: what `make_mesh` raises.
+    """
+    if topology.compiles:
+        return make_mesh(config.mesh, topology.devices())
+    return make_mesh(config.mesh, jax.devices()[:1] * topology.count).abstract_mesh
