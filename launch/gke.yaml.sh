@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 script=launch/gke.yaml.sh
-# shellcheck source=launch/dry_run.sh
-source launch/dry_run.sh
+# shellcheck source=launch/flags.sh
+source launch/flags.sh
 
 usage() {
   cat <<END
@@ -119,11 +119,6 @@ END
   done
 }
 
-need() {
-  local variable=${1//-/_}
-  [ -n "${!variable}" ] || fail "$action needs --$1: $2."
-}
-
 # Hosts of a slice and chips of a host, from the topology.
 divide() {
   case $topology in
@@ -140,31 +135,7 @@ divide() {
     fail "$topology has $all chips, which hosts of $chips do not divide: give the machine type's --chips-per-host."
 }
 
-while [ $# -gt 0 ]; do
-  case $1 in
-    --dry-run) dry_run=yes ;;
-    --spot) spot=yes ;;
-    --help | -h) usage && exit 0 ;;
-    --name | --namespace | --image | --accelerator | --topology | --slices | --chips-per-host | --service-account | \
-      --bucket)
-      case ${2-} in "" | -*) fail "$1 needs a value." ;; esac
-      variable=${1#--}
-      printf -v "${variable//-/_}" %s "$2"
-      shift
-      ;;
-    -*) fail "there is no flag $1: those of this script are $FLAGS, and those of t5like come after CONFIG." ;;
-    *)
-      if [ -n "$action" ]; then
-        take_config "$@"
-        break
-      fi
-      action=$1
-      ;;
-  esac
-  shift
-done
-[ -n "$action" ] || fail "say what to do: $ACTIONS."
-case " ${ACTIONS//,/} " in *" $action "*) ;; *) fail "there is no $action: say one of $ACTIONS." ;; esac
+parse "$@"
 need name "a name for the JobSet"
 pods=jobset.sigs.k8s.io/jobset-name=$name
 case $action in

@@ -2,59 +2,20 @@
 # Sourced by tpu_vm.sh and tpu_pod.sh: their flags, and what both do with the hosts of a TPU. `here` is the gcloud group
 # that knows them, `everywhere` its flags for all hosts and `first` for the one that writes logs.
 # shellcheck disable=SC2034,SC2154  # variables that one script sets and the other reads
-source launch/dry_run.sh
+# shellcheck source=launch/flags.sh
+source launch/flags.sh
 
 FLAGS="--name, --zone, --project, --accelerator, --runtime, --bucket, --spot, --worker, --dry-run"
 
-# Reads `ACTION [flags] [CONFIG [its flags]]`; flags may also come first.
-parse() {
-  action="" name="" zone="" project="" accelerator="" runtime="" bucket="" spot="" worker="" slices="" valid_until=""
-  while [ $# -gt 0 ]; do
-    case $1 in
-      --dry-run) dry_run=yes ;;
-      --spot) spot=yes ;;
-      --help | -h) usage && exit 0 ;;
-      --*=*) take "${1%%=*}" "${1#*=}" ;;
-      --name | --zone | --project | --accelerator | --runtime | --bucket | --worker | --slices | --valid-until)
-        take "$1" "${2-}"
-        shift
-        ;;
-      -*) unknown "$1" ;;
-      *)
-        if [ -n "$action" ]; then
-          for word in "${@:2}"; do
-            case ", $FLAGS," in *", ${word%%=*},"*) [ "$word" = --dry-run ] || fail "$word comes before CONFIG." ;; esac
-          done
-          take_config "$@"
-          break
-        fi
-        action=$1
-        ;;
-    esac
-    shift
-  done
-  [ -n "$action" ] || fail "say what to do: $ACTIONS."
-  case " ${ACTIONS//,/} " in *" $action "*) ;; *) fail "there is no $action: say one of $ACTIONS." ;; esac
+action="" name="" zone="" project="" accelerator="" runtime="" bucket="" spot="" worker="" slices="" valid_until=""
+
+# Reads the command line, and checks what every action needs.
+parse_tpu() {
+  parse "$@"
   need zone "the zone of the TPU, such as us-central2-b"
   where=("--zone=$zone" ${project:+"--project=$project"})
   [ "$action" = list ] || need name "a name for the TPU"
   case $bucket in *[!a-z0-9._-]*) fail "--bucket $bucket is no name of a bucket: leave out gs:// and folders." ;; esac
-}
-
-take() {
-  local variable=${1#--}
-  case ", $FLAGS," in *", $1,"*) ;; *) unknown "$1" ;; esac
-  case $2 in "" | -*) fail "$1 needs a value." ;; esac
-  printf -v "${variable//-/_}" %s "$2"
-}
-
-unknown() {
-  fail "there is no flag $1: those of this script are $FLAGS, and those of t5like come after CONFIG."
-}
-
-need() {
-  local variable=${1//-/_}
-  [ -n "${!variable}" ] || fail "$action needs --$1: $2."
 }
 
 need_config() {

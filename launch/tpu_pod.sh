@@ -131,7 +131,7 @@ explain_keep() {
   delete
 }
 
-parse "$@"
+parse_tpu "$@"
 case $action in
   up | create | restart | keep)
     need accelerator "the type of each slice, such as v5litepod-64"

@@ -31,7 +31,7 @@ create() {
     --version="$image" ${spot:+--spot}
 }
 
-parse "$@"
+parse_tpu "$@"
 case $action in
   up | create)
     need accelerator "the type of TPU, such as v5litepod-8"
