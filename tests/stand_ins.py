@@ -116,8 +116,9 @@ class StandIns:
             (self.folder / name).write_text("".join(f"{line}\n" for line in answers))
 
     def environment(self) -> dict[str, str]:
-        """The variables of a process that finds these programs before the real ones."""
-        return {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}", "RECORDS": str(self.folder)}
+        """The variables of a process that finds these programs before the real ones, and no EXTRAS of these tests."""
+        kept = {name: value for name, value in os.environ.items() if name != "EXTRAS"}
+        return {**kept, "PATH": f"{self.programs}:{os.environ['PATH']}", "RECORDS": str(self.folder)}
 
     def calls(self) -> list[list[str]]:
         """Each call's words, in order, all of them checked."""
