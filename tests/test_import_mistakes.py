@@ -181,7 +181,10 @@ def test_what_is_no_number_is_imported_and_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--mesh.tensor", "8", "--mesh.fsdp", "1"], "Attention has act_heads=4, which 8 devices of mesh axes tensor do not"),
+        (
+            ["--mesh.tensor", "8", "--mesh.fsdp", "1"],
+            "Attention has act_heads=4, which 8 devices of mesh axes tensor do not",
+        ),
         (
             ["--mesh.data", "3"],
             "mesh.data=3, mesh.fsdp=-1 needs a multiple of 3 device(s), but there are 8: change mesh.",
