@@ -31,6 +31,7 @@ from t5like.plan.counts import count
 from t5like.plan.hlo import read_module
 from t5like.train.compile import lower_step, step_memory
 from t5like.train.state import Plan, abstract_batch, plan_run
+from t5like.xla import set_flags
 
 DROPPED = 3
 
@@ -116,6 +117,7 @@ def measure(config: Config, steps: int, profile: str | None) -> dict[str, Any]:
 
 
 def main() -> None:
+    set_flags()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="a preset or a run directory")
     parser.add_argument("changes", nargs="*", help="fields to replace, such as train.batch=64")

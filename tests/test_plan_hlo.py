@@ -71,6 +71,41 @@ ENTRY %main (x: f32[8,4]) -> f32[8,4] {
   ROOT %out = f32[8,4]{1,0} get-tuple-element(%loop), index=1
 }
 """  # noqa: E501
+SLICED = """HloModule m, is_scheduled=true
+
+%slicing (a: f32[12,8,4], n: s32[]) -> f32[8,4] {
+  %a = f32[12,8,4]{2,1,0} parameter(0)
+  %n = s32[] parameter(1)
+  ROOT %s = f32[1,8,4]{2,1,0} dynamic-slice(%a, %n), dynamic_slice_sizes={1,8,4}
+}
+
+%updating (b: f32[12,8,4], u: f32[8,4], n: s32[]) -> f32[12,8,4] {
+  %b = f32[12,8,4]{2,1,0} parameter(0)
+  %u = f32[8,4]{1,0} parameter(1)
+  %n = s32[] parameter(2)
+  %one = f32[1,8,4]{2,1,0} bitcast(%u)
+  ROOT %d = f32[12,8,4]{2,1,0} dynamic-update-slice(%b, %one, %n)
+}
+
+%both (a: f32[12,8,4], b: f32[12,8,4], n: s32[], p: f32[4,4]) -> (f32[12,8,4], f32[4,4]) {
+  %a = f32[12,8,4]{2,1,0} parameter(0)
+  %b = f32[12,8,4]{2,1,0} parameter(1)
+  %n = s32[] parameter(2)
+  %p = f32[4,4]{1,0} parameter(3)
+  %part = f32[8,4]{1,0} fusion(%a, %n), kind=kLoop, calls=%slicing
+  %new = f32[12,8,4]{2,1,0} fusion(%b, %part, %n), kind=kLoop, calls=%updating
+  ROOT %t = (f32[12,8,4]{2,1,0}, f32[4,4]{1,0}) tuple(%new, %p)
+}
+
+ENTRY %main (a: f32[12,8,4], n: s32[], p: f32[4,4]) -> f32[12,8,4] {
+  %a = f32[12,8,4]{2,1,0} parameter(0)
+  %n = s32[]{:S(6)} parameter(1)
+  %p = f32[4,4]{1,0} parameter(2)
+  %b = f32[12,8,4]{2,1,0} custom-call(), custom_call_target="AllocateBuffer"
+  %fused = (f32[12,8,4]{2,1,0}, f32[4,4]{1,0}) fusion(%a, %b, %n, %p), kind=kOutput, calls=%both
+  ROOT %out = f32[12,8,4]{2,1,0} get-tuple-element(%fused), index=0
+}
+"""
 MESH: Any = types.SimpleNamespace(devices=np.arange(4).reshape(2, 2), axis_names=("fsdp", "tensor"))
 REFUSED = """RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. \
 Used 122.06G of 15.75G hbm. Exceeded hbm capacity by 106.31G.
@@ -92,6 +127,10 @@ def test_a_loops_body_counts_as_often_as_it_runs():
     counts = count(read_module(LOOPED))
     assert counts.cycles == 5 * (100 + 5)
     assert counts.kernels == 5
+
+
+def test_of_arrays_that_are_sliced_or_updated_in_place_only_the_part_moves():
+    assert count(read_module(SLICED)).bytes == 2 * 8 * 4 * 4
 
 
 def test_collectives_are_told_apart_and_counted_once_a_round():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from t5like.xla import SEVERAL_CPU_DEVICES, set_flags
+from t5like.xla import SEVERAL_CPU_DEVICES, TPU, set_flags
 
 EIGHT = "--xla_force_host_platform_device_count=8"
 ADDED = " ".join(f"--{name}={value}" for name, value in SEVERAL_CPU_DEVICES.items())
@@ -14,7 +14,17 @@ ADDED = " ".join(f"--{name}={value}" for name, value in SEVERAL_CPU_DEVICES.item
 )
 def test_a_process_of_one_device_is_left_alone(given):
     set_flags(kept := dict(given))
+    assert kept.pop("LIBTPU_INIT_ARGS")
     assert kept == given
+
+
+def test_the_tpus_compiler_gets_its_flags_and_keeps_those_that_are_set():
+    (name, value), *_ = TPU.items()
+    set_flags(kept := {"LIBTPU_INIT_ARGS": "--xla_tpu_some=1"})
+    assert kept["LIBTPU_INIT_ARGS"].split()[:2] == ["--xla_tpu_some=1", f"--{name}={value}"]
+    set_flags(kept := {"LIBTPU_INIT_ARGS": f"--{name}=7"})
+    assert kept["LIBTPU_INIT_ARGS"].split()[0] == f"--{name}=7"
+    assert f"--{name}={value}" not in kept["LIBTPU_INIT_ARGS"]
 
 
 @pytest.mark.parametrize("given", [{"XLA_FLAGS": EIGHT}, {"JAX_NUM_CPU_DEVICES": "8"}])

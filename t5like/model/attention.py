@@ -4,12 +4,13 @@
 splash for TPUs and cuDNN for GPUs. All take the same described masks and biases and give the same numbers.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from t5like.config import Rules
 from t5like.errors import UserError
@@ -21,6 +22,7 @@ from t5like.model.visibility import HIDDEN, Keys, Query, Relative, Seen
 
 KERNELS = {"tpu": "splash", "gpu": "cudnn"}
 KINDS = ("plain", "linear", "splash", "cudnn")
+Scores = Float[Array, "batch heads query key"]
 MANY_SCORES = 2048**2
 """Scores of one row and head from which on "auto" keeps none of them."""
 
@@ -71,8 +73,32 @@ def plain(query: Query, keys: Keys, values: Keys, seen: Seen, relative: Relative
     if relative is not None:
         scores += relative.matrix(seen)
     scores += jnp.where(seen.mask(), jnp.float32(0), jnp.float32(HIDDEN))[:, None]
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    weights = softmax(scores, values.dtype)
     return checkpoint_name(jnp.einsum("bhqk,bkhd->bqhd", weights, values), "attended")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def softmax(scores: Scores, dtype: jnp.dtype) -> Scores:
+    """Softmax over keys, computed in float32 and given, and kept for the backward pass, in another type.
+
+    JAX's own keeps the float32 weights besides, twice as much as bfloat16 ones: a quarter of the memory of a step of
+    T5 1.1 base needs without remat.
+    """
+    return jax.nn.softmax(scores, axis=-1).astype(dtype)
+
+
+def _softmax_forward(scores: Scores, dtype: jnp.dtype) -> tuple[Scores, Scores]:
+    weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
+    return weights, weights
+
+
+def _softmax_backward(dtype: jnp.dtype, kept: Scores, gradient: Scores) -> tuple[Scores]:
+    weights, gradient = kept.astype(jnp.float32), gradient.astype(jnp.float32)
+    product = weights * gradient
+    return (product - weights * product.sum(-1, keepdims=True),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 def choose(kind: str, query: Query, keys: Keys, seen: Seen, relative: Relative | None, rules: Rules) -> str:

@@ -10,7 +10,7 @@ import math
 import re
 from typing import NamedTuple
 
-from t5like.plan.hlo import Computation, Executed, Instruction, Module, Shape, executed, inside
+from t5like.plan.hlo import Computation, Executed, Instruction, Module, Shape, called, executed, inside
 
 CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 FREE = {
@@ -19,6 +19,7 @@ FREE = {
     *("partition-id", "replica-id", "opt-barrier"),
 }
 """Instructions that move nothing themselves."""
+ALLOCATES = 'custom_call_target="AllocateBuffer"'
 
 
 class Counts(NamedTuple):
@@ -96,42 +97,68 @@ def _pairs(outputs: int, inputs: int, kernel: int, stride: int, pad: int, spread
 def _bytes(module: Module, step: Executed) -> int:
     """What an instruction reads from and writes to the device's memory; arrays that are nearer are free."""
     instruction = step.instruction
-    if instruction.opcode in FREE or instruction.opcode.endswith("-done"):
+    if instruction.opcode in FREE or instruction.opcode.endswith("-done") or ALLOCATES in instruction.attributes:
         return 0
     place = module.computations[step.computation]
-    operands = [place.instructions[name].shapes for name in instruction.operands if name in place.instructions]
+    operands = [place.instructions[name].shapes for name in instruction.operands]
     if instruction.opcode in ("copy-start", "slice-start"):  # the result names the operand again, and a token
         return sum(_far(shapes[:1]) for shapes in (instruction.shapes, operands[0]))
     if instruction.opcode == "dynamic-update-slice":
         return 2 * _far(operands[1])
     if instruction.opcode in ("dynamic-slice", "gather"):
         return 2 * _far(instruction.shapes)
-    fused = next(
-        (module.computations[c[1]] for c in [re.search(r"calls=%?([\w.\-]+)", instruction.attributes)] if c), None
-    )
-    if instruction.opcode == "fusion" and fused is not None:
-        return _fusion_bytes(fused, operands, instruction.shapes)
+    if instruction.opcode == "fusion":
+        return _fusion_bytes(module, module.computations[called(instruction)[0]], operands, instruction.shapes)
     return _far(instruction.shapes) + sum(map(_far, operands))
 
 
-def _fusion_bytes(fused: Computation, operands: list[tuple[Shape, ...]], results: tuple[Shape, ...]) -> int:
+def _fusion_bytes(
+    module: Module, fused: Computation, operands: list[tuple[Shape, ...]], results: tuple[Shape, ...]
+) -> int:
     """Of an operand that is only sliced the slices count, and of a result that is only updated in place the update."""
     parameters = {int(i.literal): i.name for i in fused.instructions.values() if i.opcode == "parameter"}
-    total = 0
-    for number, shapes in enumerate(operands):
-        users = [i for i in fused.instructions.values() if parameters.get(number) in i.operands]
-        sliced = [i for i in users if i.opcode in ("dynamic-slice", "gather") and i.operands[0] == parameters[number]]
-        updated = [i for i in users if i.opcode == "dynamic-update-slice" and i.operands[0] == parameters[number]]
-        if users and len(sliced) + len(updated) == len(users):
-            total += sum(i.shapes[0].bytes for i in sliced) if _far(shapes) else 0
-        else:
-            total += _far(shapes)
+    read = sum(_read(module, fused, parameters[n]) for n, shapes in enumerate(operands) if _far(shapes))
     root = fused.instructions[fused.root]
-    roots = [fused.instructions[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    for shape, made in zip(results, roots, strict=False):
-        inside = made.opcode == "dynamic-update-slice"
-        total += (fused.instructions[made.operands[1]].shapes[0].bytes if inside else shape.bytes) * (shape.space == 0)
-    return total
+    names = root.operands if root.opcode == "tuple" else (root.name,)
+    made = zip(results, names, strict=False)
+    return read + sum(_written(module, fused, name) for shape, name in made if shape.space == 0)
+
+
+def _read(module: Module, place: Computation, name: str) -> int:
+    """Bytes that a fused computation reads of an array: what it slices, or all of it."""
+    whole, total = place.instructions[name].shapes[0].bytes, 0
+    for user in place.instructions.values():
+        for number, operand in enumerate(user.operands):
+            if operand != name or user.opcode == "tuple" or (user.opcode, number) == ("dynamic-update-slice", 0):
+                continue
+            if user.opcode in ("dynamic-slice", "gather") and number == 0:
+                total += user.shapes[0].bytes
+            elif user.opcode == "bitcast":
+                total += _read(module, place, user.name)
+            elif user.opcode == "fusion":
+                inner = module.computations[called(user)[0]]
+                total += sum(
+                    _read(module, inner, i.name)
+                    for i in inner.instructions.values()
+                    if i.opcode == "parameter" and int(i.literal) == number
+                )
+            else:
+                return whole
+    return min(total, whole)
+
+
+def _written(module: Module, place: Computation, name: str) -> int:
+    """Bytes that a fused computation writes of one of its results: none of what it passes on."""
+    made = place.instructions[name]
+    if made.opcode == "dynamic-update-slice":
+        return place.instructions[made.operands[1]].shapes[0].bytes
+    if made.opcode == "bitcast":
+        return _written(module, place, made.operands[0])
+    if made.opcode == "fusion":
+        inner = module.computations[called(made)[0]]
+        if inner.instructions[inner.root].opcode != "tuple":
+            return _written(module, inner, inner.root)
+    return 0 if made.opcode == "parameter" else sum(shape.bytes for shape in made.shapes)
 
 
 def _far(shapes: tuple[Shape, ...]) -> int:

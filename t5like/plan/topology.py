@@ -16,6 +16,7 @@ from typing import Any
 
 from t5like.errors import UserError
 from t5like.model.devices import DEVICES, Device, device_of
+from t5like.xla import set_flags
 
 FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 CUBES = (
@@ -113,6 +114,7 @@ def _gpus(name: str, kind: str, size: str, slices: int) -> Topology:
 def prepare_environment() -> None:
     """What the TPU compiler needs to know before JAX starts: that there is no TPU here, and that it is not alone."""
     os.environ["JAX_PLATFORMS"] = "cpu"
+    set_flags()
     _tell_compiler()
 
 
