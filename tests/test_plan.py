@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from typing import Any
 
 import jax
@@ -125,6 +126,12 @@ def test_the_compiler_knows_every_slice_up_to_64_chips(kind):
 )
 def test_what_does_not_fit_the_mesh_is_one_sentence(changes, said):
     assert said in sentence(figures.figures, settings_of("gpt", **changes), topology("v5e:2x2"))
+
+
+def test_without_the_compiler_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    said = sentence(figures.figures, settings_of("gpt"), topology("v5e:2x2"))
+    assert said == "A plan for TPUs needs their compiler, libtpu: install it by pip install 't5like[plan]'."
 
 
 @needs_compiler

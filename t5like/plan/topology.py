@@ -114,11 +114,11 @@ def _gpus(name: str, kind: str, size: str, slices: int) -> Topology:
 def prepare_environment() -> None:
     """What the TPU compiler needs to know before JAX starts: that there is no TPU here, and that it is not alone."""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    set_flags()
     _tell_compiler()
 
 
 def _tell_compiler() -> None:
+    set_flags()
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
