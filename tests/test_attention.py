@@ -2,15 +2,18 @@
 
 import functools
 import importlib.util
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from small import mesh_of, random_batch, random_params, replace, small_config
 
-from t5like.config import Mesh, Rules
+from t5like.config import Mesh, Objective, Rules
 from t5like.errors import UserError
 from t5like.model import attention, flash, kernels
 from t5like.model.layers import dropout
@@ -18,6 +21,8 @@ from t5like.model.sharding import make_mesh, spec
 from t5like.model.transformer import Transformer
 from t5like.model.visibility import Relative, Seen
 from t5like.plan.topology import topology
+from t5like.train.state import abstract_batch, plan_run
+from t5like.train.step import accumulated_gradient
 
 RULES = Rules()
 TOLERANCES = {"float32": 2e-5, "bfloat16": 2e-2}
@@ -75,6 +80,36 @@ def test_linear_attention_equals_plain(causal, biased, queries, keys, kv_heads, 
     """Lengths that are no multiple of the block, several segments, padding, and queries that see nothing."""
     given = inputs(queries, keys, dtype, kv_heads=kv_heads)
     assert_as_plain(functools.partial(flash.linear, rules=RULES, block=16), given, causal, biased)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize(
+    ("family", "objective"), [("t5", {"kind": "span_corruption", "mean_span": 120.0}), ("gpt", {"kind": "causal"})]
+)
+def test_no_array_of_a_models_gradient_grows_with_the_square_of_the_length(family, objective, remat, one_device):
+    """What all layers share is made once, before their loop: never the bias or the mask of all blocks at once."""
+
+    def largest(length: int) -> int:
+        settings = small_config(
+            family,
+            data__length=length,
+            data__objective=Objective(**objective),
+            mesh__fsdp=1,
+            model__attention="linear",
+            model__remat=remat,
+            train__batch=1,
+        )
+        plan = plan_run(settings, make_mesh(settings.mesh, jax.devices()[:1]))
+        step = functools.partial(accumulated_gradient, config=settings, net=plan.net)
+        return max(shapes(jax.make_jaxpr(step)(plan.abstract, abstract_batch(settings, 1)).jaxpr))
+
+    def shapes(jaxpr: Any) -> Iterator[int]:
+        for equation in jaxpr.eqns:
+            yield from (math.prod(value.aval.shape) for value in equation.outvars if hasattr(value.aval, "shape"))
+            for inner in jaxprs_in_params(equation.params):
+                yield from shapes(inner)
+
+    assert largest(8 * flash.BLOCK) < 2.2 * largest(4 * flash.BLOCK)
 
 
 @pytest.mark.parametrize("sequence", [1, 2])

@@ -94,6 +94,8 @@ def _attention(kind: Kind, x: _Blocks) -> Array:
 
 def _forward(kind: Kind, x: _Blocks) -> tuple[Array, tuple[_Blocks, Array, Array, Array]]:
     """The output, and with it what the backward pass needs: each query's largest score, and its sum of weights."""
+    # JAX makes what all layers share before their loop: without a barrier, bias and mask of all blocks at once.
+    x = jax.lax.optimization_barrier(x)
 
     def of_queries(numbered: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         row, query, segments = numbered
@@ -124,7 +126,7 @@ def _forward(kind: Kind, x: _Blocks) -> tuple[Array, tuple[_Blocks, Array, Array
 
 def _backward(kind: Kind, saved: tuple[_Blocks, Array, Array, Array], dy: Array) -> tuple[_Blocks]:
     """The gradients, for one block of keys after the other (Dao 2023)."""
-    x, y, largest, weight = saved
+    x, y, largest, weight = jax.lax.optimization_barrier(saved)
     shared = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
     queries = _numbers(x.query), x.query, x.query_segments, dy, largest, weight, shared
 
