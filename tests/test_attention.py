@@ -82,6 +82,17 @@ def test_linear_attention_equals_plain(causal, biased, queries, keys, kv_heads, 
     assert_as_plain(functools.partial(flash.linear, rules=RULES, block=16), given, causal, biased)
 
 
+def test_softmax_has_the_gradient_of_jaxs_own_and_keeps_one_copy_of_its_weights():
+    scores, weighing = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 2, 8, 16)), jnp.float32)
+    (found,), (expected,) = (
+        jax.vjp(function, scores)[1](weighing)
+        for function in (lambda x: attention.softmax(x, jnp.dtype("float32")), jax.nn.softmax)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    _, backward = jax.vjp(lambda x: attention.softmax(x, jnp.dtype("bfloat16")), scores)
+    assert [(kept.shape, kept.dtype) for kept in jax.tree.leaves(backward)] == [(scores.shape, jnp.bfloat16)]
+
+
 @pytest.mark.parametrize("remat", ["none", "full"])
 @pytest.mark.parametrize(
     ("family", "objective"), [("t5", {"kind": "span_corruption", "mean_span": 120.0}), ("gpt", {"kind": "causal"})]

@@ -56,8 +56,6 @@ def assert_same(left: tuple[Any, State, Metrics], right: tuple[Any, State, Metri
 
 
 CASES = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("gpt", "tensor"), ("bert", "tensor"), ("pairs", "tensor")]
-
-
 DROPPING = {"model__dropout": 0.1, "train__batch": 16}
 
 
