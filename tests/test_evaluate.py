@@ -1,5 +1,8 @@
 """Held-out figures, worked out by hand."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,8 +11,11 @@ from small import random_batch, random_params, small_config
 from t5like import config
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.model.transformer import Transformer
+from t5like.train.compile import lower_evaluation, step_memory
+from t5like.train.eval_step import EvalSums, eval_step
 from t5like.train.evaluate import figures, vocabulary_tables
-from t5like.train.step import EvalSums, eval_step
+from t5like.train.losses import token_losses
+from t5like.train.state import plan_run
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
 
@@ -34,13 +40,49 @@ def test_an_evaluation_step_sums_over_weighted_targets(one_device):
     net, batch = Transformer(settings.model, settings.rules), random_batch(settings)
     batch["decoder_target_tokens"] = batch["decoder_target_tokens"].at[:, ::5].set(VOCABULARY.eos)
     tables = vocabulary_tables(VOCABULARY, np.arange(VOCABULARY.size), 384)
-    sums = eval_step(random_params(net, batch), batch, *map(jnp.asarray, tables), net=net)
+    step = jax.jit(functools.partial(eval_step, net=net))
+    sums = step(random_params(net, batch), batch, *map(jnp.asarray, tables))
     targets, weights = (np.asarray(batch[f"decoder_{name}"]) for name in ("target_tokens", "loss_weights"))
     text = weights * (targets != VOCABULARY.eos)
     assert float(sums.weight) == weights.sum()
     assert float(sums.text_weight) == float(sums.text_bytes) == text.sum()
     np.testing.assert_allclose(sums.unigram_nll, (text * tables[1][targets]).sum(), rtol=1e-5)
     assert 0 < float(sums.text_nll) < float(sums.nll)
+
+
+def test_an_evaluation_step_equals_whole_scores(mesh):
+    """On eight devices and in chunks as on whole scores."""
+    settings = small_config("t5", mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
+    net, batch = Transformer(settings.model, settings.rules), random_batch(settings)
+    params, table = random_params(net, batch), jnp.ones(256)
+    sums = jax.jit(functools.partial(eval_step, net=net))(params, batch, table, table)
+    losses = token_losses(jax.jit(net.apply)({"params": params}, batch), batch["decoder_target_tokens"])
+    weights = batch["decoder_loss_weights"]
+    np.testing.assert_allclose(sums.nll, (losses.nll * weights).sum(), rtol=1e-5)
+    np.testing.assert_allclose(sums.correct, (losses.correct * weights).sum())
+
+
+def test_an_answer_is_right_if_all_its_targets_are(one_device):
+    """Rows hold two answers; the third target of one, its end, is wrong, and what is no target may be."""
+    settings = small_config("gpt", data__length=8, train__batch=2)
+    net, batch = Transformer(settings.model, settings.rules), random_batch(settings)
+    batch["decoder_segment_ids"] = jnp.array([[1, 1, 1, 2, 2, 0, 0, 0], [1, 1, 1, 1, 2, 2, 0, 0]], jnp.int32)
+    batch["decoder_loss_weights"] = jnp.array([[0, 1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0]], jnp.float32)
+    params, table = random_params(net, batch), jnp.ones(256)
+    step = jax.jit(functools.partial(eval_step, net=net))
+    guesses = jnp.argmax(jax.jit(net.apply)({"params": params}, batch), axis=-1).astype(jnp.int32)
+    wrong = guesses.at[0, 0].add(1).at[0, 2].add(1).at[1, 5].add(1)
+    for targets, right in ((guesses, 3), (wrong, 2)):
+        sums = step(params, batch | {"decoder_target_tokens": targets}, table, table)
+        assert (sums.answers, sums.answers_correct) == (3, right)
+    assert sums.correct == 5
+
+
+def test_an_evaluation_never_holds_the_scores_of_its_batch(one_device):
+    """They would take 1.7 GB here."""
+    settings = small_config("gpt", model__vocab=50_304, data__length=128, eval__batch=64, mesh__fsdp=1)
+    memory = step_memory(lower_evaluation(plan_run(settings, one_device)).compile())
+    assert memory.temporary < 0.25 * (64 * 128 * 50_304 * 4)
 
 
 def test_figures_are_ratios_of_the_sums():
@@ -51,17 +93,22 @@ def test_figures_are_ratios_of_the_sums():
         text_nll=18.0,
         text_weight=6.0,
         text_bytes=15.0,
+        text_correct=1.5,
         unigram_nll=30.0,
-        labels_correct=0.0,
+        answers=8.0,
+        answers_correct=2.0,
         labels=0.0,
+        labels_correct=0.0,
     )
-    assert figures(sums._replace(labels_correct=3.0, labels=4.0))["label_accuracy"] == 0.75
-    got = figures(EvalSums(*map(np.float64, sums)))
+    assert figures(sums._replace(labels_correct=3.0, labels=4.0), answers=False)["label_accuracy"] == 0.75
+    assert figures(sums, answers=True)["exact_match"] == 0.25
+    got = figures(EvalSums(*map(np.float64, sums)), answers=False)
     assert got == pytest.approx(
         {
             "loss": 2.0,
             "perplexity": np.exp(2.0),
             "accuracy": 0.4,
+            "text_accuracy": 0.25,
             "bits_per_byte": 20 / np.log(2) / 15,
             "text_loss": 3.0,
             "unigram_text_loss": 5.0,

@@ -37,7 +37,10 @@ def evaluate(config: Any, options: Any) -> None:
         print(f"  loss               {figures['loss']:8.3f} nats a token")
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
         print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
-        print(f"  accuracy           {figures['accuracy']:8.3f}")
+        print(f"  accuracy           {figures['accuracy']:8.3f} of all targets, with sentinels and ends")
+        print(f"  accuracy on text   {figures['text_accuracy']:8.3f}")
+        if "exact_match" in figures:
+            print(f"  exact match        {figures['exact_match']:8.3f} of whole targets, token for token")
         if "label_accuracy" in figures:
             print(f"  accuracy of pairs  {figures['label_accuracy']:8.3f} (next sentence or not)")
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")

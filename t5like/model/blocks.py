@@ -38,7 +38,7 @@ def relative_bias(module: nn.Module, model: Model, rules: Rules) -> Relative:
     """T5's bias of each pair of tokens: a number for each bucket of their distance and each head."""
     shape, axes = (model.relative_buckets, model.heads), ("buckets", "heads")
     table = param(module, "relative", rules, shape, axes, nn.initializers.normal(model.embed**-0.5))
-    return Relative(table.astype(jnp.dtype(model.dtype)), model.relative_distance)
+    return Relative(table, model.relative_distance)
 
 
 def rotary_speeds(model: Model) -> Float[Array, " half"]:
@@ -90,7 +90,7 @@ class Attention(nn.Module):
         m = self.model
         y = jnp.einsum("bld,dhk->blhk", x, kernel.astype(x.dtype))
         if m.bias:
-            y += self.biases[number].astype(y.dtype)[None, None]
+            y = layers.add_bias(y, self.biases[number])
         if positions is not None and m.positions == "rotary":
             y = layers.rotate(y, positions, rotary_speeds(m))
         return shard(y, self.rules, "batch", "length", "act_heads" if y.shape[2] == m.heads else "act_kv_heads", None)
@@ -114,7 +114,7 @@ class Attention(nn.Module):
         drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
         y = attend(query, *memory, seen, relative, self.rules, m.attention, drop)
         y = checkpoint_name(jnp.einsum("blhk,hkd->bld", y, self.out.astype(y.dtype)), "attention")
-        return y + self.out_bias.astype(y.dtype)[None, None] if m.bias else y
+        return layers.add_bias(y, self.out_bias) if m.bias else y
 
 
 class Mlp(nn.Module):
@@ -130,7 +130,7 @@ class Mlp(nn.Module):
             if not m.bias:
                 return y
             bias_axis = "norm" if axes[1] == "embed" else axes[1]
-            return y + param(self, f"{name}_bias", rules, shape[1:], (bias_axis,), ZEROS).astype(y.dtype)[None, None]
+            return layers.add_bias(y, param(self, f"{name}_bias", rules, shape[1:], (bias_axis,), ZEROS))
 
         y = layers.activate(dense("gate" if m.gated else "up", x, (m.embed, m.mlp), ("embed", "mlp")), m.activation)
         if m.gated:

@@ -64,7 +64,7 @@ class Transform(nn.Module):
         m, rules = self.model, self.rules
         kernel = param(self, "kernel", rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
         bias = param(self, "bias", rules, (m.embed,), ("pooled",), ZEROS)
-        y = jnp.einsum("bld,dp->blp", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)[None, None]
+        y = layers.add_bias(jnp.einsum("bld,dp->blp", x, kernel.astype(x.dtype)), bias)
         y = layers.activate(y, m.activation)
         scale = param(self, "scale", rules, (m.embed,), ("norm",), ONES)
         if m.norm == "rms":
@@ -84,7 +84,7 @@ class Pooler(nn.Module):
         m = self.model
         kernel = param(self, "kernel", self.rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
         bias = param(self, "bias", self.rules, (m.embed,), ("pooled",), ZEROS)
-        return jnp.tanh(jnp.einsum("bd,dp->bp", x, kernel.astype(x.dtype)) + bias.astype(x.dtype)[None])
+        return jnp.tanh(layers.add_bias(jnp.einsum("bd,dp->bp", x, kernel.astype(x.dtype)), bias))
 
 
 class Head(nn.Module):

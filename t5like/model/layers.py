@@ -1,5 +1,7 @@
 """The arithmetic of a Transformer, as pure functions of arrays. Nothing here knows of Flax, meshes or configs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -7,23 +9,32 @@ from jaxtyping import Array, Float, Int
 Hidden = Float[Array, "batch length embed"]
 
 
+# Both norms are float32 up to their result, so that the gradients of scale and bias, sums over all tokens, add up in
+# float32. `jax.checkpoint` keeps their input alone for the backward pass, which is in the type of activations: without
+# it the float32 arrays in between take 1.0 of 4.7 GiB of T5 1.1 base's temporaries (v5e:4x4, no remat).
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
 def rms_norm(x: Hidden, scale: Float[Array, " embed"], epsilon: float) -> Hidden:
-    """Root-mean-square normalisation in float32 (Zhang and Sennrich 2019), as T5 has it."""
+    """Root-mean-square normalisation (Zhang and Sennrich 2019), as T5 has it."""
     wide = x.astype(jnp.float32)
     variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-    return (wide * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) * _row(scale, x)
+    return (wide * jax.lax.rsqrt(variance + epsilon) * scale[None, None]).astype(x.dtype)
 
 
+@functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=3)
 def layer_norm(x: Hidden, scale: Float[Array, " embed"], bias: Float[Array, " embed"], epsilon: float) -> Hidden:
-    """LayerNorm in float32 (Ba et al. 2016)."""
+    """LayerNorm (Ba et al. 2016)."""
     wide = x.astype(jnp.float32)
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) * _row(scale, x) + _row(bias, x)
+    return (centred * jax.lax.rsqrt(variance + epsilon) * scale[None, None] + bias[None, None]).astype(x.dtype)
 
 
-def _row(vector: Float[Array, " embed"], x: Hidden) -> Float[Array, "1 1 embed"]:
-    return vector.astype(x.dtype)[None, None]
+def add_bias(x: Float[Array, "*shape"], bias: Float[Array, "*features"]) -> Float[Array, "*shape"]:
+    """`x` plus a float32 bias of its last dimensions, added in float32, so that the bias's gradient is too."""
+    rows = x.ndim - bias.ndim
+    return (x.astype(jnp.float32) + jnp.expand_dims(bias, tuple(range(rows)))).astype(x.dtype)
 
 
 def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:

@@ -18,6 +18,7 @@ from t5like.errors import UserError
 from t5like.model import layers
 from t5like.model.attention import KeysValues, platform
 from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, fan_in, maybe_drop, relative_bias
+from t5like.model.embedding import lookup
 from t5like.model.heads import LABELS, Head, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
@@ -214,9 +215,7 @@ class Transformer(nn.Module):
         self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any, types: Ids | None = None
     ) -> tuple[Hidden, Cache]:
         m = self.model
-        # The table is gathered over fsdp before the look-up, as every weight is; a look-up cannot be split there.
-        table = shard(self.embedding.astype(jnp.dtype(m.dtype)), self.rules, "vocab", "act_embed")
-        x = shard(table[tokens], self.rules, "batch", "length", "act_embed")
+        x = lookup(self.embedding, tokens, jnp.dtype(m.dtype), self.rules)
         if m.scale_embedding:
             x *= jnp.asarray(m.embed**0.5, x.dtype)
         if m.positions == "learned":

@@ -8,6 +8,7 @@ the gradient of the matrix is summed over devices once, at the end.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Rules
 from t5like.model.sharding import spec
-from t5like.train.losses import Sums, sums_of, token_losses
+from t5like.train.losses import Sums, TokenLosses, sums_of, token_losses
 
 CHUNK_BYTES = 2**27
 """Float32 scores that a device holds at once."""
@@ -63,6 +64,26 @@ def chunked_sums(
     return sums(readout)
 
 
+def chunked_losses(
+    readout: Readout, tokens: Int[Array, "batch length"], rules: Rules, chunk_bytes: int = CHUNK_BYTES
+) -> TokenLosses:
+    """`losses.token_losses` of the readout's scores, each `[batch, length]` float32; they have no gradient."""
+    rows, whole = spec(rules, ("batch", "length")), PartitionSpec()
+
+    def local(readout: Readout, tokens: Array) -> TokenLosses:
+        x, matrix, bias = readout
+        cut = _cutter(tokens.size, matrix.shape[1], chunk_bytes)
+        of_chunk = lambda part: token_losses(_scores(matrix, bias, part[0]), part[1])  # noqa: E731
+        found = jax.lax.map(of_chunk, (cut(x), cut(tokens)))
+        return jax.tree.map(lambda each: each.reshape(-1)[: tokens.size].reshape(tokens.shape), found)
+
+    placed = Readout(rows, whole, whole), rows
+    over_devices = jax.shard_map(
+        local, in_specs=placed, out_specs=rows, axis_names={*rules.batch, *rules.length}, check_vma=False
+    )
+    return over_devices(_narrow(readout), tokens)
+
+
 def _over_devices(
     readout: Readout, targets: Targets, gradient: bool, z_loss: float, rules: Rules, chunk_bytes: int
 ) -> tuple[Sums, Any]:
@@ -83,9 +104,27 @@ def _over_devices(
             matrix = jax.lax.psum_scatter(matrix, scattered, scatter_dimension=0, tiled=True)
         return sums, Readout(by.x, jax.lax.psum(matrix, rest), jax.lax.psum(by.bias, split))
 
-    narrow = Readout(readout.x, readout.matrix.astype(readout.x.dtype), readout.bias)
     placed = jax.shard_map(local, in_specs=given, out_specs=(whole, made), axis_names=set(split), check_vma=False)
-    return placed(narrow, targets)
+    return placed(_narrow(readout), targets)
+
+
+def _narrow(readout: Readout) -> Readout:
+    """The readout with its matrix in the type of activations."""
+    return readout._replace(matrix=readout.matrix.astype(readout.x.dtype))
+
+
+def _cutter(tokens: int, pieces: int, chunk_bytes: int) -> Callable[[Array], Array]:
+    """A function [batch, length, …] -> [chunks, tokens, …] whose last chunk is filled up with zeros; the scores of a
+    chunk take at most `chunk_bytes`."""
+    chunks = min(tokens, -(-tokens * pieces * 4 // chunk_bytes))
+    size = -(-tokens // chunks)
+
+    def cut(a: Array) -> Array:
+        flat = a.reshape(tokens, *a.shape[2:])
+        padded = jnp.pad(flat, [(0, chunks * size - tokens), *[(0, 0)] * (flat.ndim - 1)])
+        return padded.reshape(chunks, size, *flat.shape[1:])
+
+    return cut
 
 
 def _local(
@@ -93,14 +132,7 @@ def _local(
 ) -> tuple[Sums, Readout | None]:
     """One device's part of the sums and of the gradient, chunk after chunk."""
     x, matrix, bias = readout
-    tokens = x.shape[0] * x.shape[1]
-    chunks = min(tokens, -(-tokens * matrix.shape[1] * 4 // chunk_bytes))
-    size = -(-tokens // chunks)
-
-    def cut(a: Array) -> Array:
-        flat = a.reshape(tokens, *a.shape[2:])
-        padded = jnp.pad(flat, [(0, chunks * size - tokens), *[(0, 0)] * (flat.ndim - 1)])
-        return padded.reshape(chunks, size, *flat.shape[1:])
+    cut = _cutter(targets.tokens.size, matrix.shape[1], chunk_bytes)
 
     def gradient_of(part: tuple[Array, Array, Array]) -> tuple[Any, Any]:
         sums, by_scores = _chunk(matrix, bias, *part, z_loss)
@@ -120,7 +152,7 @@ def _local(
     (sums, by), by_x = jax.lax.scan(body, start, parts)
     if not gradient:
         return sums, None
-    return sums, by._replace(x=by_x.reshape(chunks * size, -1)[:tokens].reshape(x.shape))
+    return sums, by._replace(x=by_x.reshape(-1, x.shape[2])[: targets.tokens.size].reshape(x.shape))
 
 
 def _chunk(
@@ -132,9 +164,15 @@ def _chunk(
     z_loss: float,
 ) -> tuple[Sums, Float[Array, "tokens vocab"]]:
     """The sums of some tokens, and the gradient of their objective to their scores."""
-    scores = jnp.einsum("nd,dv->nv", x, matrix, preferred_element_type=jnp.float32) + bias[None]
+    scores = _scores(matrix, bias, x)
     losses = token_losses(scores, tokens)
     share = jnp.exp(scores - losses.log_z[:, None]) * (1 + 2 * z_loss * losses.log_z)[:, None]
     is_target = jax.lax.broadcasted_iota(tokens.dtype, scores.shape, 1) == tokens[:, None]
     by_scores = weights[:, None] * (share - is_target.astype(jnp.float32))
     return sums_of(losses, weights, z_loss), by_scores
+
+
+def _scores(
+    matrix: Float[Array, "embed vocab"], bias: Float[Array, " vocab"], x: Float[Array, "tokens embed"]
+) -> Float[Array, "tokens vocab"]:
+    return jnp.einsum("nd,dv->nv", x, matrix, preferred_element_type=jnp.float32) + bias[None]

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.model.sharding import batch_sharding
+from t5like.train.eval_step import eval_step
 from t5like.train.state import Plan, abstract_batch
 from t5like.train.step import train_step
 
@@ -38,11 +41,22 @@ class StepMemory:
 def lower_step(plan: Plan) -> jax.stages.Lowered:
     """The train step of a run, with its state donated; call it under `jax.set_mesh(plan.mesh)`."""
     function = functools.partial(train_step, config=plan.config, net=plan.net, optimizer=plan.optimizer)
-    place = batch_sharding(plan.config.rules, plan.mesh)
-    features = abstract_batch(plan.config, plan.config.train.batch)
-    batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=place) for n, f in features.items()}
     step = jax.jit(function, out_shardings=(plan.shardings, None), donate_argnums=0)
-    return step.lower(plan.abstract, batch)
+    return step.lower(plan.abstract, _batch(plan, plan.config.train.batch))
+
+
+def lower_evaluation(plan: Plan) -> jax.stages.Lowered:
+    """The step of a run's evaluations; call it under `jax.set_mesh(plan.mesh)`."""
+    function = functools.partial(eval_step, net=plan.net)
+    whole = NamedSharding(plan.mesh, PartitionSpec())
+    table = jax.ShapeDtypeStruct((plan.config.model.vocab,), jnp.float32, sharding=whole)
+    return jax.jit(function).lower(plan.abstract.params, _batch(plan, plan.config.eval.batch), table, table)
+
+
+def _batch(plan: Plan, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, types and shardings of a batch's features."""
+    place, features = batch_sharding(plan.config.rules, plan.mesh), abstract_batch(plan.config, rows)
+    return {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=place) for n, f in features.items()}
 
 
 def step_memory(compiled: jax.stages.Compiled) -> StepMemory:

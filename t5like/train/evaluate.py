@@ -11,9 +11,13 @@ from t5like.data.stream import Rows, evaluation_stream
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.model.sharding import batch_sharding, row_parts
+from t5like.train.compile import lower_evaluation
+from t5like.train.eval_step import EvalSums
 from t5like.train.feeding import Feed, everywhere
-from t5like.train.state import Plan, abstract_batch
-from t5like.train.step import EvalSums, eval_step
+from t5like.train.state import Plan
+
+ANSWERING = ("sequence_to_sequence", "prompt_target")
+"""Kinds of objectives whose targets are answers."""
 
 
 class Evaluator:
@@ -31,34 +35,37 @@ class Evaluator:
         self._step = functools.cache(self._compile)
 
     def __call__(self, params: Any) -> dict[str, float]:
-        """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `accuracy`, `bits_per_byte`, and for the
-        targets that spell text (all but sentinels and EOS) `text_loss` beside `unigram_text_loss`."""
+        """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
+        for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
+        `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
+        EOS included, that greedy decoding would write."""
         settings = self._plan.config.eval
         totals = np.zeros(len(EvalSums._fields), np.float64)
         for features in evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows):
             sums = self._step()(params, self._feed(features), *self._tables)
             totals += np.array(jax.device_get(sums), np.float64)
-        return figures(EvalSums(*totals))
+        return figures(EvalSums(*totals), self._plan.config.data.objective.kind in ANSWERING)
 
-    def _compile(self) -> Any:
-        step = jax.jit(functools.partial(eval_step, net=self._plan.net))
-        features = abstract_batch(self._plan.config, self._plan.config.eval.batch)
-        batch = {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=self._feed.place) for n, f in features.items()}
-        return step.lower(self._plan.abstract.params, batch, *self._tables).compile()
+    def _compile(self) -> jax.stages.Compiled:
+        return lower_evaluation(self._plan).compile()
 
 
-def figures(sums: EvalSums) -> dict[str, float]:
-    """The figures of `Evaluator` from its sums."""
+def figures(sums: EvalSums, answers: bool) -> dict[str, float]:
+    """The figures of `Evaluator` from its sums; `answers` adds the exact matches."""
     loss = sums.nll / max(sums.weight, 1)
     labelled = {"label_accuracy": float(sums.labels_correct / sums.labels)} if sums.labels else {}
-    return labelled | {
+    matches = {"exact_match": float(sums.answers_correct / max(sums.answers, 1))} if answers else {}
+    return {
         "loss": float(loss),
         "perplexity": float(np.exp(loss)),
         "accuracy": float(sums.correct / max(sums.weight, 1)),
+        "text_accuracy": float(sums.text_correct / max(sums.text_weight, 1)),
         "bits_per_byte": float(sums.nll / np.log(2) / max(sums.text_bytes, 1)),
         "text_loss": float(sums.text_nll / max(sums.text_weight, 1)),
         "unigram_text_loss": float(sums.unigram_nll / max(sums.text_weight, 1)),
         "tokens": float(sums.weight),
+        **matches,
+        **labelled,
     }
 
 

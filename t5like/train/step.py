@@ -6,14 +6,14 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from t5like.config import Config, Rules
 from t5like.model.sharding import shard
 from t5like.model.transformer import Transformer
 from t5like.train.chunked import Readout, Targets, chunked_sums
 from t5like.train.groups import stop_frozen
-from t5like.train.losses import Sums, label_sums, token_losses, weighted_sums, with_labels
+from t5like.train.losses import Sums, label_sums, weighted_sums, with_labels
 from t5like.train.optimizer import make_schedule
 from t5like.train.state import State
 
@@ -97,54 +97,6 @@ def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys:
     if net.model.head == "span":
         scores = jnp.where(real[:, :, None], scores, -1e10)
     return label_sums(scores, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32))
-
-
-class EvalSums(NamedTuple):
-    """Sums over held-out targets, float32 scalars; on the host, float64 sums of those.
-
-    `text` are the targets that spell text: neither sentinels nor EOS.
-    """
-
-    nll: Any
-    weight: Any
-    correct: Any
-    text_nll: Any
-    text_weight: Any
-    text_bytes: Any
-    unigram_nll: Any
-    labels_correct: Any
-    labels: Any
-
-
-def eval_step(
-    params: Any,
-    batch: Batch,
-    piece_bytes: Float[Array, " vocab"],
-    unigram: Float[Array, " vocab"],
-    net: Transformer,
-) -> EvalSums:
-    """The sums of one batch; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency."""
-    targets, weights = targets_and_weights(batch)
-    sums = Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields))
-    if "labels" in batch:
-        scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.scores))
-        logits, sums = scores.pieces, with_labels(sums, scores.labels, batch["labels"], weights)
-    else:
-        logits = cast(Any, net.apply({"params": params}, batch))
-    losses = token_losses(logits, targets)
-    size = piece_bytes[targets]
-    text = weights * (size > 0).astype(jnp.float32)
-    return EvalSums(
-        nll=jnp.sum(weights * losses.nll),
-        weight=jnp.sum(weights),
-        correct=jnp.sum(weights * losses.correct),
-        text_nll=jnp.sum(text * losses.nll),
-        text_weight=jnp.sum(text),
-        text_bytes=jnp.sum(text * size),
-        unigram_nll=jnp.sum(text * unigram[targets]),
-        labels_correct=sums.labels_correct,
-        labels=sums.labels,
-    )
 
 
 def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
