@@ -28,7 +28,6 @@ from t5like.xla import set_flags
 
 FAMILIES = {
     "t5": "t5_1_1_base",
-    "mt5": "mt5_base",
     "bert": "bert_base",
     "gpt2": "gpt2_small",
     "llama": "llama_1b",

@@ -8,9 +8,16 @@ import os
 import re
 from collections.abc import Mapping, MutableMapping
 
+THREADS = 32
+"""Threads that each of several CPU devices adds to the pool which they share.
+
+A device starts whatever is ready, in any order, and a collective holds a thread until all devices have come to it. With
+a thread for each core, as XLA has by default, one device waits in an all-gather and another in an all-reduce, and no
+thread is left to bring them together: on two cores the step of configs/tiny_t5.py hangs with 2 devices. A program has
+fewer collectives that are ready at once than this.
+"""
 SEVERAL_CPU_DEVICES = {
-    # The devices of a process share one pool of threads: where all of them wait in collectives, the products that the
-    # collectives wait for would find no thread, and the process hangs.
+    # A product that asks the pool for help would wait for threads that wait for the product.
     "xla_cpu_multi_thread_eigen": "false",
     # Devices that have to share a busy processor wait for each other longer than the 40 s after which XLA ends the
     # process.
@@ -33,12 +40,17 @@ def set_flags(environment: MutableMapping[str, str] = os.environ) -> None:
     asked = re.search(r"--xla_force_host_platform_device_count=(\d+)", flags)
     count = int(asked[1]) if asked else int(environment.get("JAX_NUM_CPU_DEVICES") or 1)
     if count > 1:
-        environment["XLA_FLAGS"] = for_several_cpu_devices(flags)
+        set_for_cpu_devices(count, environment)
 
 
-def for_several_cpu_devices(flags: str) -> str:
-    """The flags, and those of `SEVERAL_CPU_DEVICES` that are not among them."""
-    return _with(SEVERAL_CPU_DEVICES, flags)
+def set_for_cpu_devices(count: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Adds the flags that several CPU devices of one process need, and threads by `NPROC`, the size of XLA's pool.
+
+    A larger `NPROC` stays; a smaller one, which is often set for compilers, would let the process hang.
+    """
+    environment["XLA_FLAGS"] = _with(SEVERAL_CPU_DEVICES, environment.get("XLA_FLAGS", ""))
+    own = environment.get("NPROC", "")
+    environment["NPROC"] = str(max(count * THREADS, int(own) if own.isdecimal() else 0))
 
 
 def _with(added: Mapping[str, str], flags: str) -> str:

@@ -16,9 +16,11 @@ def command(*arguments: object, program: str = PROGRAM) -> list[str]:
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """The variables of a process that finds this checkout and some CPU devices."""
+    """The variables of a process that finds this checkout and some CPU devices, without what these tests set for
+    their own."""
     flags = f"--xla_force_host_platform_device_count={devices}"
-    return {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    own = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    return {**own, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
 
 
 def t5like(*arguments: object, devices: int = 1, **options: object) -> subprocess.CompletedProcess[str]:

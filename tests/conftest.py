@@ -9,10 +9,10 @@ import pytest
 from t5like import config
 from t5like.cli import run
 from t5like.model.sharding import make_mesh
-from t5like.xla import for_several_cpu_devices
+from t5like.xla import set_for_cpu_devices
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["XLA_FLAGS"] = for_several_cpu_devices(os.environ.get("XLA_FLAGS", ""))
+set_for_cpu_devices(8)
 jax.config.update("jax_platforms", "cpu")  # libtpu, where it is installed to plan, would look for a TPU
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_enable_compilation_cache", False)  # what XLA reads back for several CPU devices may hang
