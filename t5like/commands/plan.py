@@ -15,7 +15,7 @@ def plan(config: Any, options: Any) -> None:
 
     if options.topology and options.topology.partition(":")[0] in places.SLICES:
         places.prepare_environment()
-    from t5like.plan import explain, figures, report, search
+    from t5like.plan import explain, figures, programs, report, search
 
     where = places.topology(options.topology, options.slices)
     say = print if not options.json else _nothing
@@ -25,7 +25,8 @@ def plan(config: Any, options: Any) -> None:
         return
     if options.search:
         config, where = search.search(config, where, options.search, say)
-    found = figures.figures(config, where, options.price, options.full)
+    answers = programs.Answers(options.prompts, options.generate)
+    found = figures.figures(config, where, options.price, options.full, answers)
     if options.json:
         print(json.dumps(found))
     else:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from t5like.config import Config
+from t5like.plan.programs import EVALUATION, GENERATION, TRAIN
 from t5like.plan.topology import SLICES, slices_of, topology
 
 GIB = 2**30
@@ -18,7 +19,15 @@ PARTS = (2, 4, 8, 16, 32, 64, 128)
 
 
 def advice(config: Config, figures: dict[str, Any]) -> Iterator[str]:
-    """Flags that lower the memory of a step, with what each costs; those that cannot help are left out."""
+    """Flags that lower the memory of the largest program, with what each costs; those that cannot help are left out."""
+    if figures["largest_program"] == EVALUATION:
+        yield f"--eval.batch {max(config.eval.batch // 2, 1)}: the same result, by more and smaller batches"
+    if figures["largest_program"] == GENERATION:
+        yield "--prompts: the same answers, fewer at once"
+    if figures["largest_program"] != TRAIN:
+        if larger := larger_slice(figures["topology"]):
+            yield f"--topology {larger}: more devices share state and batch, for a higher price an hour"
+        return
     memory, mesh, state = figures["memory"], figures["mesh"], state_bytes(figures)
     copies = mesh.get("data", 1) * mesh.get("slice", 1)
     if mesh.get("data", 1) > 1:

@@ -1,7 +1,9 @@
-"""The very train step of a config, compiled for a topology: the program, or what it needs more than there is."""
+"""The very programs of a run, compiled for a topology: each program, or what it needs more than there is."""
 
+import functools
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,8 +11,9 @@ import jax
 
 from t5like.plan.early import compile_early
 from t5like.plan.placed import mesh_of
+from t5like.plan.programs import Answers, lower, names
 from t5like.plan.topology import Topology, quiet
-from t5like.train.compile import StepMemory, lower_step, step_memory
+from t5like.train.compile import StepMemory, step_memory
 from t5like.train.state import Plan
 
 UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -36,7 +39,7 @@ class TooLarge:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled step: its scheduled text and memory, and the seconds of tracing and of the compiler.
+    """A compiled program: its scheduled text and memory, and the seconds of tracing and of the compiler.
 
     `complete` says whether machine code was made of it, too.
     """
@@ -48,14 +51,22 @@ class Program:
     complete: bool
 
 
-def compile_plan(plan: Plan, where: Topology, full: bool) -> Program | TooLarge:
-    """The compiled step of a plan; only `full` has machine code, and with it the compiler's cycles."""
-    if where.shape and not full:
-        found = compile_early(plan.config, where)
+def compile_all(plan: Plan, where: Topology, full: bool, answers: Answers) -> dict[str, Program | TooLarge]:
+    """All programs of a run by name; those that processes of their own compile, side by side."""
+    asked = names(plan.config, answers)
+    compile_one = functools.partial(compile_program, plan, where, full, answers)
+    with ThreadPoolExecutor(len(asked) if _in_a_process(where, full) else 1) as pool:
+        return dict(zip(asked, pool.map(compile_one, asked), strict=True))
+
+
+def compile_program(plan: Plan, where: Topology, full: bool, answers: Answers, name: str) -> Program | TooLarge:
+    """A compiled program of a plan; only `full` has machine code, and with it the compiler's cycles."""
+    if _in_a_process(where, full):
+        found = compile_early(plan.config, where, name, answers)
         return too_large(found) if isinstance(found, str) else Program(*found, complete=False)
     started = time.monotonic()
     with mesh_of(plan):
-        lowered = lower_step(plan)
+        lowered = lower(plan, name, answers)
         lowering = time.monotonic() - started
         try:
             with quiet():
@@ -64,6 +75,11 @@ def compile_plan(plan: Plan, where: Topology, full: bool) -> Program | TooLarge:
             return too_large(str(error))
     compiling = time.monotonic() - started - lowering
     return Program(compiled.as_text() or "", step_memory(compiled), lowering, compiling, complete=True)
+
+
+def _in_a_process(where: Topology, full: bool) -> bool:
+    """True if `early` compiles, without machine code."""
+    return bool(where.shape) and not full
 
 
 def too_large(message: str) -> TooLarge:
@@ -76,7 +92,7 @@ def too_large(message: str) -> TooLarge:
         rf"\({SIZE}\) exceeds available \w+ \({SIZE}\)", message
     )
     if used is None:
-        raise RuntimeError(f"the compiler refused the step: {message}")
+        raise RuntimeError(f"the compiler refused the program: {message}")
     needed, available = _bytes(used[1], used[2]), _bytes(used[3], used[4])
     largest = []
     for part in re.split(r"\n\s*\d+\. Size: ", message)[1:]:

@@ -16,42 +16,48 @@ from typing import Any
 
 import t5like
 from t5like.config import Config, presets
+from t5like.plan.programs import FUNCTIONS, Answers, lower
 from t5like.plan.topology import Topology, prepare_environment, topology
 from t5like.train.compile import StepMemory
 
-PLACED = "*jit_train_step*after_optimizations_after_buffer_assignment.txt"
-"""The scheduled program, which is written after its buffers have places."""
-BUFFERS = "*jit_train_step*after_optimizations-buffer-assignment.txt"
+PLACED = "*jit_{}*after_optimizations_after_buffer_assignment.txt"
+"""The scheduled program of a function, which is written after its buffers have places."""
+BUFFERS = "*jit_{}*after_optimizations-buffer-assignment.txt"
 LOWERED, REFUSED = "lowered", "refused"
 """Files of ours: when the compiler began, and what it said if it gave up."""
 PAUSE = 0.05
 ALLOCATION = re.compile(r"^allocation \d+: size (\d+)(.*):$", re.MULTILINE)
 
 
-def compile_early(config: Config, where: Topology) -> tuple[str, StepMemory, float, float] | str:
-    """The program's text, its memory, and the seconds of tracing and of the compiler; or the compiler's refusal."""
+def compile_early(
+    config: Config, where: Topology, name: str, answers: Answers
+) -> tuple[str, StepMemory, float, float] | str:
+    """The text of the program `name`, its memory, and the seconds of tracing and of the compiler; or the compiler's
+    refusal."""
     root = pathlib.Path(t5like.__file__).parents[1]
     paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
+    placed, buffers = (pattern.format(FUNCTIONS[name]) for pattern in (PLACED, BUFFERS))
+    with tempfile.TemporaryDirectory() as made:
+        folder = pathlib.Path(made)
         presets.write(config, folder)
-        command = [sys.executable, "-m", "t5like.plan.early", name, where.name, str(where.slices)]
+        words = made, where.name, where.slices, name, *answers
+        command = [sys.executable, "-m", "t5like.plan.early", *map(str, words)]
         with (folder / "said").open("wb") as said:
             started = time.time()
             child = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": paths})
         try:
-            while child.poll() is None and not _written(folder):
+            while child.poll() is None and not _written(folder, placed):
                 time.sleep(PAUSE)
         finally:
             child.kill()
             child.wait()
         if (folder / REFUSED).exists():
             return (folder / REFUSED).read_text("utf-8")
-        text = _text(folder, PLACED)
+        text = _text(folder, placed)
         if not text:
             raise RuntimeError(f"the compiler ended without a program: {(folder / 'said').read_text()[-4000:]}")
         lowered = (folder / LOWERED).stat().st_mtime
-        return text, memory_of(_text(folder, BUFFERS)), lowered - started, time.time() - lowered
+        return text, memory_of(_text(folder, buffers)), lowered - started, time.time() - lowered
 
 
 def memory_of(buffers: str) -> StepMemory:
@@ -68,9 +74,9 @@ def memory_of(buffers: str) -> StepMemory:
     return StepMemory(arguments=arguments, outputs=outputs, aliased=aliased, temporary=temporary, code=0)
 
 
-def _written(folder: pathlib.Path) -> bool:
+def _written(folder: pathlib.Path, placed: str) -> bool:
     """Whether the program is there, whole: its last line closes a brace."""
-    file = next(folder.glob(PLACED), None)
+    file = next(folder.glob(placed), None)
     if file is None or not file.stat().st_size:
         return False
     with file.open("rb") as opened:
@@ -83,17 +89,16 @@ def _text(folder: pathlib.Path, pattern: str) -> str:
     return file.read_text("utf-8") if file else ""
 
 
-def _compile(folder: pathlib.Path, where: Topology) -> None:
+def _compile(folder: pathlib.Path, where: Topology, name: str, answers: Answers) -> None:
     """What the process does: it ends by itself only if the compiler refuses or is quicker than who waits."""
     import jax
 
     from t5like.plan.placed import mesh_of, plan_on
-    from t5like.train.compile import lower_step
 
     plan = plan_on(presets.read(folder), where)
     options: dict[str, Any] = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True}
     with mesh_of(plan):
-        lowered = lower_step(plan)
+        lowered = lower(plan, name, answers)
         (folder / LOWERED).touch()
         try:
             lowered.compile(compiler_options=options)
@@ -105,4 +110,5 @@ def _compile(folder: pathlib.Path, where: Topology) -> None:
 
 if __name__ == "__main__":
     prepare_environment()
-    _compile(pathlib.Path(sys.argv[1]), topology(sys.argv[2], int(sys.argv[3])))
+    folder, shape, slices, name, *numbers = sys.argv[1:]
+    _compile(pathlib.Path(folder), topology(shape, int(slices)), name, Answers(*map(int, numbers)))

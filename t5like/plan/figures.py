@@ -13,11 +13,12 @@ from t5like.model.devices import mfu
 from t5like.model.flops import Flops, step_flops
 from t5like.plan import formula
 from t5like.plan.collectives import find_collectives, totals
-from t5like.plan.compiled import Program, TooLarge, compile_plan
+from t5like.plan.compiled import Program, TooLarge, compile_all
 from t5like.plan.counts import Counts, count
 from t5like.plan.estimate import StepTime, step_time
 from t5like.plan.hlo import read_module
 from t5like.plan.placed import plan_on
+from t5like.plan.programs import TRAIN, Answers
 from t5like.plan.topology import Topology
 from t5like.train.compile import shard_bytes, state_bytes
 from t5like.train.state import Plan
@@ -25,19 +26,48 @@ from t5like.train.state import Plan
 DAY = 86_400
 
 
-def figures(config: Config, topology: Topology, price: float | None = None, full: bool = False) -> dict[str, Any]:
-    """The figures of a run on a topology: of its compiled step, or by formula where there is no compiler.
+def figures(
+    config: Config,
+    topology: Topology,
+    price: float | None = None,
+    full: bool = False,
+    answers: Answers = Answers(),
+) -> dict[str, Any]:
+    """The figures of a run on a topology: of its compiled programs, or of its step by formula where there is no
+    compiler. All but `programs` and `largest_program` are of the train step.
 
     Raises:
-      UserError: what `plan_on` raises.
+      UserError: what `plan_on` and `programs.names` raise.
     """
     plan = plan_on(config, topology)
     if not topology.compiles:
         return by_formula(plan, topology, price)
-    program = compile_plan(plan, topology, full)
-    if isinstance(program, TooLarge):
-        return of_refusal(plan, topology, program)
-    return of_program(plan, topology, program, price)
+    programs = compile_all(plan, topology, full, answers)
+    step = programs[TRAIN]
+    if isinstance(step, TooLarge):
+        found = of_refusal(plan, topology, step)
+    else:
+        found = of_program(plan, topology, step, price)
+    return found | _of_all(plan, programs, found["memory"])
+
+
+def _of_all(plan: Plan, programs: dict[str, Program | TooLarge], memory: dict[str, Any]) -> dict[str, Any]:
+    """Bytes of each program on a device, which is the largest, and whether all fit; the optimizer state stays there
+    while others than the train step run."""
+    usable, idle = memory["usable"], state_sizes(plan)["optimizer"]
+    sizes = {
+        name: (program.needed if isinstance(program, TooLarge) else program.memory.total) + (name != TRAIN) * idle
+        for name, program in programs.items()
+    }
+    largest = max(sizes, key=lambda name: sizes[name])
+    found: dict[str, Any] = {"programs": sizes, "largest_program": largest}
+    refused = [program for program in programs.values() if isinstance(program, TooLarge)]
+    fits = not refused and (usable is None or sizes[largest] <= usable)
+    if memory["fits"] and not fits:
+        # The sentence and the advice are of the program that does not fit.
+        parts = [part._asdict() for program in refused for part in program.largest]
+        found |= {"memory": memory | {"fits": False}, "largest": parts}
+    return found
 
 
 def by_formula(plan: Plan, topology: Topology, price: float | None) -> dict[str, Any]:
@@ -52,6 +82,8 @@ def by_formula(plan: Plan, topology: Topology, price: float | None) -> dict[str,
     return {
         **_about(plan, topology),
         "memory": {**sizes, "total": total, "usable": device.memory, "fits": total <= device.memory},
+        "programs": {TRAIN: total},
+        "largest_program": TRAIN,
         "largest": formula.largest_parts(plan),
         "flops": _flops(step_flops(config), counts, topology),
         "collectives": [vars(total) for total in totals(found)],

@@ -5,6 +5,7 @@ from typing import Any
 
 from t5like.config import Config
 from t5like.plan.advice import advice
+from t5like.plan.programs import TRAIN
 
 GIB = 2**30
 
@@ -19,6 +20,7 @@ def report(figures: dict[str, Any], config: Config) -> Iterator[str]:
     yield f"{figures['parameters']:,} parameters; remat {figures['remat']}"
     yield f"{figures['batch']:,} rows of {lengths} tokens in a step{parts}"
     yield from _memory(figures)
+    yield from _programs(figures)
     yield from _flops(figures["flops"])
     if not figures["memory"]["fits"]:
         yield from _refusal(figures, config)
@@ -37,8 +39,9 @@ def fit(figures: dict[str, Any]) -> str:
     memory = figures["memory"]
     if memory["usable"] is None:
         return f"It needs {gib(memory['total'])} on each device, whose memory is not known."
-    how = "fits" if memory["fits"] else "does not fit"
-    return f"It {how}: {gib(memory['total'])} of {gib(memory['usable'])} on each device."
+    how, largest = "fits" if memory["fits"] else "does not fit", figures["largest_program"]
+    which = "" if largest == TRAIN else f" for the {largest}"
+    return f"It {how}: {gib(figures['programs'][largest])} of {gib(memory['usable'])} on each device{which}."
 
 
 ROWS = {
@@ -54,7 +57,7 @@ ROWS = {
 def _memory(figures: dict[str, Any]) -> Iterator[str]:
     memory = figures["memory"]
     yield ""
-    yield "On each device"
+    yield "The train step, on each device"
     for name, label in ROWS.items():
         if memory.get(name) is not None:
             yield f"  {label:<34}{gib(memory[name]):>14}"
@@ -63,6 +66,17 @@ def _memory(figures: dict[str, Any]) -> Iterator[str]:
         yield f"  {'usable':<34}{gib(memory['usable']):>14}"
     if memory.get("in_place", 1.0) < 0.95:
         yield f"  The state is copied: only {memory['in_place']:.0%} of it is changed in place."
+
+
+def _programs(figures: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    if len(figures["programs"]) == 1:
+        yield "The train step alone is estimated: evaluation and generation need a compiler for these devices."
+        return
+    yield "Programs of the run, with all that lies on a device beside each"
+    for name, size in figures["programs"].items():
+        mark = "  the largest" if name == figures["largest_program"] else ""
+        yield f"  {name:<34}{gib(size):>14}{mark}"
 
 
 def _flops(flops: dict[str, Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What fits, by trying: the largest batch with the cheapest remat, or the smallest slice.
 
-Each try compiles the step. Memory grows with the rows that a device holds at once, so the largest batch of a policy is
+Each try compiles the train step; the plan of what is found then tells whether the other programs fit too. Memory grows with the rows that a device holds at once, so the largest batch of a policy is
 found by doubling and bisection; the policies that compute less again are tried first, since they are faster, and a
 dearer one is taken only if it makes room for a larger batch.
 """
@@ -12,8 +12,9 @@ from collections.abc import Callable
 from t5like.config import Config
 from t5like.errors import UserError
 from t5like.plan.advice import REMAT
-from t5like.plan.compiled import TooLarge, compile_plan
+from t5like.plan.compiled import TooLarge, compile_program
 from t5like.plan.placed import mesh_on, plan_on
+from t5like.plan.programs import TRAIN, Answers
 from t5like.plan.topology import SLICES, Topology, slices_of
 
 GIB = 2**30
@@ -70,8 +71,8 @@ def rows_at_once(config: Config, where: Topology) -> int:
 
 
 def fits(config: Config, where: Topology, say: Say) -> bool:
-    """Whether the step of a config fits a topology."""
-    program = compile_plan(plan_on(config, where), where, full=False)
+    """True if the train step of a config fits a topology."""
+    program = compile_program(plan_on(config, where), where, False, Answers(), TRAIN)
     label = f"{where.name}, {config.train.batch:,} rows, remat {config.model.remat}"
     if isinstance(program, TooLarge):
         say(f"{label}: {program.needed / GIB:.2f} GiB of {program.available / GIB:.2f} do not fit")
