@@ -21,24 +21,31 @@ from jaxtyping import Bool, Int
 from t5like import config
 from t5like.data.store import write_whole
 from t5like.data.vocabulary.files import Path, load_pieces
+from t5like.data.vocabulary.frame import Frame
 from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces
 from t5like.data.vocabulary.tables import begins_word, ends_sentence
 from t5like.data.vocabulary.training import train_pieces
 from t5like.errors import UserError
 
-__all__ = ["Bytes", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary", "train_pieces"]
+__all__ = [
+    *("Bytes", "Frame", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary", "train_pieces"),
+]
 
 
 class Vocabulary:
     """Pieces of a tokenizer, named special pieces and sentinels behind one numbering."""
 
-    def __init__(self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0):
-        """Raises:
-        UserError: a name of `extra` is one of the file's own, or the file has another number of sentinels.
+    def __init__(
+        self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0, frame: Frame | None = None
+    ):
+        """`frame` is what stands around a prompt where the vocabulary was read from a folder that says it.
+
+        Raises:
+          UserError: a name of `extra` is one of the file's own, or the file has another number of sentinels.
         """
         own = sorted((name for name in pieces.special if SENTINEL.fullmatch(name)), key=_sentinel_number)
         _check_names(pieces, extra, sentinels, own)
-        self.pieces = pieces
+        self.pieces, self.frame = pieces, frame
         self.pad = pieces.control.pad or 0
         self.eos, self.unk, self.start = pieces.control[1:]
         named = {name: pieces.size + number for number, name in enumerate(extra)}
@@ -73,8 +80,8 @@ class Vocabulary:
             if part in self.special:
                 ids.append(self.special[part])
                 continue
-            part = part.rstrip(" ") if self._strips(after, left=True) else part
-            part = part.lstrip(" ") if self._strips(before, left=False) else part
+            part = part.rstrip(self._white(after)) if self._strips(after, left=True) else part
+            part = part.lstrip(self._white(before)) if self._strips(before, left=False) else part
             ids += self.pieces.encode(part) if part else []
         return ids
 
@@ -83,8 +90,16 @@ class Vocabulary:
         return self._strips(name, left=True), self._strips(name, left=False)
 
     def _strips(self, name: str, left: bool) -> bool:
-        """Whether spaces on that side of a special piece do not count."""
+        """Whether white space on that side of a special piece does not count: as the file says of its own."""
+        return self.pieces.strips[name][not left] if name in self.pieces.strips else self._drops(name, left)
+
+    def _drops(self, name: str, left: bool) -> bool:
+        """Whether spaces on that side of a special piece do not count where no file says it."""
         return bool(name) and not name.startswith("<|") and (left or self.pieces.strips_after)
+
+    def _white(self, name: str) -> str | None:
+        """What is stripped beside a special piece: all white space where a file says so, else spaces."""
+        return None if name in self.pieces.strips else " "
 
     def encode_document(self, text: str) -> list[int]:
         """The pieces of a document, where names of special pieces are text like any other, and EOS."""
@@ -114,7 +129,8 @@ class Vocabulary:
 
     def _spaced(self, last: str, name: str) -> bool:
         """Whether a space stands between two parts, special pieces by name and text empty, where `encode` drops it."""
-        return self._strips(last, left=False) or self._strips(name, left=True)
+        drops = self._drops if self.pieces.strips_after else self._strips
+        return drops(last, left=False) or drops(name, left=True)
 
     def name(self, number: int) -> str:
         """The piece itself, e.g. `▁the`."""
@@ -171,6 +187,7 @@ class Vocabulary:
             "extra": extra,
             "sentinels": len(self.sentinels),
             "control": pieces.control._asdict(),
+            **({} if self.frame is None else {"frame": self.frame._asdict()}),
             "sha256": self.hash,
         }
         if pieces.file:
@@ -206,7 +223,9 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     files = {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}
     file = folder / files.get(description["kind"], "vocabulary.json")
     pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
-    vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"])
+    sides = description.get("frame")
+    frame = None if sides is None else Frame(*map(tuple, (sides["before"], sides["behind"])))
+    vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"], frame)
     if vocabulary.hash != description["sha256"]:
         raise UserError(f"{file} has changed since it was saved: its hash is not vocabulary.json's.")
     return vocabulary

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from t5like.data.vocabulary.frame import frame_of_post_processor
 from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of
 from t5like.errors import UserError
 
@@ -42,6 +43,8 @@ class HuggingFace:
         description: dict[str, Any] = json.loads(serialized)
         added = self._tokenizer.get_added_tokens_decoder().items()
         self.special = {t.content: n for n, t in added if t.special or SENTINEL.fullmatch(t.content)}
+        self.strips = {t.content: (t.lstrip, t.rstrip) for _, t in added}
+        self.frame = frame_of_post_processor(description.get("post_processor"))
         self._added = {n: t.content for n, t in added}
         vocab = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size = max(vocab.values()) + 1

@@ -6,7 +6,8 @@ document: there, "<|endoftext|>" is text like any other.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -47,6 +48,8 @@ class Pieces(Protocol):
     strips_after: bool
     """Whether spaces after the name of a special piece in a prompt count for nothing. In byte-level BPE they do not:
     they begin the next piece."""
+    strips: Mapping[str, tuple[bool, bool]]
+    """Special pieces of which the file itself says whether spaces before and after them count for nothing."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -74,6 +77,7 @@ class SentencePiece:
     """A SentencePiece model (Kudo and Richardson 2018) with the control pieces that it names itself."""
 
     file, continuation, strips_after = "spiece.model", "", True
+    strips: Mapping[str, tuple[bool, bool]] = MappingProxyType({})
 
     def __init__(self, serialized: bytes, control: Control | None = None):
         """`control` stands for the numbers of the control pieces that the model names itself."""
@@ -157,6 +161,7 @@ class Bytes:
 
     size, control, file, serialized = 259, Control(0, 1, 2, 0), "", b"bytes"
     continuation, strips_after = "", True
+    strips: Mapping[str, tuple[bool, bool]] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.special: dict[str, int] = {}
