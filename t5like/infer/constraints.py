@@ -4,7 +4,6 @@ The file is kept in the run as it was imported, so that what `t5like generate` d
 """
 
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

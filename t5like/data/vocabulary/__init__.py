@@ -27,17 +27,14 @@ from t5like.data.vocabulary.tables import begins_word, ends_sentence
 from t5like.data.vocabulary.training import train_pieces
 from t5like.errors import UserError
 
-__all__ = [
-    *("Bytes", "Frame", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary", "train_pieces"),
-]
+__all__ = ["Bytes", "Frame", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary"]
+__all__ += ["train_pieces"]
 
 
 class Vocabulary:
     """Pieces of a tokenizer, named special pieces and sentinels behind one numbering."""
 
-    def __init__(
-        self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0, frame: Frame | None = None
-    ):
+    def __init__(self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0, frame: Frame | None = None):
         """`frame` is what stands around a prompt where the vocabulary was read from a folder that says it.
 
         Raises:

@@ -43,7 +43,7 @@ class HuggingFace:
         description: dict[str, Any] = json.loads(serialized)
         added = self._tokenizer.get_added_tokens_decoder().items()
         self.special = {t.content: n for n, t in added if t.special or SENTINEL.fullmatch(t.content)}
-        self.strips = {t.content: (t.lstrip, t.rstrip) for _, t in added}
+        self.strips: Mapping[str, tuple[bool, bool]] = {t.content: (t.lstrip, t.rstrip) for _, t in added}
         self.frame = frame_of_post_processor(description.get("post_processor"))
         self._added = {n: t.content for n, t in added}
         vocab = self._tokenizer.get_vocab(with_added_tokens=True)
