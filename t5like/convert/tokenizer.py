@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from t5like.convert.added_tokens import with_added_tokens
 from t5like.convert.framing import frame_of, json_object
 from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Frame, Pieces, Vocabulary, load_pieces
-from t5like.data.vocabulary.files import FILES
+from t5like.data.vocabulary.files import FILES, special_names
 from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
 from t5like.data.vocabulary.pieces import SENTINEL, Control, SentencePiece
 from t5like.errors import UserError
@@ -22,6 +23,8 @@ BYTE_SENTINELS = 11
 """Byte values that UTF-8 never uses, which a ByT5 has for sentinels."""
 T5_SENTINELS = 100
 """Sentinels of a T5 whose folder does not say how many."""
+SPECIALS = ("additional_special_tokens", "extra_special_tokens")
+"""Fields of tokenizer_config.json that list special pieces, before transformers 5 and in it."""
 TYPED: dict[str, Any] = {"extra_ids": 0, "additional_special_tokens": [], "added_tokens_decoder": {}}
 TYPED |= dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"), False)
 """Fields of tokenizer_config.json that count here, with a value of their type."""
@@ -113,9 +116,21 @@ def _of_files(
     try:
         return _around(pieces, added, sentinels)
     except UserError:
-        if not isinstance(pieces, SentencePiece) or not (folder / "tokenizer.json").exists():
+        if not isinstance(pieces, SentencePiece):
             raise
-        return Vocabulary(load_pieces(folder / "tokenizer.json"))  # there each piece has any number
+        if (folder / "tokenizer.json").exists():
+            return Vocabulary(load_pieces(folder / "tokenizer.json"))  # there each piece has any number
+        special = {*special_names(folder).values(), *_listed_special(settings)}
+        if (found := with_added_tokens(pieces, added, sentinels, special)) is None:
+            raise
+        return Vocabulary(found)
+
+
+def _listed_special(settings: Mapping[str, Any]) -> set[str]:
+    """Names of the further special pieces that tokenizer_config.json lists."""
+    listed = [token for key in SPECIALS for token in settings.get(key) or []]
+    marked = [token for token in (settings.get("added_tokens_decoder") or {}).values() if token.get("special")]
+    return {str(token["content"] if isinstance(token, dict) else token) for token in (*listed, *marked)}
 
 
 def _as_told(pieces: Pieces, folder: pathlib.Path, settings: Mapping[str, Any]) -> Pieces:
@@ -138,8 +153,7 @@ def _named_sentinels(settings: Mapping[str, Any], untold: bool) -> int:
     """Sentinels after the pieces of a file that does not number them itself."""
     if isinstance(settings.get("extra_ids"), int):
         return settings["extra_ids"]
-    keys = ("additional_special_tokens", "extra_special_tokens")
-    named = json.dumps([settings.get(key) for key in keys])
+    named = json.dumps([settings.get(key) for key in SPECIALS])
     found = {int(number) for number in re.findall(r"<extra_id_(\d+)>", named)}
     return max(found) + 1 if found else T5_SENTINELS if untold else 0
 
