@@ -29,9 +29,8 @@ def with_added_tokens(
     if not any(map(SENTINEL.fullmatch, beyond.values())):
         beyond |= {pieces.size + sentinels - 1 - n: f"<extra_id_{n}>" for n in range(sentinels)}
     names = [pieces.name(number) for number in range(pieces.size)]
-    names += [beyond.get(number, f"<unused{number}>") for number in range(pieces.size, max(beyond) + 1)]
-    scores = told.scores + [min(told.scores)] * (len(names) - pieces.size)
-    tokenizer = tokenizers.Tokenizer(models.Unigram(list(zip(names, scores, strict=True)), pieces.own_control.unk))
+    scored = list(zip(names, told.scores, strict=True))
+    tokenizer = tokenizers.Tokenizer(models.Unigram(scored, pieces.own_control.unk))
     if told.charsmap:
         tokenizer.normalizer = normalizers.Precompiled(told.charsmap)
     spaces = dict(replacement=SPACE, prepend_scheme="always", split=True)
@@ -44,8 +43,9 @@ def with_added_tokens(
     )
     control = [names[number] for number in sorted({n for n in pieces.own_control if n is not None})]
     tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in control])
-    for _, name in sorted(beyond.items()):
-        if name in special or SENTINEL.fullmatch(name):
+    for number in range(pieces.size, max(beyond) + 1):  # each gets the next number, so that none may be missing
+        name = beyond.get(number, f"<unused{number}>")
+        if name in special or number not in beyond or SENTINEL.fullmatch(name):
             tokenizer.add_special_tokens([AddedToken(name, normalized=False)])
         else:
             tokenizer.add_tokens([AddedToken(name, normalized=True)])

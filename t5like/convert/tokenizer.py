@@ -128,7 +128,8 @@ def _of_files(
 
 def _listed_special(settings: Mapping[str, Any]) -> set[str]:
     """Names of the further special pieces that tokenizer_config.json lists."""
-    listed = [token for key in SPECIALS for token in settings.get(key) or []]
+    given = [settings.get(key) or [] for key in SPECIALS]
+    listed = [token for tokens in given for token in (tokens.values() if isinstance(tokens, dict) else tokens)]
     marked = [token for token in (settings.get("added_tokens_decoder") or {}).values() if token.get("special")]
     return {str(token["content"] if isinstance(token, dict) else token) for token in (*listed, *marked)}
 

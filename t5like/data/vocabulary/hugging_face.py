@@ -43,7 +43,10 @@ class HuggingFace:
         description: dict[str, Any] = json.loads(serialized)
         added = self._tokenizer.get_added_tokens_decoder().items()
         self.special = {t.content: n for n, t in added if t.special or SENTINEL.fullmatch(t.content)}
-        self.strips: Mapping[str, tuple[bool, bool]] = {t.content: (t.lstrip, t.rstrip) for _, t in added}
+        # Where we wrote the file, its normaliser strips the spaces around names that it names itself.
+        named = json.dumps(description["normalizer"])
+        told = (t for _, t in added if json.dumps(re.escape(t.content))[1:-1] not in named)
+        self.strips: Mapping[str, tuple[bool, bool]] = {t.content: (t.lstrip, t.rstrip) for t in told}
         self.frame = frame_of_post_processor(description.get("post_processor"))
         self._added = {n: t.content for n, t in added}
         vocab = self._tokenizer.get_vocab(with_added_tokens=True)
