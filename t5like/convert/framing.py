@@ -18,6 +18,10 @@ from t5like.errors import UserError
 REGISTERED = {"bert": "BertTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer", "umt5": ""}
 """Class of a model type whose folder names none; umt5 has the generic one, whatever its folder names."""
 
+USUAL = {"GPT2Tokenizer": dict.fromkeys(("bos", "eos"), "<|endoftext|>")}
+"""What a class calls the pieces that its folder does not name; the others have these."""
+OTHERS = {"bos": "<s>", "eos": "</s>", "cls": CLS, "sep": SEP}
+
 
 def frame_of(folder: pathlib.Path, config: Mapping[str, Any], vocabulary: Vocabulary) -> Frame:
     """The frame of a text by the tokenizer of a folder whose config.json is `config`.
@@ -27,11 +31,13 @@ def frame_of(folder: pathlib.Path, config: Mapping[str, Any], vocabulary: Vocabu
     """
     names = special_names(folder)
     settings, described = (json_object(folder / f"{name}.json") for name in ("tokenizer_config", "tokenizer"))
-    match _class(config, settings):
+    kind = _class(config, settings)
+    names = OTHERS | USUAL.get(kind, {}) | names
+    match kind:
         case "BertTokenizer":
-            return Frame(*(_numbers(vocabulary, names.get(key, usual)) for key, usual in (("cls", CLS), ("sep", SEP))))
+            return Frame(_numbers(vocabulary, names["cls"]), _numbers(vocabulary, names["sep"]))
         case "T5Tokenizer" | "ByT5Tokenizer":
-            return Frame((), _numbers(vocabulary, names.get("eos", "</s>")))
+            return Frame((), _numbers(vocabulary, names["eos"]))
     if described:
         try:
             return frame_of_post_processor(described.get("post_processor"))
@@ -40,7 +46,7 @@ def frame_of(folder: pathlib.Path, config: Mapping[str, Any], vocabulary: Vocabu
                 f"{folder / 'tokenizer.json'} has a damaged post_processor: {error!r} is missing."
             ) from None
     flags = (("add_bos_token", "bos"), ("add_eos_token", "eos"))
-    return Frame(*(_numbers(vocabulary, names.get(key, "")) if settings.get(flag) else () for flag, key in flags))
+    return Frame(*(_numbers(vocabulary, names[key]) if settings.get(flag) else () for flag, key in flags))
 
 
 def _class(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -75,8 +75,10 @@ def tokenizer_config(place: pathlib.Path, ours: Mapping[str, Any]) -> dict[str, 
     fields = {name: value for name, value in kept.items() if name not in (*OF_CLASS, *OF_CODE, *names)}
     if not isinstance(fields.get("extra_special_tokens"), dict):
         fields.pop("extra_special_tokens", None)
-    if str(kept.get("tokenizer_class", "")).startswith("LlamaTokenizer"):
+    if (kind := str(kept.get("tokenizer_class", ""))).startswith("LlamaTokenizer"):
         fields.setdefault("padding_side", "left")  # its class's default, which the exported class does not have
+    if kind.startswith("BertTokenizer"):
+        silent |= {"bos_token", "eos_token"} - own.keys()
     always = {name: ours[name] for name in ("tokenizer_class", "additional_special_tokens")}
     return {name: value for name, value in {**ours, **fields, **own, **always}.items() if name not in silent}
 

@@ -54,13 +54,15 @@ class Vocabulary:
         self.special = {**pieces.special, **named}
         self.special |= {f"<extra_id_{n}>": int(number) for n, number in enumerate(self.sentinels)}
         self._names = {number: name for name, number in self.special.items()}
-        names = "|".join(map(re.escape, sorted(self.special, key=len, reverse=True)))
+        outer = sorted(self.special.keys() - set(pieces.finds), key=len, reverse=True)
+        names = "|".join(map(re.escape, outer))
         self._split = re.compile(f"({names})") if names else None
 
     def encode(self, text: str) -> list[int]:
         """The pieces of a text, without EOS; names of special pieces become those pieces.
 
-        Spaces around a name do not count, but those around names such as <|fim_prefix|> do, for code stands there.
+        Spaces around a name do not count, but those around names such as <|fim_prefix|> do, for code stands there. For
+        its own names the file of a tokenizer says whether they do.
 
         Raises:
           UserError: half a surrogate pair in the text, which stands for a byte of the command line that is no UTF-8.
@@ -70,16 +72,16 @@ class Vocabulary:
         except UnicodeEncodeError as error:
             raise UserError(f"The text is not valid UTF-8 at character {error.start}: mend it there.") from None
         if self._split is None:
-            return self.pieces.encode(text)
+            return self.pieces.encode_prompt(text)
         ids: list[int] = []
         parts = self._split.split(text)  # text and names in turn
         for before, part, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
-            if part in self.special:
+            if part in self.special and part not in self.pieces.finds:
                 ids.append(self.special[part])
                 continue
-            part = part.rstrip(self._white(after)) if self._strips(after, left=True) else part
-            part = part.lstrip(self._white(before)) if self._strips(before, left=False) else part
-            ids += self.pieces.encode(part) if part else []
+            part = part.rstrip(" ") if self._drops(after, left=True) else part
+            part = part.lstrip(" ") if self._drops(before, left=False) else part
+            ids += self.pieces.encode_prompt(part) if part else []
         return ids
 
     def strips(self, name: str) -> tuple[bool, bool]:
@@ -93,10 +95,6 @@ class Vocabulary:
     def _drops(self, name: str, left: bool) -> bool:
         """Whether spaces on that side of a special piece do not count where no file says it."""
         return bool(name) and not name.startswith("<|") and (left or self.pieces.strips_after)
-
-    def _white(self, name: str) -> str | None:
-        """What is stripped beside a special piece: all white space where a file says so, else spaces."""
-        return None if name in self.pieces.strips else " "
 
     def encode_document(self, text: str) -> list[int]:
         """The pieces of a document, where names of special pieces are text like any other, and EOS."""

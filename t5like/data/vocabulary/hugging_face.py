@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class HuggingFace:
         self.strips: Mapping[str, tuple[bool, bool]] = {t.content: (t.lstrip, t.rstrip) for t in told}
         self.frame = frame_of_post_processor(description.get("post_processor"))
         self._added = {n: t.content for n, t in added}
+        self.finds: Collection[str] = frozenset(self.special)
         vocab = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size = max(vocab.values()) + 1
         self._names = [UNUSED] * self.size
@@ -62,6 +63,13 @@ class HuggingFace:
         self._byte_of = byte_of_character() if "ByteLevel" in types else {}
         self.strips_after = not self._byte_of
         self._cut = _cut(description["pre_tokenizer"])
+
+    def encode_prompt(self, text: str) -> list[int]:
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self.encode(text)
+        finally:
+            self._tokenizer.encode_special_tokens = True
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
