@@ -62,8 +62,9 @@ def special_ids_for(place: pathlib.Path, ids: Mapping[str, int], eos: int) -> di
 
 def generation_config(place: pathlib.Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:
     """An exported generation_config.json: the original's, with the run's ids where it has none, and the run's ends."""
-    ends = list(constraints.ends)
-    return {**ids, **json_object(place / FILE), "eos_token_id": ends if ends[1:] else ends[0]}
+    ends, kept = list(constraints.ends), json_object(place / FILE)
+    own = {name: number for name, number in ids.items() if name not in kept}
+    return {**kept, **own, "eos_token_id": ends if ends[1:] else ends[0]}
 
 
 def tokenizer_config(place: pathlib.Path, ours: Mapping[str, Any]) -> dict[str, Any]:
