@@ -1,4 +1,4 @@
-"""What a folder's tokenizer puts around a text, as transformers 5 makes it of the folder's files.
+"""The pieces that a folder's tokenizer puts around a text, as transformers 5 makes it of the folder's files.
 
 The classes of T5 and BERT have a frame of their own. All others take the post-processor of tokenizer.json, and without
 that file `add_bos_token` and `add_eos_token` of tokenizer_config.json.
@@ -19,7 +19,7 @@ REGISTERED = {"bert": "BertTokenizer", "t5": "T5Tokenizer", "mt5": "T5Tokenizer"
 """Class of a model type whose folder names none; umt5 has the generic one, whatever its folder names."""
 
 USUAL = {"GPT2Tokenizer": dict.fromkeys(("bos", "eos"), "<|endoftext|>")}
-"""What a class calls the pieces that its folder does not name; the others have these."""
+"""Names that a class gives to pieces that its folder does not name; other classes give those of `OTHERS`."""
 OTHERS = {"bos": "<s>", "eos": "</s>", "cls": CLS, "sep": SEP}
 
 

@@ -54,7 +54,7 @@ class Imported:
     unused: dict[str, str] = field(default_factory=dict)
     non_finite: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What of the folder's other files is lost, or kept and not followed."""
+    """Lines about the folder's other files: what is lost, or kept and not followed."""
 
 
 def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOptions) -> Imported:

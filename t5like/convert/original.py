@@ -103,7 +103,7 @@ class Original:
 
 
 def original_tokenizer(folder: pathlib.Path) -> Callable[[str, bool], list[int]]:
-    """What transformers' tokenizer of a folder makes of a text, with or without the pieces that frame it.
+    """A text to numbers by transformers' tokenizer of a folder, with or without the pieces that frame it.
 
     Raises:
       UserError: transformers cannot read it.

@@ -177,7 +177,7 @@ def _with_stored(restored: Restored, net: Transformer, stored: Stored, options: 
 
 
 def _generator(restored: Restored, net: Transformer, most: int) -> Generator:
-    """What `t5like generate` answers with, except that any row may be chosen, as by transformers."""
+    """The generator of `t5like generate`, except that any row may be chosen, as by transformers."""
     return dataclasses.replace(generator_of(restored, net, Sampling(), most), any_row=True)
 
 

@@ -150,8 +150,8 @@ def require_pieces(data: Data, vocabulary: Vocabulary) -> None:
 
 
 def trained_frame(data: Data, vocabulary: Vocabulary) -> Frame:
-    """What stands around a text in the rows of the objective, and so around a prompt of a model that learned of them:
-    the start before a decoder's, [CLS] and [SEP] around that of pairs, EOS behind all other input of an encoder."""
+    """The frame of a text in the rows of the objective, and so of a prompt to a model that learned from them: the start
+    before a decoder's, [CLS] and [SEP] around that of pairs, EOS behind all other input of an encoder."""
     if "encoder" not in data.lengths:
         return Frame(before=(vocabulary.start,))
     if data.objective.kind == "next_sentence":

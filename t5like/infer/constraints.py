@@ -1,4 +1,4 @@
-"""What a folder's generation_config.json asks of every answer, by the names that transformers has for it.
+"""Demands of a folder's generation_config.json on every answer, by the names that transformers has for them.
 
 The file is kept in the run as it was imported, so that what `t5like generate` does not follow is exported again.
 """

@@ -26,7 +26,7 @@ class Prompts(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What holds for all answers: tokens that may be chosen and that end one, and the first and the last token of the
+    """Constraints of all answers: tokens that may be chosen and that end one, and the first and the last token of the
     longest answer where these are forced, else -1."""
 
     allowed: Bool[Array, " vocab"]
@@ -51,7 +51,7 @@ class Strength(NamedTuple):
 
 
 def settings_of(sampling: Sampling) -> tuple[Filters, Strength]:
-    """What a program is compiled for, and what it is given."""
+    """The static part of `sampling`, and the numbers that a program is given."""
     filters = Filters(sampling.temperature == 0, sampling.top_k, sampling.top_p < 1)
     return filters, Strength(jnp.float32(sampling.temperature), jnp.float32(sampling.top_p))
 

@@ -35,14 +35,14 @@ class Generator:
     net: Transformer
     vocabulary: Vocabulary
     frame: Frame
-    """What stands around a prompt."""
+    """Pieces around a prompt."""
     sampling: Sampling
     most: int
     seed: int = 0
     constraints: Constraints | None = None
     """By default an answer ends with the vocabulary's EOS alone."""
     any_row: bool = False
-    """Whether rows of the embedding that no piece has may be chosen too, as transformers does."""
+    """True lets rows of the embedding that no piece has be chosen too, as transformers does."""
 
     def __call__(self, params: Any, texts: Sequence[str], first: int = 0) -> list[str]:
         """One continuation, or for an encoder-decoder one answer, for each prompt; they are numbered from `first`.
@@ -111,7 +111,7 @@ class Generator:
 
 
 def generator_of(restored: Restored, net: Transformer, sampling: Sampling, most: int, seed: int = 0) -> Generator:
-    """The generator of a run, with what stands around its prompts and what ends its answers."""
+    """The generator of a run, with the frame of its prompts and the constraints of its answers."""
     return Generator(net, restored.vocabulary, restored.frame, sampling, most, seed, restored.constraints)
 
 

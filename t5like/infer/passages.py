@@ -79,10 +79,10 @@ def _first(features: Any, stack: str, tokens: str) -> list[np.ndarray]:
 
 
 class Asked(NamedTuple):
-    """What is asked of a model that generates."""
+    """Prompts to a model that generates, and what would have followed."""
 
     name: str
-    """What a gap is called where sentinels do not name it."""
+    """Name of a gap where sentinels do not name it."""
     prompts: list[list[int]]
     """In numbers, as rows have them."""
     shown: list[list[int]]

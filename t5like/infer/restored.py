@@ -42,7 +42,7 @@ class Restored:
 
     @property
     def frame(self) -> Frame:
-        """What stands around a prompt: as the imported folder says, or as in the rows that the run was trained on."""
+        """The frame of a prompt: the imported folder's, or that of texts in the rows that the run was trained on."""
         if self.vocabulary.frame is not None:
             return self.vocabulary.frame
         pieces = self.vocabulary.pieces
@@ -52,7 +52,7 @@ class Restored:
 
     @property
     def constraints(self) -> Constraints:
-        """What holds for the run's answers."""
+        """Ends of the run's answers, and tokens that are forced or forbidden in them."""
         return read_constraints(self.run, self.vocabulary.eos, not self.run.import_record.is_file())
 
 

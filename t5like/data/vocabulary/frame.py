@@ -1,4 +1,4 @@
-"""What stands around a text: the pieces before and behind it, as a tokenizer's post-processor puts them there."""
+"""The frame of a text: the pieces before and behind it, as a tokenizer's post-processor puts them there."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, SupportsInt
