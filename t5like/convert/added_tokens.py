@@ -7,6 +7,7 @@ feed, which T5's normaliser takes for a space, stands for every space.
 """
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
@@ -33,9 +34,9 @@ def with_added_tokens(
     tokenizer = tokenizers.Tokenizer(models.Unigram(scored, pieces.own_control.unk))
     if told.charsmap:
         tokenizer.normalizer = normalizers.Precompiled(told.charsmap)
-    spaces = dict(replacement=SPACE, prepend_scheme="always", split=True)
+    spaces: dict[str, Any] = dict(replacement=SPACE, prepend_scheme="always", split=True)
     steps = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**spaces)]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)  # pyright: ignore[reportArgumentType]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.Metaspace(**spaces)
     end = pieces.own_control.eos
     tokenizer.post_processor = processors.TemplateProcessing(
