@@ -17,7 +17,7 @@ from t5like.convert.sentencepiece_model import describe
 from t5like.convert.texts import NASTY_TEXTS, SENTINELS
 from t5like.convert.tokenizer import read_tokenizer
 from t5like.convert.tokenizer_files import write_tokenizer
-from t5like.data.vocabulary import Bytes, Vocabulary, train_pieces
+from t5like.data.vocabulary import Bytes, Frame, Vocabulary, open_vocabulary, train_pieces
 from t5like.data.vocabulary.files import byte_level, wordpiece
 from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.data.vocabulary.pieces import SentencePiece
@@ -142,12 +142,12 @@ def loaded(folder, kind):
 
 
 def test_tokenizer_json_gives_the_numbers_of_the_vocabulary(tmp_path, vocabulary):
-    write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+    write_tokenizer(vocabulary, MODELS["t5"], Frame(behind=(vocabulary.eos,)), tmp_path)
     require_same_numbers(vocabulary, plain(tmp_path), TEXTS)
 
 
 def test_what_was_written_is_read_as_the_same_vocabulary(tmp_path, vocabulary):
-    write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+    write_tokenizer(vocabulary, MODELS["t5"], Frame(behind=(vocabulary.eos,)), tmp_path)
     back = read_tokenizer(tmp_path, {"model_type": "t5", "vocab_size": vocabulary.size})
     assert (back.size, back.special, back.pieces.control) == (
         vocabulary.size,
@@ -158,25 +158,37 @@ def test_what_was_written_is_read_as_the_same_vocabulary(tmp_path, vocabulary):
     require_same_numbers(vocabulary, back.encode, TEXTS)
 
 
+def frames(vocabulary):
+    """Frames of each kind: nothing, EOS, the start, or both sides, which need not be what the family has."""
+    eos, start = vocabulary.eos, vocabulary.start
+    return {"t5": Frame((), (eos,)), "gpt2": Frame(), "llama": Frame((start,)), "bert": Frame((start,), (eos,))}
+
+
 @pytest.mark.parametrize("kind", MODELS)
-def test_transformers_gives_the_same_numbers_and_frames_texts_as_the_family_does(tmp_path, vocabulary, kind):
-    write_tokenizer(vocabulary, MODELS[kind], tmp_path)
+def test_transformers_gives_the_same_numbers_and_frames_texts_as_it_is_told(tmp_path, vocabulary, kind):
+    frame = frames(vocabulary)[kind]
+    write_tokenizer(vocabulary, MODELS[kind], frame, tmp_path)
     tokenizer = loaded(tmp_path, kind)
     require_same_numbers(vocabulary, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], TEXTS)
-    special, eos = vocabulary.special, vocabulary.eos
-    ends = {"t5": ([], [eos]), "gpt2": ([], []), "llama": ([vocabulary.start], []), "bert": ([], [eos])}
-    if config.CLS in special and kind == "bert":
-        ends["bert"] = ([special[config.CLS]], [special[config.SEP]])
-    before, behind = ends[kind]
     framed = tokenizer("The class", return_token_type_ids=kind == "bert")
-    assert framed["input_ids"] == [*before, *vocabulary.encode("The class"), *behind]
-    assert tokenizer.eos_token_id == eos and tokenizer.pad_token_id == vocabulary.pieces.control.pad
-    assert len(tokenizer) <= vocabulary.size and set(special.values()) <= set(tokenizer.all_special_ids)
+    assert framed["input_ids"] == frame.around(vocabulary.encode("The class"))
+    assert tokenizer.eos_token_id == vocabulary.eos and tokenizer.pad_token_id == vocabulary.pieces.control.pad
+    assert len(tokenizer) <= vocabulary.size and set(vocabulary.special.values()) <= set(tokenizer.all_special_ids)
     assert ("token_type_ids" in tokenizer("a")) == (kind == "bert")
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_frame_that_was_written_is_read(tmp_path, vocabulary, kind):
+    frame = frames(vocabulary)[kind]
+    write_tokenizer(vocabulary, MODELS[kind], frame, tmp_path)
+    back = read_tokenizer(tmp_path, {"model_type": kind})
+    assert back.frame == frame
+    back.save(tmp_path / "saved")
+    assert open_vocabulary(tmp_path / "saved").frame == frame
+
+
 def test_decoding_gives_the_text_back(tmp_path, vocabulary):
-    write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+    write_tokenizer(vocabulary, MODELS["t5"], Frame(behind=(vocabulary.eos,)), tmp_path)
     tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     text = "The class definition , with names"
     back = tokenizer.decode(vocabulary.encode(text))
@@ -194,7 +206,7 @@ def test_real_english_and_chinese_have_the_same_numbers(tmp_path, vocabularies, 
             pytest.skip(f"T5LIKE_DATA names no folder with {name}")
         with lzma.open(DATA / name, "rt", encoding="utf-8") as lines:
             texts += [line for _, line in zip(range(400), lines, strict=False)]
-    write_tokenizer(vocabularies[kind], MODELS["t5"], tmp_path)
+    write_tokenizer(vocabularies[kind], MODELS["t5"], Frame(), tmp_path)
     require_same_numbers(vocabularies[kind], plain(tmp_path), texts)
 
 
@@ -213,4 +225,4 @@ def test_a_model_is_described_as_its_library_does(vocabularies, kind, algorithm)
 def test_models_of_words_cannot_be_written(tmp_path):
     vocabulary = Vocabulary(SentencePiece(trained(model_type="word", vocab_size=50)))
     with pytest.raises(UserError, match=r"^A tokenizer\.json cannot hold this SentencePiece model.*unigram or bpe\.$"):
-        write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+        write_tokenizer(vocabulary, MODELS["t5"], Frame(behind=(vocabulary.eos,)), tmp_path)

@@ -23,7 +23,7 @@ from t5like.convert.sentencepiece_model import describe
 from t5like.convert.texts import NASTY_TEXTS
 from t5like.convert.tokenizer import read_tokenizer
 from t5like.convert.tokenizer_files import write_tokenizer
-from t5like.data.vocabulary import Bytes, Vocabulary, train_pieces
+from t5like.data.vocabulary import Bytes, Frame, Vocabulary, train_pieces
 from t5like.data.vocabulary.pieces import Control, SentencePiece
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -35,6 +35,7 @@ MODELS = {
     "bert": Model(encoder_layers=1, positions="learned", max_positions=64, token_types=2, **SIZES),
     "llama": Model(decoder_layers=1, positions="rotary", **SIZES),
 }
+T5_FRAME = Frame(behind=(1,))
 OPTIONS = {
     "as T5": {},
     "bpe": dict(model_type="bpe"),
@@ -165,18 +166,22 @@ def test_the_pieces_that_frame_a_text_may_be_named_by_the_configs_alone(folder):
     assert read_tokenizer(place, fields | start).pieces.control.start == 11
 
 
-@pytest.mark.parametrize("family", MODELS)
-def test_two_texts_are_framed_as_the_family_has_it(tmp_path, vocabularies, kind, family):
+def test_two_texts_have_the_start_once_and_an_end_each(tmp_path, vocabularies, kind):
     vocabulary = vocabularies[kind]
-    write_tokenizer(vocabulary, MODELS[family], tmp_path)
-    found = library(tmp_path).encode("The class", "a name")
-    a, b, eos = vocabulary.encode("The class"), vocabulary.encode("a name"), vocabulary.eos
-    if family == "bert" and kind.startswith("wordpiece"):
-        first, last = (vocabulary.special[name] for name in (config.CLS, config.SEP))
-        assert found.ids == [first, *a, last, *b, last]
-        assert found.type_ids == [0] * (len(a) + 2) + [1] * (len(b) + 1)
-    else:
-        assert found.ids == ([vocabulary.start, *a, *b] if family == "llama" else [*a, eos, *b, eos])
+    a, b, eos, start = vocabulary.encode("The class"), vocabulary.encode("a name"), vocabulary.eos, vocabulary.start
+    for number, (frame, ids) in enumerate(
+        (
+            (Frame((start,), (eos,)), [start, *a, eos, *b, eos]),
+            (Frame((start,)), [start, *a, *b]),
+            (Frame((), (eos,)), [*a, eos, *b, eos]),
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        write_tokenizer(vocabulary, MODELS["bert"], frame, tmp_path / str(number))
+        found = library(tmp_path / str(number)).encode("The class", "a name")
+        assert found.ids == ids
+        second = len(b) + 1 if all(frame) else 0
+        assert found.type_ids == [0] * (len(ids) - second) + [1] * second
 
 
 def test_config_json_names_the_pieces_that_frame_a_text(vocabularies):
@@ -192,9 +197,9 @@ def test_config_json_names_the_pieces_that_frame_a_text(vocabularies):
 def test_what_was_written_is_written_again_with_the_same_numbers(tmp_path, vocabularies, kind):
     vocabulary, again = vocabularies[kind], tmp_path / "again"
     again.mkdir()
-    write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+    write_tokenizer(vocabulary, MODELS["t5"], T5_FRAME, tmp_path)
     read = read_tokenizer(tmp_path, {"model_type": "t5", "vocab_size": vocabulary.size})
-    write_tokenizer(read, MODELS["t5"], again)
+    write_tokenizer(read, MODELS["t5"], T5_FRAME, again)
     assert library(again).get_vocab() == library(tmp_path).get_vocab()
     for text in (*NASTY_TEXTS, "The <extra_id_0> [MASK] class<extra_id_1> "):
         assert plain(library(again), text) == vocabulary.encode(text), text[:80]
@@ -202,7 +207,7 @@ def test_what_was_written_is_written_again_with_the_same_numbers(tmp_path, vocab
 
 def test_a_text_without_unknown_pieces_comes_back(tmp_path, vocabularies, kind):
     vocabulary = vocabularies[kind]
-    write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+    write_tokenizer(vocabulary, MODELS["t5"], T5_FRAME, tmp_path)
     back, compared = library(tmp_path).decode, 0
     for text in (*NASTY_TEXTS, *LINES):
         if vocabulary.unk in (ids := vocabulary.encode(text)) and vocabulary.unk != vocabulary.eos:
@@ -216,7 +221,7 @@ def test_a_text_without_unknown_pieces_comes_back(tmp_path, vocabularies, kind):
 @pytest.mark.parametrize("kind", ["unigram", "t5"])
 def test_only_spellings_of_the_same_likelihood_differ(tmp_path, vocabularies, kind):
     vocabulary = vocabularies[kind]
-    write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+    write_tokenizer(vocabulary, MODELS["t5"], T5_FRAME, tmp_path)
     tokenizer, scores = library(tmp_path), describe(vocabulary.pieces.serialized).scores
     texts = [f"{line} {'0' * number} {line}" for number, line in enumerate(LINES[:60])]
     differ = [text for text in texts if plain(tokenizer, text) != vocabulary.encode(text)]
@@ -232,7 +237,7 @@ def test_only_spellings_of_the_same_likelihood_differ(tmp_path, vocabularies, ki
 )
 def test_a_long_text_costs_no_more_than_its_length(tmp_path, vocabularies, kind, part):
     vocabulary = vocabularies[kind]
-    write_tokenizer(vocabulary, MODELS["t5"], tmp_path)
+    write_tokenizer(vocabulary, MODELS["t5"], T5_FRAME, tmp_path)
     tokenizer, text = library(tmp_path), part * (20_000 // len(part))
     started = time.monotonic()
     ids = plain(tokenizer, text)
@@ -261,6 +266,6 @@ def test_a_model_is_described_as_it_was_trained(name):
 @pytest.mark.parametrize("name", ["words", "characters", "space behind"])
 def test_what_a_tokenizer_json_cannot_hold_is_refused(tmp_path, name):
     vocabulary = Vocabulary(SentencePiece(trained(**OPTIONS[name])))
-    said = sentence(write_tokenizer, vocabulary, MODELS["t5"], tmp_path)
+    said = sentence(write_tokenizer, vocabulary, MODELS["t5"], T5_FRAME, tmp_path)
     assert said.startswith("A tokenizer.json cannot hold this SentencePiece model")
     assert not any(tmp_path.iterdir())

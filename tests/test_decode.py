@@ -1,5 +1,6 @@
 """Tokens that decoding chooses are those that the whole network would choose."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -10,10 +11,14 @@ from small import random_batch, random_params, small_config
 
 from t5like import config
 from t5like.config.options import Sampling
+from t5like.data.objectives import trained_frame
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
-from t5like.infer.decode import choose
+from t5like.infer import decode
+from t5like.infer.constraints import Constraints
+from t5like.infer.decode import choose, settings_of
 from t5like.infer.generate import Generator, fill_sentinels, inference_net, spans_of
+from t5like.model.sharding import make_mesh
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
 
@@ -21,7 +26,13 @@ VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
 def build(family: str, **changes: Any) -> tuple[Generator, Any]:
     settings = small_config(family, model__vocab=384, **changes)
     net = inference_net(settings)
-    return Generator(net, VOCABULARY, Sampling(), 6), random_params(net, random_batch(settings))
+    frame = trained_frame(settings.data, VOCABULARY)
+    return Generator(net, VOCABULARY, frame, Sampling(), 6), random_params(net, random_batch(settings))
+
+
+def tokens(generator: Generator, params: Any, prompts: list[list[int]], first: int = 0) -> list[list[int]]:
+    """The answers to prompts without their frame."""
+    return generator.tokens(params, [generator.frame.around(prompt) for prompt in prompts], first).tolist()
 
 
 def greedy_by_full_forward(generator: Generator, params: Any, prompt: list[int]) -> list[int]:
@@ -54,17 +65,59 @@ def features(stack: str, ids: list[int]) -> dict[str, jax.Array]:
 def test_greedy_decoding_equals_the_full_forward(family, one_device):
     generator, params = build(family)
     prompts = [[10, 20, 30], [40], [7] * 12]
-    got = generator.tokens(params, prompts)
-    for row, prompt in zip(got.tolist(), prompts, strict=True):
+    for row, prompt in zip(tokens(generator, params, prompts), prompts, strict=True):
         assert row == greedy_by_full_forward(generator, params, prompt)
 
 
-def test_a_prompt_s_answer_does_not_depend_on_its_neighbours_or_the_mesh(mesh):
+SAMPLED = Sampling(temperature=1.0, top_k=200, top_p=0.99)
+PROMPTS = [[10, 20, 30], [40] * 9, [5, 6], [10, 20, 30], [7] * 40]
+"""The same one twice, and one whose neighbours are padded to twice their length."""
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt"])
+def test_a_sampled_answer_depends_on_its_prompt_its_number_and_the_seed_alone(family, mesh):
+    """Not on the neighbours, their order, the size of the batch, its padding, or over how many devices it is split."""
+    generator, params = build(family)
+    sampling = dataclasses.replace(generator, sampling=SAMPLED, seed=3)
+    together = tokens(sampling, params, PROMPTS)
+    alone = [tokens(sampling, params, [prompt], number)[0] for number, prompt in enumerate(PROMPTS)]
+    assert together == alone
+    assert together[0] != together[3]  # one prompt, two numbers
+    assert tokens(sampling, params, PROMPTS[2:], 2) == together[2:]
+    assert tokens(dataclasses.replace(sampling, seed=4), params, PROMPTS) != together
+    with jax.set_mesh(make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])):
+        assert tokens(sampling, jax.device_get(params), PROMPTS) == together
+
+
+def test_another_temperature_is_no_other_program(one_device):
     generator, params = build("gpt")
-    prompts = [[10, 20, 30], [40] * 9, [5, 6]]
-    together = generator.tokens(params, prompts)
-    alone = np.concatenate([generator.tokens(params, [prompt]) for prompt in prompts])
-    np.testing.assert_array_equal(together, alone)
+
+    def draw(temperature: float, top_p: float) -> list[list[int]]:
+        sampling = Sampling(temperature=temperature, top_p=top_p)
+        return tokens(dataclasses.replace(generator, sampling=sampling), params, [[5, 6]])
+
+    sharp, programs = draw(0.01, 0.9), decode.generate._cache_size()
+    assert draw(9.0, 0.99) != sharp
+    assert decode.generate._cache_size() == programs
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt"])
+def test_an_answer_keeps_to_its_constraints(family, one_device):
+    generator, params = build(family)
+    free = tokens(generator, params, PROMPTS[:2])
+    banned = free[0][0]
+    held = Constraints((VOCABULARY.eos, free[1][3]), (banned,), first=77, last=88)
+    answers = tokens(dataclasses.replace(generator, constraints=held), params, PROMPTS[:2])
+    # No first token is forced without an encoder.
+    assert [row[0] == 77 for row in answers] == [family == "t5"] * 2
+    assert not any(banned in row for row in answers)
+    for row in answers:
+        stop = next((at for at, token in enumerate(row) if token in held.ends), len(row))
+        assert not any(row[stop + 1 :])
+        assert stop < len(row) or row[-1] == 88
+    ended = dataclasses.replace(generator, constraints=Constraints((free[1][2],)))
+    at = free[1].index(free[1][2]) + 1
+    assert tokens(ended, params, PROMPTS[:2])[1] == [*free[1][:at], *[0] * (6 - at)]
 
 
 def test_nothing_follows_the_end(one_device):
@@ -72,9 +125,9 @@ def test_nothing_follows_the_end(one_device):
     ends = jnp.zeros_like(params["embedding"]).at[VOCABULARY.eos].set(1000.0)
     params = {**params, "embedding": jnp.abs(params["embedding"]) + ends}
     params["decoder"]["norm"]["scale"] = jnp.ones_like(params["decoder"]["norm"]["scale"])
-    got = generator.tokens(params, [[10, 20]])
-    first = int(np.flatnonzero(got[0] == VOCABULARY.eos)[0]) if VOCABULARY.eos in got[0] else got.shape[1]
-    assert (got[0, first + 1 :] == 0).all()
+    (got,) = tokens(generator, params, [[10, 20]])
+    first = got.index(VOCABULARY.eos) if VOCABULARY.eos in got else len(got)
+    assert not any(got[first + 1 :])
 
 
 LOGITS = jnp.log(jnp.array([[0.4, 0.3, 0.2, 0.1]]))
@@ -83,7 +136,7 @@ LOGITS = jnp.log(jnp.array([[0.4, 0.3, 0.2, 0.1]]))
 def chosen(count: int = 4000, **sampling: Any) -> np.ndarray:
     """The share of each of the four tokens among many draws."""
     keys = jax.random.split(jax.random.key(0), count)
-    draws = jax.vmap(lambda key: choose(LOGITS, key, Sampling(**sampling))[0])(keys)
+    draws = choose(jnp.tile(LOGITS, (count, 1)), keys, *settings_of(Sampling(**sampling)))
     return np.bincount(draws, minlength=4) / count
 
 
@@ -111,7 +164,7 @@ def test_top_p_keeps_the_fewest_that_reach_the_share(top_p, kept):
 
 def test_a_seed_repeats_its_draws(one_device):
     generator, params = build("gpt")
-    draw = lambda seed: Generator(generator.net, VOCABULARY, Sampling(temperature=1.0), 6, seed)(params, ["ab"])  # noqa: E731
+    draw = lambda seed: dataclasses.replace(generator, sampling=SAMPLED, seed=seed)(params, ["ab"])  # noqa: E731
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
 

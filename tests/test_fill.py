@@ -10,7 +10,7 @@ import pytest
 from small import random_batch, random_params, small_config
 
 from t5like import config
-from t5like.data.vocabulary import Bytes, Vocabulary
+from t5like.data.vocabulary import Bytes, Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.fill import fill
 from t5like.infer.generate import inference_net
@@ -18,6 +18,7 @@ from t5like.infer.passages import Gap, Passage, as_json_lines, as_text
 from t5like.model.transformer import Transformer
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
+FRAME = Frame(behind=(VOCABULARY.eos,))
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def bert(mesh) -> tuple[Transformer, Any]:
 def test_candidates_are_the_likeliest_pieces_of_each_mask(bert):
     """Their probabilities are those of the softmax over all pieces that may stand in a text."""
     net, params = bert
-    masks = fill(params, net, VOCABULARY, "The [MASK] sat on [MASK].", top=3)
+    masks = fill(params, net, VOCABULARY, FRAME, "The [MASK] sat on [MASK].", top=3)
     assert [len(candidates) for candidates in masks] == [3, 3]
     ids = [*VOCABULARY.encode("The [MASK] sat on [MASK]."), VOCABULARY.eos]
     row = lambda x: jnp.tile(jnp.asarray([x], jnp.int32), (4, 1))  # noqa: E731
@@ -46,15 +47,15 @@ def test_candidates_are_the_likeliest_pieces_of_each_mask(bert):
 def test_a_text_without_a_mask_or_too_long_is_refused(bert):
     net, params = bert
     with pytest.raises(UserError, match=r"The text has no \[MASK\]"):
-        fill(params, net, VOCABULARY, "The cat sat.", top=3)
+        fill(params, net, VOCABULARY, FRAME, "The cat sat.", top=3)
     with pytest.raises(UserError, match=r"need 102 tokens, but model\.max_positions=64"):
-        fill(params, net, VOCABULARY, "x" * 100 + config.MASK, top=3)
+        fill(params, net, VOCABULARY, FRAME, "x" * 100 + config.MASK, top=3)
 
 
 def test_a_decoder_does_not_fill(mesh):
     net = inference_net(small_config("gpt"))
     with pytest.raises(UserError, match=r"this run has the family decoder: use `t5like generate`"):
-        fill({}, net, VOCABULARY, "The [MASK] sat.", top=3)
+        fill({}, net, VOCABULARY, FRAME, "The [MASK] sat.", top=3)
 
 
 def test_passages_are_printed_for_people_and_for_programs():

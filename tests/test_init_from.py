@@ -68,8 +68,10 @@ def trained(texts, tmp_path_factory) -> Config:
 
 @pytest.fixture(scope="module")
 def tuned(trained, texts, tmp_path_factory) -> Config:
-    """A run of 20 steps on the second text that starts from the trained one."""
+    """A run of 20 steps on the second text that starts from the trained one, as if that had been imported once."""
     run = RunDirectory(pathlib.Path(trained.train.directory))
+    run.hugging_face.mkdir()
+    (run.hugging_face / "chat_template.jinja").write_text("{{ messages }}")
     settings = run_config(
         texts["second"],
         tmp_path_factory.mktemp("tuned") / "run",
@@ -81,6 +83,11 @@ def tuned(trained, texts, tmp_path_factory) -> Config:
     )
     train(settings)
     return settings
+
+
+def test_what_is_kept_of_an_imported_folder_goes_with_a_fine_tuned_run(tuned):
+    kept = RunDirectory(pathlib.Path(tuned.train.directory)).hugging_face
+    assert [(file.name, file.read_text()) for file in kept.iterdir()] == [("chat_template.jinja", "{{ messages }}")]
 
 
 def test_fine_tuning_starts_at_the_loss_of_its_source_and_lowers_it(trained, tuned):

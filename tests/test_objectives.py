@@ -20,7 +20,7 @@ from examples import (
 
 from t5like import config
 from t5like.config.objective import FAMILIES
-from t5like.data.objectives import OBJECTIVES, require_pieces, sizes
+from t5like.data.objectives import OBJECTIVES, require_pieces, sizes, trained_frame
 from t5like.data.ragged import Ragged
 from t5like.data.rows import MAIN
 from t5like.data.vocabulary import Vocabulary
@@ -45,6 +45,20 @@ def test_a_vocabulary_without_the_pieces_of_the_objective_is_refused():
         UserError, match=r"data\.store=unused has no \[CLS\] \[SEP\], which .*'next_sentence' needs: add"
     ):
         require_pieces(settings("next_sentence"), bare)
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_a_prompt_is_framed_as_texts_are_in_rows(kind):
+    data = settings(kind, documents=True)
+    features, frame = rows_of(data, *parts_for(data, 6)), trained_frame(data, vocabulary())
+    stack = "encoder" if "encoder" in data.lengths else "decoder"
+    rows = zip(features[f"{stack}_input_tokens"], features[f"{stack}_segment_ids"], strict=True)
+    texts = [row[segments == 1].tolist() for row, segments in rows]
+    for text in texts:
+        assert text[: len(frame.before)] == [*frame.before]
+        assert text[len(text) - len(frame.behind) :] == [*frame.behind]
+    for at, side in ((0, frame.before), (-1, frame.behind)):  # the rest is the text's own
+        assert bool(side) == (len({text[at] for text in texts}) == 1)
 
 
 @pytest.mark.parametrize(("kind", "by_document"), BOTH)

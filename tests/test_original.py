@@ -4,6 +4,7 @@
 that the golden folder keeps. Torch and transformers are loaded in this process, once for all tests.
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -201,6 +202,20 @@ def test_a_changed_tensor_fails_and_is_named(pair_of, tmp_path, capsys):
     for line in ("tensors", "random: scores", "padded: scores", "packed: scores", "text: scores"):
         assert any(row.startswith(f"{line} ") and " DIFFERS " in row for row in said.splitlines()), said
     assert "tokenizer            ok " in said
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama3"])
+def test_a_run_that_puts_something_else_before_a_prompt_continues_otherwise(name, pair_of, tmp_path, capsys):
+    run, folder = pair_of(name)
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / "vocabulary" / "vocabulary.json"
+    description = json.loads(file.read_text("utf-8"))
+    description["frame"]["before"] = [] if description["frame"]["before"] else [description["control"]["start"]]
+    file.write_text(json.dumps(description), "utf-8")
+    with pytest.raises(SystemExit):
+        carry_out(["verify", str(tmp_path / "run"), str(folder), *VERIFY])
+    differ = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines() if " DIFFERS " in line]
+    assert differ == ["tokenizer", "greedy continuation"]
 
 
 def test_a_folder_of_another_architecture_is_refused_in_one_sentence(pair_of):

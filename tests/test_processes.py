@@ -43,7 +43,7 @@ whole = jax.jit(lambda x, y: x - y, out_shardings=everywhere(mesh, batch).shardi
 assert not np.any(whole(feed({"x": batch[feed.rows]})["x"], everywhere(mesh, batch)))
 """
 """On a mesh whose devices are not in the order of their processes, a batch is made of the rows that each has."""
-PROMPTS = ["--prompt=the model", "--prompt=a line of", "--prompt=it", "--tokens=6"]
+PROMPTS = ["--prompt=the model", "--prompt=a line of", "--prompt=it", "--tokens=6", "--temperature=1", "--batch=2"]
 DEVICES = 4
 """Of all processes together."""
 

@@ -10,7 +10,7 @@ import sentencepiece
 
 from t5like.convert.fast_tokenizer import fast_tokenizer
 from t5like.convert.tokenizer import read_tokenizer
-from t5like.data.vocabulary import Bytes, Vocabulary, open_vocabulary
+from t5like.data.vocabulary import Bytes, Frame, Vocabulary, open_vocabulary
 from t5like.data.vocabulary.hugging_face import byte_of_character
 from t5like.data.vocabulary.pieces import Control, SentencePiece
 from t5like.errors import UserError
@@ -82,18 +82,41 @@ def test_added_pieces_before_sentinels_are_named_ones(folder):
     assert vocabulary.special == added and vocabulary.size == PIECES + 4
 
 
-def test_added_pieces_behind_sentinels_need_a_tokenizer_json(folder, model):
+def test_pieces_that_were_added_behind_sentinels_are_text_at_their_numbers(folder, model):
+    put(folder, "added_tokens.json", **{"[A]": PIECES + 100, "{": PIECES + 101})
+    put(folder, "tokenizer_config.json", additional_special_tokens=[f"<extra_id_{n}>" for n in range(100)] + ["[A]"])
+    vocabulary = read_tokenizer(folder, {"model_type": "t5", "eos_token_id": 1})
+    assert vocabulary.size == PIECES + 102 and vocabulary.frame == Frame((), (1,))
+    assert vocabulary.sentinels.tolist() == [*range(PIECES + 99, PIECES - 1, -1)]
+    plain = SentencePiece(model).encode
+    assert vocabulary.encode("a class") == plain("a class")
+    assert vocabulary.encode("a{class") == [*plain("a"), PIECES + 101, *plain("class")]
+    assert vocabulary.encode("a <extra_id_0> class") == [*plain("a"), PIECES + 99, *plain("class")]
+    assert PIECES + 101 in vocabulary.encode_document("a{class [A]")  # it is text; what is special is found in prompts
+    assert PIECES + 100 not in vocabulary.encode_document("a{class [A]")
+    assert vocabulary.encode("[A]") == [PIECES + 100]
+
+
+def test_added_pieces_among_sentinels_are_read_from_a_tokenizer_json_too(folder, model):
     put(folder, "added_tokens.json", **{"<extra_id_0>": PIECES, "[A]": PIECES + 1})
-    with pytest.raises(
-        UserError, match=r"the added piece '<extra_id_0>' at 200: .*; save it with its tokenizer\.json\.$"
-    ):
-        read_tokenizer(folder, {"model_type": "t5"})
     tokenizer = fast_tokenizer(Vocabulary(SentencePiece(model)))
     tokenizer.add_special_tokens(["<extra_id_0>", "[A]"])
     tokenizer.save(str(folder / "tokenizer.json"))
     vocabulary = read_tokenizer(folder, {"model_type": "t5", "eos_token_id": 1})
     assert vocabulary.sentinels.tolist() == [PIECES] and vocabulary.special["[A]"] == PIECES + 1
     assert vocabulary.encode("a class") == SentencePiece(model).encode("a class")
+
+
+def test_pieces_added_to_a_model_that_t5_s_class_cannot_hold_are_a_sentence(tmp_path):
+    written = io.BytesIO()
+    options = dict(model_type="bpe", pad_id=0, eos_id=1, unk_id=2, bos_id=-1, vocab_size=PIECES, minloglevel=2)
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(LINES), model_writer=written, **options)
+    (tmp_path / "spiece.model").write_bytes(written.getvalue())
+    put(tmp_path, "added_tokens.json", **{"<extra_id_0>": PIECES, "[A]": PIECES + 1})
+    with pytest.raises(
+        UserError, match=r"the added piece '<extra_id_0>' at 200: .*; save it with its tokenizer\.json\.$"
+    ):
+        read_tokenizer(tmp_path, {"model_type": "t5"})
 
 
 def test_a_saved_vocabulary_keeps_the_pieces_that_the_configs_name(folder):

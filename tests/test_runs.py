@@ -133,11 +133,14 @@ def test_a_t5_fills_the_sentinels_of_a_prompt(trained):
 
 
 def test_a_gpt_goes_on_with_a_prompt_and_samples_by_its_seed(trained):
-    words = ["generate", trained("gpt"), "--prompt", "import", "--tokens=8", "--json=True", "--temperature=1"]
-    first, again, other = (succeed(*words, f"--seed={seed}") for seed in (1, 1, 2))
-    assert first == again
+    words = ["generate", trained("gpt"), "--tokens=8", "--json=True", "--temperature=1"]
+    words += ["--prompt", "import", "--prompt", "class Long: pass", "--prompt", "import"]
+    first, again, other = (succeed(*words, *flags) for flags in (["--seed=1"], ["--seed=1", "--batch=1"], ["--seed=2"]))
+    assert first == again  # whatever is answered at once
     assert first != other
-    assert json.loads(first)["answer"]
+    answers = [record["answer"] for record in json_lines(first)]
+    assert all(answers)
+    assert answers[0] != answers[2]
 
 
 def test_a_finished_run_says_so_and_is_left_as_it_is(trained, flags):

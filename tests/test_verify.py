@@ -110,6 +110,20 @@ def test_another_tokenizer_fails_at_the_first_text_that_it_numbers_otherwise(imp
     assert f"then 'a' differs at piece 0: [{names['b']}] here, [{names['a']}] there" in found["tokenizer"]
 
 
+def test_a_run_that_puts_something_else_around_texts_fails(imported, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(imported, run)
+    description = json.loads((run / "vocabulary" / "vocabulary.json").read_text("utf-8"))
+    assert description["frame"] == {"before": [], "behind": []}
+    description["frame"]["before"] = [319]
+    (run / "vocabulary" / "vocabulary.json").write_text(json.dumps(description), "utf-8")
+    found = failing(capsys, run, GOLDEN / "gpt2")
+    assert found.keys() == {"tokenizer"}
+    assert found["tokenizer"].startswith(
+        "0 of 18 texts equal, then '' with the pieces that frame it differs at piece 0: "
+    )
+
+
 def test_padding_is_not_compared(imported, folder, say):
     change(folder, "golden.safetensors", "logits", (1, 17, 0), 100.0)  # the second row has 15 tokens
     assert " DIFFERS " not in say("verify", imported, folder, CACHE)

@@ -17,6 +17,8 @@ def import_(paths: list[str], options: Any) -> None:
     found = import_run(source, target, options)
     for name, reason in found.unused.items():
         print(f"Unused: {name} ({reason}).")
+    for line in found.notes:
+        print(line)
     if found.non_finite:
         print(f"t5like: NaN or infinite values in {', '.join(found.non_finite)}.", file=sys.stderr)
     from t5like.model.architectures import parameter_count

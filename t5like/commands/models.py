@@ -53,7 +53,7 @@ def generate(config: Any, options: Any) -> None:
     prompts = list(_prompts(options))
     if not prompts and not options.held_out:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
-    from t5like.infer.generate import Generator, fill_sentinels, inference_net
+    from t5like.infer.generate import fill_sentinels, generator_of, inference_net
     from t5like.infer.restored import restore
     from t5like.train.preflight import processes
 
@@ -63,10 +63,10 @@ def generate(config: Any, options: Any) -> None:
         if options.held_out:
             _print_passages(restored, net, options)
             return
-        generator = Generator(net, restored.vocabulary, options.sampling, options.tokens, options.seed)
+        generator = generator_of(restored, net, options.sampling, options.tokens, options.seed)
         for at in range(0, len(prompts), options.batch):
             part = prompts[at : at + options.batch]
-            for prompt, answer in zip(part, generator(restored.params, part), strict=True):
+            for prompt, answer in zip(part, generator(restored.params, part, at), strict=True):
                 filled = fill_sentinels(prompt, answer) if "<extra_id_" in prompt else None
                 record = {"prompt": prompt, "answer": answer} | ({"filled": filled} if filled else {})
                 print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
@@ -81,7 +81,7 @@ def fill(config: Any, options: Any) -> None:
     with processes(config, {"options": options}), restore(config, options.step) as restored:
         net = inference_net(restored.config)
         for text in options.text:
-            masks = fill(restored.params, net, restored.vocabulary, text, options.top)
+            masks = fill(restored.params, net, restored.vocabulary, restored.frame, text, options.top)
             if options.json:
                 print(
                     json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)

@@ -39,6 +39,16 @@ class RunDirectory:
     def samples(self) -> pathlib.Path:
         return self.path / "samples"
 
+    @property
+    def import_record(self) -> pathlib.Path:
+        """Says what an imported run was imported from; runs that were trained have none."""
+        return self.path / "import.json"
+
+    @property
+    def hugging_face(self) -> pathlib.Path:
+        """Files of the imported folder that an export writes back; a run that starts from another has its."""
+        return self.path / "hugging_face"
+
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
         return sorted(int(step.name) for step in self.checkpoints.glob("*") if step.name.isdecimal())

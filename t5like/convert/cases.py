@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5like.config import Model
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.model.transformer import Transformer
 from t5like.train.losses import label_losses, token_losses
 
@@ -56,12 +56,12 @@ class Outcome(NamedTuple):
     loss: float | None
 
 
-def cases_of(model: Model, vocabulary: Vocabulary, texts: Sequence[str], length: int) -> list[Case]:
+def cases_of(model: Model, vocabulary: Vocabulary, frame: Frame, texts: Sequence[str], length: int) -> list[Case]:
     """Random rows of one length and of several, rows that are packed, and rows of real text."""
     random = np.random.default_rng(0)
     short = max(length // 3, 4)
     make = lambda size: _random_example(model, vocabulary.start, random, size)  # noqa: E731
-    text = [_text_example(model, vocabulary, one, length, random) for one in texts]
+    text = [_text_example(model, vocabulary, frame, one, length, random) for one in texts]
     cases = [
         Case("random", [[make(length)] for _ in range(3)]),
         Case("padded", [[make(size)] for size in (length, short, length - 3)]),
@@ -168,15 +168,16 @@ def _random_example(model: Model, start: int, random: np.random.Generator, size:
     return _with_targets(model, encoder, decoder, random)
 
 
-def _text_example(model: Model, vocabulary: Vocabulary, text: str, length: int, random: np.random.Generator) -> Example:
+def _text_example(
+    model: Model, vocabulary: Vocabulary, frame: Frame, text: str, length: int, random: np.random.Generator
+) -> Example:
     ids = [int(piece) for piece in vocabulary.encode(text)][: length - 2]
     if model.family == "decoder":
-        return _with_targets(model, [], ids, random)
+        return _with_targets(model, [], frame.around(ids), random)
     if model.family == "encoder":
-        first = [vocabulary.special["[CLS]"]] if model.token_types and "[CLS]" in vocabulary.special else []
-        return _with_targets(model, [*first, *ids, vocabulary.eos], [], random)
+        return _with_targets(model, frame.around(ids), [], random)
     half = len(ids) // 2
-    return _with_targets(model, [*ids[:half], vocabulary.eos], [vocabulary.start, *ids[half:]], random)
+    return _with_targets(model, frame.around(ids[:half]), [vocabulary.start, *ids[half:]], random)
 
 
 def _with_targets(model: Model, encoder: list[int], decoder: list[int], random: np.random.Generator) -> Example:

@@ -21,10 +21,12 @@ from t5like.config.options import ExportOptions
 from t5like.convert.card import model_card
 from t5like.convert.families import FAMILIES, RECORD, kind_of
 from t5like.convert.files import INDEX, WEIGHTS
+from t5like.convert.kept import generation_config, special_ids_for
 from t5like.convert.layout import Place, Places, is_stacked, names_of, their_shape, to_theirs
 from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.infer.constraints import FILE
 from t5like.infer.restored import Restored
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
@@ -48,11 +50,12 @@ def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions)
         partial.mkdir(parents=True)
         write_weights(restored.params, family.places(model), partial, options.dtype, options.shard_gigabytes)
         settings = {"architectures": [name], "model_type": kind, "dtype": options.dtype}
-        special = special_ids(vocabulary, model)
-        _write_json(partial / "config.json", settings | family.settings_of(model, kind) | special)
+        kept, special = restored.run.hugging_face, special_ids(vocabulary, model)
+        ids = special_ids_for(kept, special, vocabulary.eos)
+        _write_json(partial / "config.json", settings | family.settings_of(model, kind) | ids)
         if model.decoder_layers and model.predicts_pieces:
-            _write_json(partial / "generation_config.json", special)
-        write_tokenizer(vocabulary, model, partial)
+            _write_json(partial / FILE, generation_config(kept, special, restored.constraints))
+        write_tokenizer(vocabulary, model, restored.frame, partial, kept)
         (partial / "README.md").write_text(model_card(restored, name, target.name), "utf-8")
         partial.rename(target)
     except OSError as error:

@@ -22,11 +22,12 @@ from t5like.config.options import ImportOptions
 from t5like.config.run_directory import RunDirectory
 from t5like.convert.families import RECORD, Family, Named, family_of, unused_tensors
 from t5like.convert.files import Safetensors
+from t5like.convert.kept import keep_files
 from t5like.convert.layout import Places, Tensors, assemble, is_stacked, layers_of
 from t5like.convert.settings import read_settings
 from t5like.convert.t5x import t5x_model, t5x_places
 from t5like.convert.t5x_files import T5XTensors, is_t5x, open_t5x
-from t5like.convert.tokenizer import read_tokenizer
+from t5like.convert.tokenizer import read_tokenizer, with_frame
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
@@ -52,6 +53,8 @@ class Imported:
     family: Family | None = None
     unused: dict[str, str] = field(default_factory=dict)
     non_finite: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Lines about the folder's other files: what is lost, or kept and not followed."""
 
 
 def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOptions) -> Imported:
@@ -85,6 +88,10 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             _write(found, config, abstract, RunDirectory(partial))
+            if not theirs:
+                generates = bool(found.model.decoder_layers) and found.model.predicts_pieces
+                fields = read_settings(source).fields
+                found.notes = keep_files(source, RunDirectory(partial).hugging_face, fields, generates)
             partial.rename(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
@@ -155,7 +162,12 @@ def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported
     settings = read_settings(source)
     family, files = family_of(settings), Safetensors(source)
     model = family.model_of(settings, {*files.names()})
-    vocabulary = _given(options) or read_tokenizer(source, settings.fields)
+    vocabulary = _given(options)
+    if vocabulary is None:
+        vocabulary = read_tokenizer(source, settings.fields)
+    elif vocabulary.frame is None:
+        place = pathlib.Path(options.vocabulary).expanduser()
+        vocabulary = with_frame(vocabulary, place if place.is_dir() else place.parent, settings.fields)
     kind = settings.get("model_type", "")
     return Imported(
         settings.architecture or kind,

@@ -22,6 +22,10 @@ from t5like.errors import UserError
 STORED = "golden.safetensors"
 """Inputs and outputs of the original, which a folder may keep beside its weights."""
 
+LIKELIEST: dict[str, Any] = dict(do_sample=False, num_beams=1, repetition_penalty=1.0, no_repeat_ngram_size=0)
+LIKELIEST |= dict(min_length=0, encoder_no_repeat_ngram_size=0, encoder_repetition_penalty=1.0)
+"""Settings that leave the choice to the model's scores; ends, forced and forbidden tokens stay the folder's."""
+
 
 def has_transformers() -> bool:
     """Whether the original itself can be run here."""
@@ -57,7 +61,7 @@ class Original:
         with _quiet(), torch.no_grad():
             ids = torch.tensor([list(prompt)])
             # Its cache has no room for a T5 with more layers in the decoder than in the encoder (transformers 5.24).
-            asked = dict(do_sample=False, num_beams=1, max_new_tokens=tokens, use_cache=False)
+            asked = dict(max_new_tokens=tokens, use_cache=False, **LIKELIEST)
             found = self._net.generate(ids, attention_mask=torch.ones_like(ids), **asked)[0]
         return found[1 if self._model.encoder_layers else len(prompt) :].tolist()
 
@@ -98,8 +102,8 @@ class Original:
         return found | ({"next_sentence_label": labels} if head == "next_sentence" else {})
 
 
-def original_tokenizer(folder: pathlib.Path) -> Callable[[str], list[int]]:
-    """What transformers' tokenizer of a folder makes of a text, without the pieces that frame it.
+def original_tokenizer(folder: pathlib.Path) -> Callable[[str, bool], list[int]]:
+    """A text to numbers by transformers' tokenizer of a folder, with or without the pieces that frame it.
 
     Raises:
       UserError: transformers cannot read it.
@@ -115,9 +119,9 @@ def original_tokenizer(folder: pathlib.Path) -> Callable[[str], list[int]]:
             told = (str(error).strip().splitlines() or [""])[0].rstrip(".")
             raise UserError(f"transformers cannot read the tokenizer of {folder} ({told}).") from None
 
-    def encode(text: str) -> list[int]:
+    def encode(text: str, framed: bool) -> list[int]:
         with _quiet():
-            return tokenizer(text, add_special_tokens=False)["input_ids"]
+            return tokenizer(text, add_special_tokens=framed)["input_ids"]
 
     return encode
 

@@ -10,9 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from t5like.convert.added_tokens import with_added_tokens
+from t5like.convert.framing import frame_of, json_object
 from t5like.convert.settings import Settings
-from t5like.data.vocabulary import Bytes, Pieces, Vocabulary, load_pieces
-from t5like.data.vocabulary.files import FILES
+from t5like.data.vocabulary import Bytes, Frame, Pieces, Vocabulary, load_pieces
+from t5like.data.vocabulary.files import FILES, special_names
 from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
 from t5like.data.vocabulary.pieces import SENTINEL, Control, SentencePiece
 from t5like.errors import UserError
@@ -21,6 +23,8 @@ BYTE_SENTINELS = 11
 """Byte values that UTF-8 never uses, which a ByT5 has for sentinels."""
 T5_SENTINELS = 100
 """Sentinels of a T5 whose folder does not say how many."""
+SPECIALS = ("additional_special_tokens", "extra_special_tokens")
+"""Fields of tokenizer_config.json that list special pieces, before transformers 5 and in it."""
 TYPED: dict[str, Any] = {"extra_ids": 0, "additional_special_tokens": [], "added_tokens_decoder": {}}
 TYPED |= dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"), False)
 """Fields of tokenizer_config.json that count here, with a value of their type."""
@@ -53,7 +57,12 @@ def read_tokenizer(folder: pathlib.Path, config: Mapping[str, Any]) -> Vocabular
             f"The tokenizer of {folder} has {vocabulary.size} pieces, but its config.json says vocab_size {rows}: they "
             "belong to different models."
         )
-    return _framed(vocabulary, _special_ids(folder, config), folder)
+    return with_frame(_with_control(vocabulary, _special_ids(folder, config), folder), folder, config)
+
+
+def with_frame(vocabulary: Vocabulary, folder: pathlib.Path, config: Mapping[str, Any]) -> Vocabulary:
+    """The same vocabulary with the frame of texts that the tokenizer of a folder has."""
+    return _rebuilt(vocabulary, vocabulary.pieces, frame_of(folder, config, vocabulary))
 
 
 def _files(folder: pathlib.Path) -> bool:
@@ -63,7 +72,7 @@ def _files(folder: pathlib.Path) -> bool:
 def _settings(folder: pathlib.Path) -> dict[str, Any]:
     """tokenizer_config.json, whose fields that count here have their types."""
     file = folder / "tokenizer_config.json"
-    settings = Settings(_json(file), str(file))
+    settings = Settings(json_object(file), str(file))
     for name, default in TYPED.items():
         settings.get(name, default)
     if settings.get("extra_ids", 0) < 0:
@@ -75,7 +84,7 @@ def _is_bytes(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
     """Whether pieces are bytes: those of a ByT5, or of a tokenizer.json as we write it for ours."""
     if not _files(folder):
         return str(settings.get("tokenizer_class", "")).startswith("ByT5")
-    model = _json(folder / "tokenizer.json").get("model")
+    model = json_object(folder / "tokenizer.json").get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE" or model.get("merges"):
         return False
     plain = [(character, byte + 3) for character, byte in byte_of_character().items() if byte < 0xF5]
@@ -85,10 +94,10 @@ def _is_bytes(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
 def _added(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[int, str]:
     """Pieces that were added to those of the file, by number, as newer and older versions of transformers keep them."""
     try:
-        found = {int(number): name for name, number in _json(folder / "added_tokens.json").items()}
+        found = {int(number): name for name, number in json_object(folder / "added_tokens.json").items()}
         later = settings.get("added_tokens_decoder") or {}
         found |= {int(number): str(token["content"]) for number, token in later.items()}
-        listed = _json(folder / "tokenizer.json").get("added_tokens") or []
+        listed = json_object(folder / "tokenizer.json").get("added_tokens") or []
         return found | {int(token["id"]): str(token["content"]) for token in listed}
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
@@ -107,9 +116,22 @@ def _of_files(
     try:
         return _around(pieces, added, sentinels)
     except UserError:
-        if not isinstance(pieces, SentencePiece) or not (folder / "tokenizer.json").exists():
+        if not isinstance(pieces, SentencePiece):
             raise
-        return Vocabulary(load_pieces(folder / "tokenizer.json"))  # there each piece has any number
+        if (folder / "tokenizer.json").exists():
+            return Vocabulary(load_pieces(folder / "tokenizer.json"))  # there each piece has any number
+        special = {*special_names(folder).values(), *_listed_special(settings)}
+        if (found := with_added_tokens(pieces, added, sentinels, special)) is None:
+            raise
+        return Vocabulary(found)
+
+
+def _listed_special(settings: Mapping[str, Any]) -> set[str]:
+    """Names of the further special pieces that tokenizer_config.json lists."""
+    given = [settings.get(key) or [] for key in SPECIALS]
+    listed = [token for tokens in given for token in (tokens.values() if isinstance(tokens, dict) else tokens)]
+    marked = [token for token in (settings.get("added_tokens_decoder") or {}).values() if token.get("special")]
+    return {str(token["content"] if isinstance(token, dict) else token) for token in (*listed, *marked)}
 
 
 def _as_told(pieces: Pieces, folder: pathlib.Path, settings: Mapping[str, Any]) -> Pieces:
@@ -132,8 +154,7 @@ def _named_sentinels(settings: Mapping[str, Any], untold: bool) -> int:
     """Sentinels after the pieces of a file that does not number them itself."""
     if isinstance(settings.get("extra_ids"), int):
         return settings["extra_ids"]
-    keys = ("additional_special_tokens", "extra_special_tokens")
-    named = json.dumps([settings.get(key) for key in keys])
+    named = json.dumps([settings.get(key) for key in SPECIALS])
     found = {int(number) for number in re.findall(r"<extra_id_(\d+)>", named)}
     return max(found) + 1 if found else T5_SENTINELS if untold else 0
 
@@ -157,7 +178,7 @@ def _around(pieces: Pieces, added: Mapping[int, str], sentinels: int) -> Vocabul
 
 def _special_ids(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, list[int]]:
     """The numbers that config.json, or else generation_config.json, allows for each control piece."""
-    generation = _json(folder / "generation_config.json")
+    generation = json_object(folder / "generation_config.json")
 
     def named(key: str) -> list[int]:
         values = config.get(key) if config.get(key) is not None else generation.get(key)
@@ -170,7 +191,7 @@ def _special_ids(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, l
     return {"pad": named("pad_token_id"), "eos": named("eos_token_id"), "start": start}
 
 
-def _framed(vocabulary: Vocabulary, ids: Mapping[str, list[int]], folder: pathlib.Path) -> Vocabulary:
+def _with_control(vocabulary: Vocabulary, ids: Mapping[str, list[int]], folder: pathlib.Path) -> Vocabulary:
     """The vocabulary with the control pieces that the configs name. Where they name several, as for texts that end in
     different ways, the tokenizer's own is kept."""
     pieces = vocabulary.pieces
@@ -189,18 +210,11 @@ def _framed(vocabulary: Vocabulary, ids: Mapping[str, list[int]], folder: pathli
         raise UserError(
             f"{folder} names {chosen} for its control pieces, but those of bytes are {own}: mend config.json there."
         )
-    extra = [name for name in vocabulary.special if name not in pieces.special and not SENTINEL.fullmatch(name)]
-    return Vocabulary(type(pieces)(pieces.serialized, control), extra, len(vocabulary.sentinels))
+    return _rebuilt(vocabulary, type(pieces)(pieces.serialized, control), vocabulary.frame)
 
 
-def _json(file: pathlib.Path) -> dict[str, Any]:
-    """A file's JSON object, empty where there is no file."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file} must hold a JSON object.")
-    return content
+def _rebuilt(vocabulary: Vocabulary, pieces: Pieces, frame: Frame | None) -> Vocabulary:
+    """The same special pieces around other pieces, or in another frame."""
+    own = vocabulary.pieces.special
+    extra = [name for name in vocabulary.special if name not in own and not SENTINEL.fullmatch(name)]
+    return Vocabulary(pieces, extra, len(vocabulary.sentinels), frame)

@@ -9,7 +9,6 @@ lie the files of the vocabulary's own kind, for older versions and for our way b
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import tokenizers
@@ -17,53 +16,42 @@ from tokenizers import processors
 
 from t5like.config import CLS, MASK, SEP, Model
 from t5like.convert.fast_tokenizer import fast_tokenizer
-from t5like.data.vocabulary import Vocabulary
+from t5like.convert.kept import TOKENIZER, copy_templates, tokenizer_config, write_json
+from t5like.data.vocabulary import Frame, Vocabulary
+from t5like.data.vocabulary.frame import frame_of_post_processor
 
 ROLES = (("mask_token", MASK), ("mask_token", "<mask>"), ("cls_token", CLS), ("sep_token", SEP))
 """What tokenizer_config.json calls special pieces that have a name of their own."""
 
 
-def write_tokenizer(vocabulary: Vocabulary, model: Model, folder: pathlib.Path) -> None:
-    """Writes the files of `vocabulary` into `folder`, with what frames a text of such a `model`.
-
-    With an encoder and a decoder EOS ends it, as in T5; with an encoder alone [CLS] and [SEP] frame it, where there are
-    such, as in BERT; the start begins it where positions are rotary, as in Llama, and nothing where they are learned,
-    as in GPT-2.
+def write_tokenizer(
+    vocabulary: Vocabulary, model: Model, frame: Frame, folder: pathlib.Path, kept: pathlib.Path | None = None
+) -> None:
+    """Writes the files of `vocabulary` into `folder`, with what frames a text and, of an imported run, the fields and
+    chat templates that lie in `kept`.
 
     Raises:
       UserError: a SentencePiece model that a tokenizer.json cannot hold.
     """
     tokenizer = fast_tokenizer(vocabulary)
-    frame = _frame(vocabulary, model)
-    if tokenizer.post_processor is None or _own_frame(tokenizer) != frame:
-        tokenizer.post_processor = _framing(tokenizer, *frame)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    described = json.loads(tokenizer.to_str())
+    if frame_of_post_processor(described["post_processor"]) != frame:
+        tokenizer.post_processor = _framing(tokenizer, frame)
+        described = json.loads(tokenizer.to_str())
+    if vocabulary.pieces.file == "tokenizer.json":
+        own = json.loads(vocabulary.pieces.serialized)
+        described |= {name: own.get(name) for name in ("truncation", "padding")}
+    write_json(folder / "tokenizer.json", described)
     _write_own_files(vocabulary, tokenizer, folder)
-    _write_json(folder / "tokenizer_config.json", _settings(vocabulary, model))
+    settings = _settings(vocabulary, model)
+    write_json(folder / TOKENIZER, settings if kept is None else tokenizer_config(kept, settings))
+    if kept is not None:
+        copy_templates(kept, folder)
 
 
-def _frame(vocabulary: Vocabulary, model: Model) -> tuple[list[int], list[int]]:
-    """What stands before and behind a text."""
-    special = vocabulary.special
-    if model.family == "decoder":
-        return [vocabulary.start] if model.positions == "rotary" else [], []
-    if model.family == "encoder" and CLS in special and SEP in special:
-        return [special[CLS]], [special[SEP]]
-    return [], [vocabulary.eos]
-
-
-def _own_frame(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    inner = tokenizer.encode("a", add_special_tokens=False).ids
-    framed = tokenizer.encode("a").ids
-    return next(
-        (framed[:at], framed[at + len(inner) :])
-        for at in range(len(framed) + 1)
-        if framed[at : at + len(inner)] == inner
-    )
-
-
-def _framing(tokenizer: tokenizers.Tokenizer, before: Sequence[int], behind: Sequence[int]) -> Any:
+def _framing(tokenizer: tokenizers.Tokenizer, frame: Frame) -> Any:
     """A pair of texts has the start once, and what stands behind each text behind both."""
+    before, behind = frame
     names = {number: str(tokenizer.id_to_token(number)) for number in (*before, *behind)}
     first, last = [names[number] for number in before], [names[number] for number in behind]
     second = "1" if before and behind else "0"  # BERT's second text is of the other type
@@ -107,10 +95,6 @@ def _write_own_files(vocabulary: Vocabulary, tokenizer: tokenizers.Tokenizer, fo
         (folder / "vocab.txt").write_text("".join(f"{name}\n" for name in rows), "utf-8")
     elif pieces.file == "tokenizer.json" and not pieces.strips_after and model["type"] == "BPE":
         numbers = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
-        _write_json(folder / "vocab.json", numbers, indent=None)
+        write_json(folder / "vocab.json", numbers, indent=None)
         merges = "".join(f"{left} {right}\n" for left, right in model["merges"])
         (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}", "utf-8")
-
-
-def _write_json(file: pathlib.Path, content: dict[str, Any], indent: int | None = 2) -> None:
-    file.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", "utf-8")

@@ -5,18 +5,18 @@ then both models run the same batches. Where transformers is not installed, the 
 take its place if it has any, and the table says what was not compared.
 """
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
 from t5like.config.options import Sampling, VerifyOptions
-from t5like.convert.cases import Case, Example, Outcome, cases_of, features_of, outcome_of
+from t5like.convert.cases import Case, Outcome, cases_of, outcome_of
 from t5like.convert.families import Named, family_of
 from t5like.convert.files import Safetensors
 from t5like.convert.layout import Places, Tensors, layers_of
@@ -24,9 +24,9 @@ from t5like.convert.original import STORED, Original, Stored, has_transformers, 
 from t5like.convert.settings import read_settings
 from t5like.convert.texts import NASTY_TEXTS, SENTINELS
 from t5like.convert.tokenizer import read_tokenizer
-from t5like.data.vocabulary import Bytes, Vocabulary
+from t5like.data.vocabulary import Bytes, Frame, Vocabulary
 from t5like.errors import UserError
-from t5like.infer.decode import Prompts, generate
+from t5like.infer.generate import Generator, generator_of
 from t5like.infer.restored import Restored
 from t5like.model.sharding import row_parts
 from t5like.model.transformer import Transformer
@@ -37,6 +37,8 @@ TEXTS = (
     "def add(a, b):\n    return a + b  # 🎉 naïve café",
 )
 LENGTH, FAST = 24, "tokenizer.json"
+Encode = Callable[[str, bool], list[int]]
+"""A text to numbers, with or without the pieces that frame it."""
 
 
 class Line(NamedTuple):
@@ -59,10 +61,11 @@ def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: 
     model = family.model_of(settings, {*files.names()})
     require_same_architecture(net.model, model, folder)
     yield compare_tensors(restored.params, Named(files, family, model), family.places(net.model))
-    yield compare_tokenizers(restored.vocabulary, folder, settings.fields)
+    encode = tokenizer_of(folder, settings.fields)
+    yield compare_tokenizers(restored.vocabulary, restored.frame, encode, folder)
     with jax.default_matmul_precision("highest"):
         if has_transformers():
-            yield from _with_original(restored, net, Original(folder, net.model), options)
+            yield from _with_original(restored, net, Original(folder, net.model), encode, options)
         elif (folder / STORED).is_file():
             yield from _with_stored(restored, net, Stored(folder, net.model), options)
         else:
@@ -107,36 +110,60 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.nan_to_num(wide, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
-def compare_tokenizers(vocabulary: Vocabulary, folder: pathlib.Path, config: dict[str, Any]) -> Line:
-    """The numbers of texts that tell tokenizers apart, from transformers where it is there, else by our reading."""
-    what, texts = "tokenizer", NASTY_TEXTS
+def tokenizer_of(folder: pathlib.Path, config: dict[str, Any]) -> Encode | None:
+    """The folder's tokenizer as transformers has it, or else as we read it; None where it has none."""
     if not any(file for pattern in ("tokenizer*", "*.model", "vocab*") for file in folder.glob(pattern)):
+        return None
+    if has_transformers():
+        return original_tokenizer(folder)
+    read = read_tokenizer(folder, config)
+    frame = read.frame or Frame()
+    return lambda text, framed: frame.around(read.encode(text)) if framed else read.encode(text)
+
+
+def compare_tokenizers(vocabulary: Vocabulary, frame: Frame, encode: Encode | None, folder: pathlib.Path) -> Line:
+    """The numbers of texts that tell tokenizers apart, without and with the pieces that frame a text."""
+    what, texts = "tokenizer", NASTY_TEXTS
+    if encode is None:
         return Line(what, f"not compared: {folder} has none", None)
     # transformers' ByT5 gives sentinels numbers of their own, after the bytes with which ByT5 was trained.
     if len(vocabulary.sentinels) >= 3 and (not isinstance(vocabulary.pieces, Bytes) or (folder / FAST).exists()):
         texts += SENTINELS
-    encode = original_tokenizer(folder) if has_transformers() else read_tokenizer(folder, config).encode
     for number, text in enumerate(texts):
-        ours, theirs = vocabulary.encode(text), encode(text)
-        if ours != theirs:
-            shared = [*(a == b for a, b in zip(ours, theirs, strict=False)), False].index(False)
-            shown = text if len(text) < 40 else text[:37] + "..."
-            here, there = (ids[shared : shared + 3] for ids in (ours, theirs))
-            told = f"{number} of {len(texts)} texts equal, then {shown!r} differs at piece {shared}"
-            return Line(what, f"{told}: {here} here, {there} there", False)
-    return Line(what, f"{len(texts)} texts give the same numbers", True)
+        ids = vocabulary.encode(text)
+        for ours, theirs in ((ids, encode(text, False)), (frame.around(ids), encode(text, True))):
+            if ours != theirs:
+                shared = [*(a == b for a, b in zip(ours, theirs, strict=False)), False].index(False)
+                shown = text if len(text) < 40 else text[:37] + "..."
+                here, there = (ids[shared : shared + 3] for ids in (ours, theirs))
+                kind = "" if ours is ids else " with the pieces that frame it"
+                told = f"{number} of {len(texts)} texts equal, then {shown!r}{kind} differs at piece {shared}"
+                return Line(what, f"{told}: {here} here, {there} there", False)
+    return Line(what, f"{len(texts)} texts give the same numbers, with and without what frames them", True)
 
 
-def _with_original(restored: Restored, net: Transformer, original: Original, options: VerifyOptions) -> Iterator[Line]:
-    model, parts = net.model, row_parts(net.rules)
+def _with_original(
+    restored: Restored, net: Transformer, original: Original, encode: Encode | None, options: VerifyOptions
+) -> Iterator[Line]:
+    model, parts, texts = net.model, row_parts(net.rules), options.text or TEXTS
     length = min(LENGTH, model.max_positions or LENGTH)
-    for case in cases_of(model, restored.vocabulary, options.text or TEXTS, length):
+    for case in cases_of(model, restored.vocabulary, restored.frame, texts, length):
         ours, theirs = outcome_of(restored.params, net, case, parts), original.outcome(case)
         yield from compare_outcomes(case, ours, theirs, options.tolerance)
-        if case.name == "text" and model.decoder_layers and model.predicts_pieces:
-            prompts = [e.encoder or e.decoder for e in case.examples]
-            answers = [original.greedy(prompt, options.tokens) for prompt in prompts]
-            yield compare_greedy(restored, net, list(zip(prompts, answers, strict=True)), options.tokens)
+    if model.decoder_layers and model.predicts_pieces:
+        generator = _generator(restored, net, options.tokens)
+        short = [_shortened(text, restored.vocabulary, length - 4) for text in texts]
+        framed = generator.framed([text for text in short if text])
+        prompts = framed if encode is None else [encode(text, True) for text in short if text]
+        answers = [original.greedy(prompt, options.tokens) for prompt in prompts]
+        yield compare_greedy(restored.params, generator, framed, answers)
+
+
+def _shortened(text: str, vocabulary: Vocabulary, most: int) -> str:
+    """The beginning of a text, of at most `most` pieces."""
+    while len(vocabulary.encode(text)) > most:
+        text = text[: len(text) * 3 // 4]
+    return text.strip()
 
 
 def _with_stored(restored: Restored, net: Transformer, stored: Stored, options: VerifyOptions) -> Iterator[Line]:
@@ -144,7 +171,14 @@ def _with_stored(restored: Restored, net: Transformer, stored: Stored, options: 
     ours = outcome_of(restored.params, net, case, row_parts(net.rules))
     yield from compare_outcomes(case, ours, theirs, options.tolerance)
     if pairs := stored.greedy():
-        yield compare_greedy(restored, net, pairs, max(len(answer) for _, answer in pairs))
+        prompts, answers = zip(*pairs, strict=True)
+        generator = _generator(restored, net, max(map(len, answers)))
+        yield compare_greedy(restored.params, generator, prompts, answers)
+
+
+def _generator(restored: Restored, net: Transformer, most: int) -> Generator:
+    """The generator of `t5like generate`, except that any row may be chosen, as by transformers."""
+    return dataclasses.replace(generator_of(restored, net, Sampling(), most), any_row=True)
 
 
 def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: float) -> Iterator[Line]:
@@ -165,39 +199,16 @@ def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: floa
 
 
 def compare_greedy(
-    restored: Restored, net: Transformer, pairs: Sequence[tuple[list[int], list[int]]], tokens: int
+    params: Any, generator: Generator, framed: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
 ) -> Line:
-    """Our likeliest continuation of each prompt beside the original's, up to its EOS."""
+    """Our likeliest continuation of each prompt beside the original's, up to its end and with it."""
     same = total = 0
-    for prompt, answer in pairs:
-        ours = greedy(restored, net, prompt, tokens)[: len(answer)]
-        total += len(answer)
+    for row, answer in zip(generator.tokens(params, framed), answers, strict=True):
+        ours = row[: generator.length(row) + 1].tolist()
+        total += max(len(ours), len(answer))
         equal = [a == b for a, b in zip(ours, answer, strict=False)] + [False]
         same += equal.index(False)
     return Line("greedy continuation", f"{same} of {total} tokens equal before the first difference", same == total)
-
-
-def greedy(restored: Restored, net: Transformer, prompt: Sequence[int], tokens: int) -> list[int]:
-    """Our likeliest continuation of a prompt in numbers, where every row of the vocabulary may be chosen."""
-    parts = row_parts(net.rules)
-    features = features_of(net.model, [[Example(list(prompt), [], list(prompt), [])]], parts)
-    encoder = {name: array for name, array in features.items() if name.startswith("encoder")}
-    given, length = features["decoder_input_tokens"], len(prompt)
-    if encoder:
-        given, length = jnp.full((parts, 1), restored.vocabulary.start, jnp.int32), 1
-    prompts = Prompts(given, jnp.full((parts,), length, jnp.int32), encoder or None)
-    everything = jnp.ones((net.model.vocab,), bool)
-    answers = generate(
-        restored.params,
-        prompts,
-        jnp.int32(0),
-        everything,
-        net=net,
-        sampling=Sampling(),
-        most=tokens,
-        eos=restored.vocabulary.eos,
-    )
-    return np.asarray(jax.device_get(answers))[0].tolist()
 
 
 def as_table(lines: Sequence[Line]) -> str:

@@ -14,12 +14,12 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Int, Integer
 
-from t5like.config import FIM, Data
+from t5like.config import CLS, FIM, SEP, Data
 from t5like.data.denoising import corrupted_sizes, span_corruption, ul2
 from t5like.data.masking import masked, next_sentence
 from t5like.data.order import hash_of
 from t5like.data.ragged import Keys, Lengths, Ragged, Streams, below, slices, text_lengths
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 
 SPLIT, REARRANGED, FIRST_CUT, SECOND_CUT = 1, 2, 3, 4
@@ -147,6 +147,16 @@ def require_pieces(data: Data, vocabulary: Vocabulary) -> None:
             f"The vocabulary of data.store={data.store} has no {' '.join(missing)}, which data.objective.kind="
             f"{data.objective.kind!r} needs: add {'it' if len(missing) == 1 else 'them'} to data.vocabulary.extra."
         )
+
+
+def trained_frame(data: Data, vocabulary: Vocabulary) -> Frame:
+    """The frame of a text in the rows of the objective, and so of a prompt to a model that learned from them: the start
+    before a decoder's, [CLS] and [SEP] around that of pairs, EOS behind all other input of an encoder."""
+    if "encoder" not in data.lengths:
+        return Frame(before=(vocabulary.start,))
+    if data.objective.kind == "next_sentence":
+        return Frame((vocabulary.special[CLS],), (vocabulary.special[SEP],))
+    return Frame(behind=(vocabulary.eos,))
 
 
 def sizes(lengths: Integer[np.ndarray, "examples parts"], data: Data) -> Int[np.ndarray, "examples stacks"]:

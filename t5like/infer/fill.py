@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from t5like.config import CLS, MASK
-from t5like.data.vocabulary import Vocabulary
+from t5like.config import MASK
+from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import check_length, require_pieces
 from t5like.model.sharding import row_parts, shard
@@ -25,8 +25,10 @@ class Candidate(NamedTuple):
     probability: float
 
 
-def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: int) -> list[list[Candidate]]:
-    """For each [MASK] of the text, the likeliest pieces with their probabilities, best first.
+def fill(
+    params: Any, net: Transformer, vocabulary: Vocabulary, frame: Frame, text: str, top: int
+) -> list[list[Candidate]]:
+    """For each [MASK] of the text in its frame, the likeliest pieces with their probabilities, best first.
 
     Raises:
       UserError: no mask in the text or in the vocabulary, a text longer than the model allows, or a model that is no
@@ -43,9 +45,7 @@ def fill(params: Any, net: Transformer, vocabulary: Vocabulary, text: str, top: 
         )
     if MASK not in text:
         raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
-    # A model that knows sentences apart has seen [CLS] before every text.
-    first = [vocabulary.special[CLS]] if net.model.token_types and CLS in vocabulary.special else []
-    ids = [*first, *vocabulary.encode(text), vocabulary.eos]
+    ids = frame.around(vocabulary.encode(text))
     check_length(net.model, len(ids))
     return fill_tokens(params, net, vocabulary, ids, top)
 

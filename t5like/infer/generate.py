@@ -12,9 +12,11 @@ import numpy as np
 
 from t5like.config import Config, Model
 from t5like.config.options import Sampling
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
-from t5like.infer.decode import Prompts, generate
+from t5like.infer.constraints import Constraints
+from t5like.infer.decode import Limits, Prompts, generate, settings_of
+from t5like.infer.restored import Restored
 from t5like.model.sharding import row_parts
 from t5like.model.transformer import Transformer
 
@@ -24,54 +26,93 @@ ROUND = 32
 
 @dataclass(frozen=True)
 class Generator:
-    """Generates with a set of parameters; a batch of prompts is compiled for lengths rounded up to 32."""
+    """Generates with a set of parameters; a batch of prompts is compiled for lengths rounded up to 32.
+
+    A sampled answer depends on the prompt, its number and the seed alone: not on other prompts, nor on their order in
+    a batch, nor on the devices.
+    """
 
     net: Transformer
     vocabulary: Vocabulary
+    frame: Frame
+    """Pieces around a prompt."""
     sampling: Sampling
     most: int
     seed: int = 0
+    constraints: Constraints | None = None
+    """By default an answer ends with the vocabulary's EOS alone."""
+    any_row: bool = False
+    """True lets rows of the embedding that no piece has be chosen too, as transformers does."""
 
-    def __call__(self, params: Any, texts: Sequence[str]) -> list[str]:
-        """One continuation, or for an encoder-decoder one answer, for each prompt.
+    def __call__(self, params: Any, texts: Sequence[str], first: int = 0) -> list[str]:
+        """One continuation, or for an encoder-decoder one answer, for each prompt; they are numbered from `first`.
 
         Raises:
           UserError: an empty prompt, one longer than the model allows, or a model without a decoder.
+        """
+        framed = self.framed(texts)
+        longest, family = max(map(len, framed)), self.net.model.family
+        check_length(self.net.model, longest + self.most if family == "decoder" else max(longest, self.most))
+        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in self.tokens(params, framed, first)]
+
+    def framed(self, texts: Sequence[str]) -> list[list[int]]:
+        """The prompts in numbers, in their frame.
+
+        Raises:
+          UserError: an empty prompt.
         """
         encoded = [self.vocabulary.encode(text) for text in texts]
         for text, ids in zip(texts, encoded, strict=True):
             if not text.strip() or not ids:
                 raise UserError("The prompt is empty: give --prompt a text.")
-        return self.answers(params, encoded)
+        return [self.frame.around(ids) for ids in encoded]
 
-    def answers(self, params: Any, prompts: Sequence[Sequence[int]]) -> list[str]:
-        """The same for prompts in numbers, without EOS."""
-        ended = ((ids.tolist(), ids == self.vocabulary.eos) for ids in self.tokens(params, prompts))
-        return [self.vocabulary.decode(ids[: int(end.argmax()) if end.any() else None]) for ids, end in ended]
+    def length(self, answer: np.ndarray) -> int:
+        """The tokens of an answer before its end."""
+        ended = np.isin(answer, self._limits.ends)
+        return int(ended.argmax()) if ended.any() else len(answer)
 
-    def tokens(self, params: Any, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-        """The answers in numbers, `[prompts, most]`, with zeros after the end."""
+    def tokens(self, params: Any, framed: Sequence[Sequence[int]], first: int = 0) -> np.ndarray:
+        """The answers in numbers, `[prompts, most]`, to framed prompts in numbers; zeros after the end."""
         model = self.net.model
         require_pieces(model)
         if model.family == "encoder":
             raise UserError("An encoder has nothing to generate with: use `t5like fill` with [MASK] in the text.")
-        longest, answer = max(map(len, prompts)) + 1, self.most
-        check_length(model, max(longest, answer) if model.family == "encoder-decoder" else longest + answer)
-        allowed = np.arange(model.vocab) < self.vocabulary.size
-        allowed[self.vocabulary.pad] = not self.vocabulary.is_special[self.vocabulary.pad]
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
-        full = [*prompts, *[prompts[-1]] * (-len(prompts) % row_parts(self.net.rules))]
+        full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(self.net.rules))]
+        filters, strength = settings_of(self.sampling)
         answers = generate(
             params,
-            _prompts(full, model, self.vocabulary),
+            _prompts(full, first, model, self.vocabulary),
             jnp.int32(self.seed),
-            jnp.asarray(allowed),
+            self._limits_of_program(),
+            strength,
             net=self.net,
-            sampling=self.sampling,
+            filters=filters,
             most=self.most,
-            eos=self.vocabulary.eos,
         )
-        return np.asarray(jax.device_get(answers))[: len(prompts)]
+        return np.asarray(jax.device_get(answers))[: len(framed)]
+
+    @property
+    def _limits(self) -> Constraints:
+        return self.constraints or Constraints((self.vocabulary.eos,))
+
+    def _limits_of_program(self) -> Limits:
+        model, vocabulary, limits = self.net.model, self.vocabulary, self._limits
+        allowed = np.ones(model.vocab, bool)
+        if not self.any_row:
+            allowed[vocabulary.size :] = False
+            allowed[vocabulary.pad] = not vocabulary.is_special[vocabulary.pad]
+        allowed[list(limits.never)] = False
+        ends = np.isin(np.arange(model.vocab), limits.ends)
+        first = limits.first if model.family == "encoder-decoder" else None
+        forced = (jnp.int32(-1 if token is None else token) for token in (first, limits.last))
+        return Limits(jnp.asarray(allowed), jnp.asarray(ends), *forced)
+
+
+def generator_of(restored: Restored, net: Transformer, sampling: Sampling, most: int, seed: int = 0) -> Generator:
+    """The generator of a run, with the frame of its prompts and the constraints of its answers."""
+    return Generator(net, restored.vocabulary, restored.frame, sampling, most, seed, restored.constraints)
 
 
 def inference_net(config: Config) -> Transformer:
@@ -112,21 +153,21 @@ def fill_sentinels(prompt: str, answer: str) -> str:
     return SENTINEL.sub(lambda name: f"[{spans.get(name[0], '?')}]", prompt)
 
 
-def _prompts(prompts: Sequence[Sequence[int]], model: Model, vocabulary: Vocabulary) -> Prompts:
-    rows = len(prompts)
+def _prompts(framed: Sequence[Sequence[int]], first: int, model: Model, vocabulary: Vocabulary) -> Prompts:
+    rows = len(framed)
+    numbers = first + jnp.arange(rows, dtype=jnp.int32)
+    tokens, lengths = _padded(framed)
     if model.family == "decoder":
-        tokens, lengths = _padded([[vocabulary.start, *ids] for ids in prompts])
-        return Prompts(tokens, lengths, None)
-    inputs, lengths = _padded([[*ids, vocabulary.eos] for ids in prompts])
-    segments = (np.arange(inputs.shape[1])[None] < np.asarray(lengths)[:, None]).astype(np.int32)
-    positions = np.broadcast_to(np.arange(inputs.shape[1], dtype=np.int32), inputs.shape)
-    encoder = {"input_tokens": inputs, "segment_ids": segments, "positions": positions}
-    start = jnp.full((rows, 1), vocabulary.start, jnp.int32)
+        return Prompts(tokens, lengths, numbers, None)
+    segments = (np.arange(tokens.shape[1])[None] < np.asarray(lengths)[:, None]).astype(np.int32)
+    positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
+    encoder = {"input_tokens": tokens, "segment_ids": segments, "positions": positions}
     features = {f"encoder_{name}": jnp.asarray(x) for name, x in encoder.items()}
-    return Prompts(start, jnp.ones((rows,), jnp.int32), features)
+    start = jnp.full((rows, 1), vocabulary.start, jnp.int32)
+    return Prompts(start, jnp.ones((rows,), jnp.int32), numbers, features)
 
 
-def _padded(rows: list[list[int]]) -> tuple[jax.Array, jax.Array]:
+def _padded(rows: Sequence[Sequence[int]]) -> tuple[jax.Array, jax.Array]:
     lengths = np.array([len(row) for row in rows], np.int32)
     tokens = np.zeros((len(rows), -(-int(lengths.max()) // ROUND) * ROUND), np.int32)
     for row, ids in zip(tokens, rows, strict=True):

@@ -10,7 +10,7 @@ from t5like.config.options import Sampling
 from t5like.data.stream import Rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer.fill import fill_tokens
-from t5like.infer.generate import Generator, spans_of
+from t5like.infer.generate import generator_of, spans_of
 from t5like.infer.restored import Restored
 from t5like.model.transformer import Transformer
 
@@ -38,10 +38,18 @@ def held_out_passages(restored: Restored, net: Transformer, count: int) -> list[
     """Passages from the held-out rows, answered greedily by the restored and by the initial parameters."""
     rows = Rows(restored.config.data, restored.vocabulary, "validation")
     features = rows(np.arange(min(count, rows.count)))
-    untrained = restored.plan.initial_state().params
-    both = restored.params, untrained
-    passages = {"encoder-decoder": _spans, "decoder": _continuations, "encoder": _masks}
-    return passages[net.model.family](both, net, restored.vocabulary, features)
+    if net.model.family == "encoder":
+        both = restored.params, restored.plan.initial_state().params
+        return _masks(both, net, restored.vocabulary, features)
+    asked = (_spans if net.model.family == "encoder-decoder" else _continuations)(features)
+    generator = generator_of(restored, net, Sampling(), max(asked.rooms))
+    decode, said = restored.vocabulary.decode, []
+    for params in (restored.params, restored.plan.initial_state().params):
+        # An answer has its own row's room, so that it does not depend on the other passages.
+        answers = zip(generator.tokens(params, asked.prompts), asked.rooms, strict=True)
+        said.append([decode(ids[: min(generator.length(ids), room)]) for ids, room in answers])
+    shown, truths = ([decode(ids) for ids in rows] for rows in (asked.shown, asked.truths))
+    return [_passage(asked.name, *texts) for texts in zip(shown, truths, *said, strict=True)]
 
 
 def as_text(passages: list[Passage]) -> str:
@@ -70,35 +78,46 @@ def _first(features: Any, stack: str, tokens: str) -> list[np.ndarray]:
     return [row[segment == 1] for row, segment in zip(features[f"{stack}_{tokens}"], segments, strict=True)]
 
 
-def _spans(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
-    """What stands behind each sentinel, or the whole target where it has none."""
-    generator = Generator(net, vocabulary, Sampling(), features["decoder_target_tokens"].shape[1])
-    control = (vocabulary.pad, vocabulary.eos)
+class Asked(NamedTuple):
+    """Prompts to a model that generates, and what would have followed."""
+
+    name: str
+    """Name of a gap where sentinels do not name it."""
+    prompts: list[list[int]]
+    """In numbers, as rows have them."""
+    shown: list[list[int]]
+    truths: list[np.ndarray]
+    rooms: list[int]
+    """Most tokens of each answer."""
+
+
+def _spans(features: Any) -> Asked:
+    """The input of each row's first example, and its target."""
     inputs, targets = _first(features, "encoder", "input_tokens"), _first(features, "decoder", "target_tokens")
-    prompts = [[int(piece) for piece in row if piece not in control] for row in inputs]
-    answers = [generator.answers(params, prompts) for params in both]
-    passages = []
-    for prompt, target, *said in zip(prompts, targets, *answers, strict=True):
-        texts = (vocabulary.decode(target), *said)
-        truth, model, untrained = map(spans_of, texts)
-        gaps = [Gap(name, text, model.get(name, ""), untrained.get(name, "")) for name, text in truth.items()]
-        passages.append(Passage(vocabulary.decode(prompt), gaps or [Gap("target", *texts)], said[1]))
-    return passages
+    prompts = [row.tolist() for row in inputs]
+    return Asked("target", prompts, prompts, targets, [features["decoder_target_tokens"].shape[1]] * len(targets))
 
 
-def _continuations(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
+def _continuations(features: Any) -> Asked:
     """What follows a prompt, which is what has no weight in the loss, or else the first half of the text."""
-    texts, weights = _first(features, "decoder", "target_tokens"), _first(features, "decoder", "loss_weights")
+    names = ("target_tokens", "loss_weights", "input_tokens")
+    texts, weights, inputs = (_first(features, "decoder", name) for name in names)
     begins = [int(np.argmax(weight > 0)) or len(weight) // 2 for weight in weights]
-    most = min(max(len(text) - begin for text, begin in zip(texts, begins, strict=True)), CONTINUATION)
-    prompts = [text[:begin].tolist() for text, begin in zip(texts, begins, strict=True)]
-    generator = Generator(net, vocabulary, Sampling(), most)
-    answers = [generator.answers(params, prompts) for params in both]
-    passages = []
-    for text, begin, *said in zip(texts, begins, *answers, strict=True):
-        shown, truth = map(vocabulary.decode, (text[:begin], text[begin : begin + most]))
-        passages.append(Passage(shown, [Gap("continuation", truth, *said)], said[1]))
-    return passages
+    rooms = [min(features["decoder_target_tokens"].shape[1] - begin, CONTINUATION) for begin in begins]
+    return Asked(
+        "continuation",
+        [ids[: begin + 1].tolist() for ids, begin in zip(inputs, begins, strict=True)],
+        [text[:begin].tolist() for text, begin in zip(texts, begins, strict=True)],
+        [text[begin : begin + room] for text, begin, room in zip(texts, begins, rooms, strict=True)],
+        rooms,
+    )
+
+
+def _passage(name: str, shown: str, truth: str, model: str, untrained: str) -> Passage:
+    """A gap for each sentinel of the truth, or one for the whole of it where it has none."""
+    spans, *said = map(spans_of, (truth, model, untrained))
+    gaps = [Gap(sentinel, text, *(one.get(sentinel, "") for one in said)) for sentinel, text in spans.items()]
+    return Passage(shown, gaps or [Gap(name, truth, model, untrained)], untrained)
 
 
 def _masks(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:

@@ -16,9 +16,12 @@ from etils import epath
 
 from t5like.config import Config
 from t5like.config.run_directory import RunDirectory, is_other_text
+from t5like.data.objectives import trained_frame
 from t5like.data.prepare import prepare
-from t5like.data.vocabulary import Vocabulary, open_vocabulary
+from t5like.data.vocabulary import Frame, Vocabulary, open_vocabulary
+from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.errors import UserError
+from t5like.infer.constraints import Constraints, read_constraints
 from t5like.model.sharding import make_mesh
 from t5like.train.checkpoint import Checkpoints
 from t5like.train.compile import keep_programs
@@ -36,6 +39,21 @@ class Restored:
     plan: Plan
     step: int
     params: Any
+
+    @property
+    def frame(self) -> Frame:
+        """The frame of a prompt: the imported folder's, or that of texts in the rows that the run was trained on."""
+        if self.vocabulary.frame is not None:
+            return self.vocabulary.frame
+        pieces = self.vocabulary.pieces
+        if self.run.import_record.is_file() and isinstance(pieces, HuggingFace):  # imported before frames were kept
+            return pieces.frame
+        return trained_frame(self.config.data, self.vocabulary)
+
+    @property
+    def constraints(self) -> Constraints:
+        """Ends of the run's answers, and tokens that are forced or forbidden in them."""
+        return read_constraints(self.run, self.vocabulary.eos, not self.run.import_record.is_file())
 
 
 @contextlib.contextmanager

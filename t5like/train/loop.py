@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import shutil
 import time
 
 import jax
@@ -51,6 +52,8 @@ def train(config: Config) -> None:
             require_vocabulary(start, vocabulary)
         if leads():
             vocabulary.save(run.vocabulary)
+            if start and start.run.hugging_face.is_dir():
+                shutil.copytree(start.run.hugging_face, run.hugging_face, dirs_exist_ok=True)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
             state, origin = starting_state(plan, checkpoints, source)
             first = int(jax.device_get(state.step))

@@ -21,24 +21,28 @@ from jaxtyping import Bool, Int
 from t5like import config
 from t5like.data.store import write_whole
 from t5like.data.vocabulary.files import Path, load_pieces
+from t5like.data.vocabulary.frame import Frame
 from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces
 from t5like.data.vocabulary.tables import begins_word, ends_sentence
 from t5like.data.vocabulary.training import train_pieces
 from t5like.errors import UserError
 
-__all__ = ["Bytes", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary", "train_pieces"]
+__all__ = ["Bytes", "Frame", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary"]
+__all__ += ["train_pieces"]
 
 
 class Vocabulary:
     """Pieces of a tokenizer, named special pieces and sentinels behind one numbering."""
 
-    def __init__(self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0):
-        """Raises:
-        UserError: a name of `extra` is one of the file's own, or the file has another number of sentinels.
+    def __init__(self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0, frame: Frame | None = None):
+        """`frame` is what stands around a prompt where the vocabulary was read from a folder that says it.
+
+        Raises:
+          UserError: a name of `extra` is one of the file's own, or the file has another number of sentinels.
         """
         own = sorted((name for name in pieces.special if SENTINEL.fullmatch(name)), key=_sentinel_number)
         _check_names(pieces, extra, sentinels, own)
-        self.pieces = pieces
+        self.pieces, self.frame = pieces, frame
         self.pad = pieces.control.pad or 0
         self.eos, self.unk, self.start = pieces.control[1:]
         named = {name: pieces.size + number for number, name in enumerate(extra)}
@@ -50,13 +54,15 @@ class Vocabulary:
         self.special = {**pieces.special, **named}
         self.special |= {f"<extra_id_{n}>": int(number) for n, number in enumerate(self.sentinels)}
         self._names = {number: name for name, number in self.special.items()}
-        names = "|".join(map(re.escape, sorted(self.special, key=len, reverse=True)))
+        outer = sorted(self.special.keys() - set(pieces.finds), key=len, reverse=True)
+        names = "|".join(map(re.escape, outer))
         self._split = re.compile(f"({names})") if names else None
 
     def encode(self, text: str) -> list[int]:
         """The pieces of a text, without EOS; names of special pieces become those pieces.
 
-        Spaces around a name do not count, but those around names such as <|fim_prefix|> do, for code stands there.
+        Spaces around a name do not count, but those around names such as <|fim_prefix|> do, for code stands there. For
+        its own names the file of a tokenizer says whether they do.
 
         Raises:
           UserError: half a surrogate pair in the text, which stands for a byte of the command line that is no UTF-8.
@@ -66,16 +72,16 @@ class Vocabulary:
         except UnicodeEncodeError as error:
             raise UserError(f"The text is not valid UTF-8 at character {error.start}: mend it there.") from None
         if self._split is None:
-            return self.pieces.encode(text)
+            return self.pieces.encode_prompt(text)
         ids: list[int] = []
         parts = self._split.split(text)  # text and names in turn
         for before, part, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
-            if part in self.special:
+            if part in self.special and part not in self.pieces.finds:
                 ids.append(self.special[part])
                 continue
-            part = part.rstrip(" ") if self._strips(after, left=True) else part
-            part = part.lstrip(" ") if self._strips(before, left=False) else part
-            ids += self.pieces.encode(part) if part else []
+            part = part.rstrip(" ") if self._drops(after, left=True) else part
+            part = part.lstrip(" ") if self._drops(before, left=False) else part
+            ids += self.pieces.encode_prompt(part) if part else []
         return ids
 
     def strips(self, name: str) -> tuple[bool, bool]:
@@ -83,7 +89,11 @@ class Vocabulary:
         return self._strips(name, left=True), self._strips(name, left=False)
 
     def _strips(self, name: str, left: bool) -> bool:
-        """Whether spaces on that side of a special piece do not count."""
+        """Whether white space on that side of a special piece does not count: as the file says of its own."""
+        return self.pieces.strips[name][not left] if name in self.pieces.strips else self._drops(name, left)
+
+    def _drops(self, name: str, left: bool) -> bool:
+        """Whether spaces on that side of a special piece do not count where no file says it."""
         return bool(name) and not name.startswith("<|") and (left or self.pieces.strips_after)
 
     def encode_document(self, text: str) -> list[int]:
@@ -114,7 +124,8 @@ class Vocabulary:
 
     def _spaced(self, last: str, name: str) -> bool:
         """Whether a space stands between two parts, special pieces by name and text empty, where `encode` drops it."""
-        return self._strips(last, left=False) or self._strips(name, left=True)
+        drops = self._drops if self.pieces.strips_after else self._strips
+        return drops(last, left=False) or drops(name, left=True)
 
     def name(self, number: int) -> str:
         """The piece itself, e.g. `▁the`."""
@@ -171,6 +182,7 @@ class Vocabulary:
             "extra": extra,
             "sentinels": len(self.sentinels),
             "control": pieces.control._asdict(),
+            **({} if self.frame is None else {"frame": self.frame._asdict()}),
             "sha256": self.hash,
         }
         if pieces.file:
@@ -206,7 +218,9 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     files = {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}
     file = folder / files.get(description["kind"], "vocabulary.json")
     pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
-    vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"])
+    sides = description.get("frame")
+    frame = None if sides is None else Frame(*map(tuple, (sides["before"], sides["behind"])))
+    vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"], frame)
     if vocabulary.hash != description["sha256"]:
         raise UserError(f"{file} has changed since it was saved: its hash is not vocabulary.json's.")
     return vocabulary

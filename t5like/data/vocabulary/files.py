@@ -19,9 +19,9 @@ Path = epath.Path | pathlib.Path
 FILES = ("spiece.model", "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 """What a folder may hold, in the order in which it is looked for."""
 END_OF_TEXT = OWN_SPECIALS["byte_bpe"][0]
-CALLED = {"pad": ("pad_token",), "eos": ("eos_token", "sep_token"), "unk": ("unk_token",)} | {
-    "start": ("bos_token", "cls_token")
-}
+CALLED = {"pad": ("pad",), "eos": ("eos", "sep"), "unk": ("unk",), "start": ("bos", "cls")}
+"""Control piece -> the names under which transformers has it, which come first."""
+NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def load_pieces(path: Path, lowercase: bool = False) -> Pieces:
@@ -140,15 +140,20 @@ def byte_level(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> "tok
 
 
 def _called(folder: Path) -> dict[str, str]:
-    """The control pieces that a tokenizer_config.json names."""
-    settings, called = _json(folder / "tokenizer_config.json"), {}
-    for key, names in CALLED.items():
-        for name in names:
-            token = settings.get(name)
-            token = token.get("content") if isinstance(token, dict) else token
-            if isinstance(token, str):
-                called.setdefault(key, token)
-    return called
+    """The control pieces that the configs of a folder name."""
+    names = special_names(folder)
+    found = {key: [names[name] for name in keys if name in names] for key, keys in CALLED.items()}
+    return {key: listed[0] for key, listed in found.items() if listed}
+
+
+def special_names(folder: Path) -> dict[str, str]:
+    """Role, such as "eos", -> name of its piece, as tokenizer_config.json and the older special_tokens_map.json say."""
+    settings = _json(folder / "tokenizer_config.json")
+    if "added_tokens_decoder" not in settings:
+        settings = settings | _json(folder / "special_tokens_map.json")
+    tokens = {role: settings.get(f"{role}_token") for role in NAMED}
+    contents = {role: token.get("content") if isinstance(token, dict) else token for role, token in tokens.items()}
+    return {role: content for role, content in contents.items() if isinstance(content, str)}
 
 
 def _json(path: Path) -> dict:

@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from t5like.data.vocabulary.frame import frame_of_post_processor
 from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of
 from t5like.errors import UserError
 
@@ -42,7 +43,13 @@ class HuggingFace:
         description: dict[str, Any] = json.loads(serialized)
         added = self._tokenizer.get_added_tokens_decoder().items()
         self.special = {t.content: n for n, t in added if t.special or SENTINEL.fullmatch(t.content)}
+        # Where we wrote the file, its normaliser strips the spaces around names that it names itself.
+        named = json.dumps(description["normalizer"])
+        told = (t for _, t in added if json.dumps(re.escape(t.content))[1:-1] not in named)
+        self.strips: Mapping[str, tuple[bool, bool]] = {t.content: (t.lstrip, t.rstrip) for t in told}
+        self.frame = frame_of_post_processor(description.get("post_processor"))
         self._added = {n: t.content for n, t in added}
+        self.finds: Collection[str] = frozenset(self.special)
         vocab = self._tokenizer.get_vocab(with_added_tokens=True)
         self.size = max(vocab.values()) + 1
         self._names = [UNUSED] * self.size
@@ -56,6 +63,13 @@ class HuggingFace:
         self._byte_of = byte_of_character() if "ByteLevel" in types else {}
         self.strips_after = not self._byte_of
         self._cut = _cut(description["pre_tokenizer"])
+
+    def encode_prompt(self, text: str) -> list[int]:
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self.encode(text)
+        finally:
+            self._tokenizer.encode_special_tokens = True
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []

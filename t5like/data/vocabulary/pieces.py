@@ -6,7 +6,8 @@ document: there, "<|endoftext|>" is text like any other.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -47,8 +48,17 @@ class Pieces(Protocol):
     strips_after: bool
     """Whether spaces after the name of a special piece in a prompt count for nothing. In byte-level BPE they do not:
     they begin the next piece."""
+    strips: Mapping[str, tuple[bool, bool]]
+    """Special pieces of which the file itself says whether spaces before and after them count for nothing."""
+
+    finds: Collection[str]
+    """Special pieces of the file whose names `encode_prompt` finds in a text."""
 
     def encode(self, text: str) -> list[int]: ...
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The same, but `finds` are these pieces, with the treatment of the spaces around them that the file has."""
+        ...
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The int32 numbers of each text and EOS, in one thread."""
@@ -74,6 +84,8 @@ class SentencePiece:
     """A SentencePiece model (Kudo and Richardson 2018) with the control pieces that it names itself."""
 
     file, continuation, strips_after = "spiece.model", "", True
+    strips: Mapping[str, tuple[bool, bool]] = MappingProxyType({})
+    finds: Collection[str] = ()
 
     def __init__(self, serialized: bytes, control: Control | None = None):
         """`control` stands for the numbers of the control pieces that the model names itself."""
@@ -118,6 +130,9 @@ class SentencePiece:
     def encode(self, text: str) -> list[int]:
         return self.encode_documents([text])[0][:-1].tolist()
 
+    def encode_prompt(self, text: str) -> list[int]:
+        return self.encode(text)
+
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
         long = [number for number, text in enumerate(texts) if len(text) > PART] if self._separable else []
         whole = list(texts)
@@ -157,12 +172,17 @@ class Bytes:
 
     size, control, file, serialized = 259, Control(0, 1, 2, 0), "", b"bytes"
     continuation, strips_after = "", True
+    strips: Mapping[str, tuple[bool, bool]] = MappingProxyType({})
+    finds: Collection[str] = ()
 
     def __init__(self) -> None:
         self.special: dict[str, int] = {}
 
     def encode(self, text: str) -> list[int]:
         return [byte + 3 for byte in text.encode("utf-8")]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        return self.encode(text)
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
         rows = [np.frombuffer(text.encode("utf-8") + b"\0", np.uint8).astype(np.int32) + 3 for text in texts]

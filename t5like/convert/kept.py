@@ -1,0 +1,98 @@
+"""Files of a Hugging Face folder that a run keeps for its export, since our classes cannot say what is in them.
+
+They lie in the run's `hugging_face/` as they were, and a run that starts from another takes them over. What the
+exported tokenizer says otherwise than the original, whose class it does not have, is written anew.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from t5like.convert.framing import json_object
+from t5like.data.vocabulary.files import NAMED, special_names
+from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, Constraints, not_followed, numbers_of
+
+TOKENIZER, IDS = "tokenizer_config.json", "special_ids.json"
+VERBATIM = (FILE, TOKENIZER, "special_tokens_map.json", "chat_template.jinja", "chat_template.json")
+TEMPLATES = "additional_chat_templates"
+GENERATION = (*FOLLOWED, *FRAMING, "min_length", "do_sample", "early_stopping", "num_beams", "temperature", "top_k")
+GENERATION += ("top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size")
+"""Fields of generation that config.json had before transformers gave them a file."""
+OF_CODE = ("auto_map",)
+"""Fields that name code beside the weights, which is neither run nor kept."""
+OF_CLASS = ("tokenizer_class", "added_tokens_decoder", "extra_ids", "add_bos_token", "add_eos_token", "backend")
+OF_CLASS += ("tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "name_or_path", "is_local")
+OF_CLASS += ("init_inputs", "local_files_only", "additional_special_tokens")
+"""Fields that tokenizer.json has instead, or that belong to the original's class or place."""
+
+
+def keep_files(folder: pathlib.Path, place: pathlib.Path, config: Mapping[str, Any], generates: bool) -> list[str]:
+    """Copies the files of `folder` to `place` and returns a line for each thing that is lost or not followed.
+
+    Where a model that generates has no generation_config.json, the fields of its config.json become one.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    for name in VERBATIM:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, place / name)
+    if (folder / TEMPLATES).is_dir():
+        shutil.copytree(folder / TEMPLATES, place / TEMPLATES)
+    written = {name: config[name] for name in GENERATION if config.get(name) is not None}
+    if generates and written and not (place / FILE).exists():
+        write_json(place / FILE, {"_from_model_config": True, **written})
+    ids = {name: config[name] for name in ("eos_token_id", *FRAMING) if config.get(name) is not None}
+    write_json(place / IDS, ids)
+    lost = [name for name in OF_CODE if name in json_object(folder / TOKENIZER)]
+    lines = [f"Lost: {TOKENIZER} has {name}, which names code of its own." for name in lost]
+    if ignored := not_followed(json_object(place / FILE)):
+        listed = ", ".join(f"{name}={value!r}" for name, value in ignored.items())
+        lines.append(f"Kept for the export, but not followed by `t5like generate`: {listed} of {FILE}.")
+    return lines
+
+
+def special_ids_for(place: pathlib.Path, ids: Mapping[str, int], eos: int) -> dict[str, Any]:
+    """The ids of an exported config.json: those of the run, and of the original where it had more than one end."""
+    kept = json_object(place / IDS)
+    return {**kept, **ids} | (
+        {"eos_token_id": kept["eos_token_id"]} if eos in numbers_of(kept.get("eos_token_id")) else {}
+    )
+
+
+def generation_config(place: pathlib.Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:
+    """An exported generation_config.json: the original's, with the run's ids where it has none, and the run's ends."""
+    ends, kept = list(constraints.ends), json_object(place / FILE)
+    own = {name: number for name, number in ids.items() if name not in kept}
+    return {**kept, **own, "eos_token_id": ends if ends[1:] else ends[0]}
+
+
+def tokenizer_config(place: pathlib.Path, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """An exported tokenizer_config.json: the original's fields around those that say how the tokenizer is loaded."""
+    kept = json_object(place / TOKENIZER)
+    names = {f"{role}_token" for role in NAMED}
+    silent = {name for name in names if name in kept and kept[name] is None}
+    own = {f"{role}_token": name for role, name in special_names(place).items()}
+    fields = {name: value for name, value in kept.items() if name not in (*OF_CLASS, *OF_CODE, *names)}
+    if not isinstance(fields.get("extra_special_tokens"), dict):
+        fields.pop("extra_special_tokens", None)
+    if (kind := str(kept.get("tokenizer_class", ""))).startswith("LlamaTokenizer"):
+        fields.setdefault("padding_side", "left")  # its class's default, which the exported class does not have
+    if kind.startswith("BertTokenizer"):
+        silent |= {"bos_token", "eos_token"} - own.keys()
+    always = {name: ours[name] for name in ("tokenizer_class", "additional_special_tokens")}
+    return {name: value for name, value in {**ours, **fields, **own, **always}.items() if name not in silent}
+
+
+def copy_templates(place: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies the chat templates into an exported folder."""
+    for name in VERBATIM[3:]:
+        if (place / name).is_file():
+            shutil.copyfile(place / name, target / name)
+    if (place / TEMPLATES).is_dir():
+        shutil.copytree(place / TEMPLATES, target / TEMPLATES)
+
+
+def write_json(file: pathlib.Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Writes a JSON object."""
+    file.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", "utf-8")
