@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from t5like.config import STRATEGIES, Config
 from t5like.config.checks import require
+from t5like.config.conditions import effective
 from t5like.config.options import flags as option_flags
 from t5like.errors import UserError, did_you_mean
 
@@ -72,6 +73,8 @@ def write(config: Config, run: pathlib.Path) -> None:
 def from_json(kind: Any, values: Any, where: str) -> Any:
     """The inverse of `dataclasses.asdict` after a trip through JSON.
 
+    Fields that have no effect beside the others, which older versions let pass, get their defaults.
+
     Raises:
       UserError: a key that is no field of its class, a missing one, or a wrong type; `where` names the file.
     """
@@ -84,7 +87,7 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
             if field.name not in values and field.default is dataclasses.MISSING:
                 raise UserError(f"{where}: {kind.__name__}.{field.name} is missing.")
         fields = {key: from_json(hints[key], value, where) for key, value in values.items()}
-        return typing.cast(Any, kind)(**fields)
+        return typing.cast(Any, kind)(**effective(kind, fields))
     if typing.get_origin(kind) is tuple:
         require(isinstance(values, list), f"{where}: {values!r} stands where a list belongs.")
         return tuple(from_json(typing.get_args(kind)[0], value, where) for value in values)

@@ -5,17 +5,20 @@ go. All of it is checked before data is prepared, as far as it is known by then.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like.config import Config, Data
 from t5like.config.run_directory import UNTRAINED, RunDirectory, Start, find_start, is_other_text, listed
+from t5like.config.training import ENDING
 from t5like.data.arrays import is_remote
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.train.checkpoint import Checkpoints, first_difference, shapes_of
+from t5like.train.optimizer import make_schedule
 from t5like.train.state import Plan, State
 
 BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
@@ -42,6 +45,20 @@ class Source(NamedTuple):
         changed = run.differences(plan.config).items()
         if changed := {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}:
             yield f"Otherwise than in {run.path}: {listed(changed)}."
+
+
+def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]], step: int) -> Iterator[str]:
+    """A line for the fields that a resumed run changes, and one for the rate after `step` if it has another or is at
+    the end of its schedule."""
+    if changed:
+        yield f"Changed: {listed(changed)}."
+    settings = config.optimizer
+    rates = (make_schedule(c.optimizer, c.train.steps)(jnp.int32(step)) for c in (before, config))
+    old, new = (float(jnp.asarray(rate)) for rate in rates)
+    if old != new:
+        yield f"The learning rate of step {step + 1:,} is {new:.4g}, where it would have been {old:.4g}."
+    elif settings.schedule in ENDING and step >= settings.end(config.train.steps):
+        yield f"The learning rate stays at {new:.4g}, with which optimizer.schedule={settings.schedule!r} has ended."
 
 
 def check_start(run: RunDirectory, config: Config) -> Start | None:
