@@ -107,8 +107,8 @@ def test_a_check_names_the_field_its_value_and_the_remedy(name, value, remedy):
         (lambda: config.Vocabulary(kind="bytes", size=259, sentinels=12), "and data.vocabulary.sentinels=12."),
         (
             lambda: config.Vocabulary(kind="bytes", size=259, sentinels=0, path="a.model"),
-            "data.vocabulary.path='a.model' has no effect with data.vocabulary.kind='bytes', only with 'file': leave it "
-            "at its default, data.vocabulary.path=''.",
+            "data.vocabulary.path='a.model' has no effect with data.vocabulary.kind='bytes', only with 'file': leave "
+            "it at its default, data.vocabulary.path=''.",
         ),
         (
             lambda: config.Source(path="a.txt"),
@@ -139,8 +139,8 @@ def test_a_check_names_the_field_its_value_and_the_remedy(name, value, remedy):
         (lambda: config.Optimizer(name="lion", beta2=-0.1), "optimizer.beta2=-0.1 must lie in [0, 1)."),
         (
             lambda: change("optimizer", config.Optimizer(schedule="linear", schedule_steps=9)),
-            "optimizer.schedule='linear' ends at step 9 with a rate of 0, so the steps up to train.steps=10 would learn "
-            "nothing: set optimizer.schedule_steps=10 to stretch it, optimizer.final above 0",
+            "optimizer.schedule='linear' ends at step 9 with a rate of 0, so the steps up to train.steps=10 would "
+            "learn nothing: set optimizer.schedule_steps=10 to stretch it, optimizer.final above 0",
         ),
         (
             lambda: change("optimizer", config.Optimizer(schedule="cosine", warmup=9, schedule_steps=9)),
