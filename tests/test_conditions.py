@@ -93,7 +93,6 @@ TABLE = [
     (data, "pack", False, dict(), dict(objective=PAIRS, sources=TWO_PARTS, target_length=8)),
     (data, "temperature", 2.0, dict(), dict(sources=SOURCES)),
     (data, "size_cap", 9, dict(sources=(dataclasses.replace(SOURCES[0], rate=1.0),)), dict(sources=SOURCES)),
-    (data, "held_out", 0.2, dict(sources=(config.Source(**TFDS, validation="validation"),)), dict(sources=SOURCES)),
     (options.PrepareOptions, "processes", 2, dict(runner="DirectRunner"), dict()),
     (options.PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
     (options.InspectOptions, "color", "never", dict(json=True), dict()),

@@ -131,7 +131,7 @@ def test_the_only_document_is_learned_from_though_its_hash_would_hold_it_out(tmp
         (["{folder}/en.txt", "--characters", "0"], "--characters=0 must be above 0."),
         (
             ["{folder}/en.txt", "--lowercase"],
-            "--lowercase True has no effect with --kind unigram, only with 'wordpiece'",
+            "--lowercase True has no effect with --kind unigram, only with ",
         ),
         (["{folder}/en.txt", "--field", "a"], "--field is for files of kind jsonl and parquet, and none is given: "),
         (["{folder}/en.jsonl", "--document", "file"], "--document is for files of kind text, and none is given: "),

@@ -37,7 +37,7 @@ class Data:
     """Rates of the sources are their sizes to the power of 1/temperature, as in mT5 and T5."""
     size_cap: Annotated[int | None, applies_to("mixes_by_size", words="several sources without rates")] = None
     """Rows that a source counts for at most, T5's K."""
-    held_out: Annotated[float, applies_to("hashes", words="sources without a validation split")] = 0.01
+    held_out: float = 0.01
     """Share of the documents that is kept for evaluation, chosen by a hash."""
     seed: int = 0
     """Seed of the order of rows and of their noise."""
@@ -133,11 +133,6 @@ class Data:
     def mixes_by_size(self) -> bool:
         """True if the sizes of several sources decide on their shares of the rows."""
         return len(self.sources) > 1 and all(source.rate is None for source in self.sources)
-
-    @property
-    def hashes(self) -> bool:
-        """True if a hash decides for some document whether it is held out."""
-        return not all(source.validation for source in self.sources)
 
     @property
     def window(self) -> int:

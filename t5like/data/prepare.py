@@ -204,9 +204,7 @@ def _check_reach(folder: epath.Path) -> None:
 def _used(plan: dict[str, Any]) -> dict[str, Any]:
     """A plan without the settings that have no effect beside the others, which older stores may hold."""
     read = [effective(config.Source, source) for source in plan.get("sources", [])]
-    hashes = not all(source.get("validation") for source in read)
-    learned = effective(config.Vocabulary, plan.get("vocabulary", {}))
-    return plan | {"sources": read, "vocabulary": learned, "held_out": hashes and plan.get("held_out")}
+    return plan | {"sources": read, "vocabulary": effective(config.Vocabulary, plan.get("vocabulary", {}))}
 
 
 def _check_plan(folder: epath.Path, plan: dict[str, Any]) -> None:
