@@ -40,7 +40,7 @@ def with_steps(config: Config, steps: int, **optimizer: Any) -> Config:
 
 def rates(config: Config, steps: int) -> list[float]:
     schedule = make_schedule(config.optimizer, config.train.steps)
-    return [float(jnp.asarray(schedule(jnp.int32(step)))) for step in range(steps)]
+    return np.broadcast_to(schedule(jnp.arange(steps, dtype=jnp.int32)), steps).tolist()
 
 
 def begun(folder: pathlib.Path, old: bool = False, **optimizer: Any) -> Config:
