@@ -83,7 +83,6 @@ TABLE = [
     (VOCABULARY, "path", "a", dict(kind="bytes", size=259, sentinels=0), dict(kind="file")),
     (VOCABULARY, "coverage", 0.99, dict(kind="byte_bpe"), dict(kind="wordpiece")),
     (VOCABULARY, "lowercase", True, dict(kind="unigram"), dict(kind="file", path="a")),
-    (VOCABULARY, "train_characters", 9, dict(kind="file", path="a"), dict(kind="byte_bpe")),
     (SOURCE, "dataset", "a", dict(kind="text", path="a"), dict(kind="tfds")),
     (SOURCE, "split", "test", dict(kind="jsonl", path="a"), TFDS),
     (SOURCE, "document", "line", dict(kind="jsonl", path="a"), dict(kind="text", path="a")),

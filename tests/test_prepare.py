@@ -31,8 +31,7 @@ def settings(folder: pathlib.Path, store: str = "store", kind: str = "bpe", **ch
         (folder / f"{number}.txt").write_text("\n".join(LINES[number::3] + REPEATED))
     files = [config.Source(kind="text", path=f"{folder}/{number}.txt", document="line") for number in range(3)]
     size = 259 if kind == "bytes" else 400
-    learned = {} if kind == "bytes" else {"train_characters": 5000}
-    vocabulary = config.Vocabulary(kind=kind, size=size, sentinels=10, extra=("[MASK]",), **learned)
+    vocabulary = config.Vocabulary(kind=kind, size=size, sentinels=10, extra=("[MASK]",), train_characters=5000)
     fields = {"sources": tuple(files), "vocabulary": vocabulary, "length": 32, "held_out": 0.2, **changes}
     return config.Data(store=f"{folder}/{store}", **fields)
 

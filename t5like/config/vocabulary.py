@@ -39,7 +39,7 @@ class Vocabulary:
     lowercase: Annotated[bool, applies_to("kind", "wordpiece", "file")] = False
     """Puts text in lower case and strips accents, as in BERT's uncased models; with a file, where it is WordPiece and
     does not say."""
-    train_characters: Annotated[int, applies_to("kind", *COVERING, "byte_bpe")] = 10_000_000
+    train_characters: int = 10_000_000
     """Characters of the training split that the pieces are learned from."""
 
     def __post_init__(self) -> None:
