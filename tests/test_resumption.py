@@ -180,9 +180,9 @@ def test_an_old_run_with_more_steps_than_it_was_started_with_goes_on_with_its_ve
 CHANGES = {
     "logging and evaluation": dict(
         **dict(train__log_every=2, train__save_every=4, train__keep=1, train__non_finite="skip"),
-        **dict(eval__every=2, eval__rows=8),
+        **dict(eval__every=2, eval__rows=8, eval__batch=16),
     ),
-    "mesh and remat": dict(mesh__data=1, mesh__fsdp=4, mesh__tensor=2, model__remat="full"),
+    "mesh, rules and remat": dict(mesh__data=1, mesh__fsdp=4, mesh__tensor=2, rules__embed=(), model__remat="full"),
 }
 
 
