@@ -1,6 +1,7 @@
 """The checks that every class of the config shares: the types and effects of its fields, and single sentences."""
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -24,7 +25,7 @@ def require(condition: bool, sentence: str) -> None:
 def require_fields(owner: str, value: Any) -> None:
     """Raises `UserError` for the first field of a dataclass whose value is not of the annotated type, is a number
     without bounds, or has no effect beside the others."""
-    for name, hint in typing.get_type_hints(type(value)).items():
+    for name, hint in _hints(type(value)).items():
         given = getattr(value, name)
         require(_fits(given, hint), f"{said(owner, name, given)} must be {_describe(hint)}.")
         require(
@@ -36,6 +37,9 @@ def require_fields(owner: str, value: Any) -> None:
             f"{said(owner, name, getattr(value, name))} has no effect {_reason(owner, value, condition)}: leave it at "
             f"its default, {said(owner, name, defaults[name])}."
         )
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def named(owner: str, name: str) -> str:
