@@ -49,7 +49,7 @@ def train(config: Config) -> None:
         source = find_source(start, plan) if start else None
         vocabulary = lead("prepare the data", lambda: prepare(config.data)) or prepare(config.data)
         if start:
-            require_vocabulary(start, vocabulary)
+            require_vocabulary(start, vocabulary, config.data.vocabulary)
         if leads():
             vocabulary.save(run.vocabulary)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
