@@ -59,7 +59,8 @@ def import_run(settings: Config, step: int = 0) -> Any:
     vocabulary = prepare(settings.data, quietly)
     vocabulary.save(run.vocabulary)
     if settings.data.vocabulary.kind != "bytes":
-        file = replace(settings.data.vocabulary, kind="file", path=str(run.vocabulary))
+        usual = config.Vocabulary().coverage
+        file = replace(settings.data.vocabulary, kind="file", path=str(run.vocabulary), coverage=usual)
         settings = replace(
             settings, data=replace(settings.data, store=f"{settings.train.directory}/store", vocabulary=file)
         )

@@ -97,8 +97,11 @@ def test_a_switch_that_stands_alone_is_on():
         (["eval", T5, "--train.directory", "none"], "There is no run in none: `t5like train "),
         (["generate", T5], "There is nothing to answer: give --prompt, --prompt_file or --held_out."),
         (["generate", T5, "--prompt", "a", "--temperature", "-1"], "--temperature -1.0 must not be negative."),
-        (["generate", T5, "--prompt", "a", "--top_k", "-1"], "--top_k -1 must not be negative."),
-        (["generate", T5, "--prompt", "a", "--top_p", "0"], "--top_p 0.0 must lie above 0 and not above 1."),
+        (["generate", T5, "--prompt", "a", "--temperature=1", "--top_k", "-1"], "--top_k -1 must not be negative."),
+        (
+            ["generate", T5, "--prompt", "a", "--temperature=1", "--top_p=0"],
+            "--top_p 0.0 must lie above 0 and not above 1.",
+        ),
         (["generate", T5, "--prompt", "a", "--tokens", "0"], "--tokens 0 must be above 0."),
         (["fill", T5], 'There is nothing to fill: give --text "The [MASK] sat".'),
     ],

@@ -94,7 +94,7 @@ def test_only_long_waves_are_slowed_down():
 
 def test_linear_scaling_is_as_if_positions_were_closer_together(one_device):
     net, params, batch = build(small_config("gpt", model__rotary_scaling="linear", model__rotary_factor=2.0))
-    plain = Transformer(replace(net.model, rotary_scaling="none"), net.rules)
+    plain = Transformer(replace(net.model, rotary_scaling="none", rotary_factor=1.0), net.rules)
     apart = dict(batch, decoder_positions=batch["decoder_positions"] * 2)
     np.testing.assert_allclose(logits(net, params, apart), logits(plain, params, batch), atol=1e-5)
 
@@ -103,7 +103,11 @@ def test_linear_scaling_is_as_if_positions_were_closer_together(one_device):
     ("family", "changes", "expected"),
     [
         ("gpt", dict(kv_heads=3), "model.kv_heads=3 must divide model.heads=4."),
-        ("gpt", dict(token_types=2), "model.token_types=2 is for models that have an encoder alone."),
+        (
+            "gpt",
+            dict(token_types=2),
+            "model.token_types=2 has no effect with model.family='decoder', only with 'encoder'",
+        ),
         (
             "bert",
             dict(head="next_sentence"),
@@ -113,15 +117,19 @@ def test_linear_scaling_is_as_if_positions_were_closer_together(one_device):
         (
             "bert",
             dict(labels=3),
-            "model.labels=3 is for the heads 'sequence' and 'token', not model.head='vocabulary'.",
+            "model.labels=3 has no effect with model.head='vocabulary', only with 'sequence' or 'token'",
         ),
-        ("bert", dict(pooler=True), "model.pooler is for the heads 'next_sentence', 'sequence' and 'none', not "),
+        ("bert", dict(pooler=True), "model.pooler=True has no effect with model.head='vocabulary', only with "),
         (
             "bert",
             dict(head="span", output_bias=True),
-            "model.output_transform and model.output_bias are for the heads ",
+            "model.output_bias=True has no effect with model.head='span', only with 'vocabulary' or 'next_sentence'",
         ),
-        ("gpt", dict(relative_per_layer=True), "model.relative_per_layer is for relative positions, not "),
+        (
+            "gpt",
+            dict(relative_per_layer=True),
+            "model.relative_per_layer=True has no effect with model.positions='rotary'",
+        ),
         ("gpt", dict(rotary_low=5.0, rotary_scaling="llama3"), "model.rotary_low=5.0 must lie above 0 and below "),
     ],
 )

@@ -84,7 +84,8 @@ def by_hand(name: str, param: np.ndarray, gradients: list[np.ndarray], decay: fl
 
 def run(name: str, param: np.ndarray, gradients: list[np.ndarray], axes: tuple[str, ...], decay: float = 0.0) -> Any:
     """The same by our optimizer, for the parameter `mlp/up` whose dimensions have these names."""
-    betas = dict(beta1=0.8, beta2=0.98, momentum=0.9)
+    betas = {} if name == "adafactor" else dict(beta1=0.8, beta2=0.98)
+    betas |= dict(momentum=0.9) if name == "muon" else {}
     settings = config.Optimizer(
         name=name, learning_rate=RATE, schedule="inverse_sqrt", hold=2, weight_decay=decay, **betas
     )

@@ -169,7 +169,7 @@ def test_a_rule_without_parameters_is_a_mistake(changes, expected):
         ({"groups": {"head": {"rate": 0.0}}}, "optimizer.groups.head.rate=0.0 must be above 0."),
         ({"groups": {"heads": {}}}, "x: Groups has no field 'heads'; did you mean 'head'?"),
         ({"freeze": ["mlp", "mlp"]}, "optimizer.freeze=('mlp', 'mlp') names a part twice."),
-        ({"momentum": 1.0}, "optimizer.momentum=1.0 must lie in [0, 1)."),
+        ({"name": "muon", "momentum": 1.0}, "optimizer.momentum=1.0 must lie in [0, 1)."),
     ],
 )
 def test_a_mistake_in_an_optimizer_is_one_sentence(fields, expected):
@@ -178,6 +178,7 @@ def test_a_mistake_in_an_optimizer_is_one_sentence(fields, expected):
 
 def test_groups_are_set_on_the_command_line_and_kept_in_json():
     flags = ["--optimizer.groups.head.rate", "10", "--optimizer.groups.embedding.decay", "False"]
+    flags += ["--optimizer.weight_decay", "0.1"]
     config, _ = presets.override(valid(), NoOptions, [*flags, "--optimizer.freeze", "encoder", "mlp"], "t5like train x")
     assert config.optimizer.groups == Groups(head=Group(rate=10.0), embedding=Group(decay=False))
     assert config.optimizer.freeze == ("encoder", "mlp")

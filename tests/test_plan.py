@@ -11,7 +11,9 @@ import pytest
 from settings import sentence
 from small import small_config
 
+from t5like.commands.plan import plan
 from t5like.config import Config
+from t5like.config.options import PlanOptions
 from t5like.plan import figures, search
 from t5like.plan.topology import SLICES, Topology, topology
 
@@ -126,6 +128,13 @@ def test_the_compiler_knows_every_slice_up_to_64_chips(kind):
 )
 def test_what_does_not_fit_the_mesh_is_one_sentence(changes, said):
     assert said in sentence(figures.figures, settings_of("gpt", **changes), topology("v5e:2x2"))
+
+
+@pytest.mark.parametrize("where", ["h100:8", ""])
+def test_machine_code_is_for_tpus_alone(where):
+    assert sentence(plan, settings_of("gpt"), PlanOptions(topology=where, full=True)) == (
+        "--full asks for the machine code of TPUs: give --topology one of these, such as v5e:4x4."
+    )
 
 
 def test_without_the_compiler_one_sentence_says_what_to_install(monkeypatch):

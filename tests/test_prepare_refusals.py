@@ -1,5 +1,7 @@
 """What a preparation refuses: another plan, files that changed, a folder that cannot be written, an empty split."""
 
+import json
+
 import pytest
 from test_prepare import contents, settings, stopping_after
 
@@ -23,6 +25,19 @@ def test_a_store_refuses_other_settings_and_names_them(tmp_path, changes, named)
     with pytest.raises(UserError, match=sentence):
         prepare(settings(tmp_path, **changes), [].append)
     assert contents(f"{tmp_path}/store") == before
+
+
+def test_a_store_whose_plan_holds_settings_without_effect_is_taken(tmp_path):
+    """As older versions let them pass and wrote them down."""
+    prepare(settings(tmp_path), [].append)
+    file = tmp_path / "store" / "plan.json"
+    plan = json.loads(file.read_text())
+    plan["sources"][0]["split"] = "test"
+    plan["vocabulary"]["lowercase"] = True
+    file.write_text(json.dumps(plan))
+    reported = []
+    prepare(settings(tmp_path), reported.append)
+    assert reported == []
 
 
 def test_files_that_appear_during_a_preparation_are_noticed(tmp_path):

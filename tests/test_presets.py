@@ -164,7 +164,9 @@ def test_a_flag_replaces_the_field_of_its_name_and_no_other(flags, name, value):
 
 
 def test_options_of_a_command_stand_beside_the_fields():
-    settings, asked = override("--prompt", "a", "--prompt", "b", "--top-k=3", "--train.seed", "1", kind=GenerateOptions)
+    settings, asked = override(
+        "--prompt", "a", "--prompt", "b", "--temperature=1", "--top-k=3", "--train.seed", "1", kind=GenerateOptions
+    )
     assert asked.prompt == ("a", "b")
     assert asked.sampling.top_k == 3
     assert settings.train.seed == 1

@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 import pytest
-from command_line import CONFIGS, command, environment, succeed
+from command_line import CONFIGS, command, complaint, environment, succeed
 
 pytestmark = pytest.mark.slow
 FAMILIES = ("t5", "gpt", "bert")
@@ -153,7 +153,10 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(trained, flags):
 def test_a_finished_run_goes_on_with_more_steps(trained, flags, tmp_path):
     folder = tmp_path / "longer"
     shutil.copytree(trained("t5"), folder)
-    assert "Resuming at step 6" in succeed("train", folder, "--train.steps=8")
+    assert "would learn nothing: set optimizer.schedule_steps=8" in complaint("train", folder, "--train.steps=8")
+    said = succeed("train", folder, "--train.steps=8", "--optimizer.schedule_steps=8")
+    assert "Resuming at step 6" in said
+    assert re.search(r"The learning rate of step 7 is 0\.\d+, where it would have been 0\.", said)
     assert logged_steps(folder) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert events(folder)[4:] == ["resumed", "first_step", "saved", "finished"]
 

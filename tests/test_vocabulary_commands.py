@@ -129,7 +129,12 @@ def test_the_only_document_is_learned_from_though_its_hash_would_hold_it_out(tmp
         (["{folder}/en.txt", "--kind", "bytes"], "invalid choice 'bytes' for argument '--kind'. Expected one of "),
         (["{folder}/en.txt", "--coverage", "0.5"], "--coverage=0.5 must lie between 0.9 and 1."),
         (["{folder}/en.txt", "--characters", "0"], "--characters=0 must be above 0."),
-        (["{folder}/en.txt", "--lowercase"], "--lowercase is for the kind 'wordpiece', not 'unigram'."),
+        (
+            ["{folder}/en.txt", "--lowercase"],
+            "--lowercase True has no effect with --kind unigram, only with ",
+        ),
+        (["{folder}/en.txt", "--field", "a"], "--field is for files of kind jsonl and parquet, and none is given: "),
+        (["{folder}/en.jsonl", "--document", "file"], "--document is for files of kind text, and none is given: "),
         (["{folder}/en.txt", "--output", "{folder}"], "--output {folder} is not empty: choose another folder, or "),
         (
             ["{folder}/en.txt", "--output", "{empty}/a"],

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from t5like.config import Config
 from t5like.errors import UserError
 
 NEXT = {
@@ -114,10 +115,21 @@ def _print_passages(restored: Any, net: Any, options: Any) -> None:
     _keep(file, as_json_lines(passages))
     print(as_json_lines(passages) if options.json else as_text(passages), end="")
     if not options.json:
-        run, steps = restored.run.path, 2 * restored.config.train.steps
+        run = restored.run.path
         print(f"Everything lies in {run}; these passages in {file}. Next:")
-        for command in (NEXT[net.model.family], f"train {{run}} --train.steps {steps}", "eval {run} --eval.rows 10000"):
+        for command in (
+            NEXT[net.model.family],
+            f"train {{run}} {longer(restored.config)}",
+            "eval {run} --eval.rows 10000",
+        ):
             print(f"  t5like {command.format(run=run)}")
+
+
+def longer(config: Config) -> str:
+    """The flags with which a finished run goes on to twice its steps; a schedule that has come to 0 is stretched."""
+    steps = 2 * config.train.steps
+    ended = config.optimizer.stops(config.train.steps) and config.optimizer.end(config.train.steps) < steps
+    return f"--train.steps {steps}" + (f" --optimizer.schedule_steps {steps}" if ended else "")
 
 
 def _keep(file: pathlib.Path, text: str) -> None:

@@ -18,6 +18,8 @@ def plan(config: Any, options: Any) -> None:
     from t5like.plan import explain, figures, programs, report, search
 
     where = places.topology(options.topology, options.slices)
+    if options.full and options.topology.partition(":")[0] not in places.SLICES:
+        raise UserError("--full asks for the machine code of TPUs: give --topology one of these, such as v5e:4x4.")
     say = print if not options.json else _nothing
     if options.explain:
         rows = explain.rows(config, where)

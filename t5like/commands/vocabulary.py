@@ -9,6 +9,7 @@ from typing import Any
 
 from t5like.commands.data import has_config, path_of
 from t5like.config import Filter, Source, Vocabulary, presets
+from t5like.config.options import VocabularyOptions
 from t5like.errors import UserError
 
 HELD_OUT = 0.05
@@ -102,6 +103,10 @@ def _vocabulary(path: str) -> Any:
 def _given(paths: list[str], options: Any) -> tuple[tuple[Source, ...], tuple[Filter, ...]]:
     """The sources and filters that all paths stand for."""
     found = [_sources(path, options) for path in paths]
+    kinds = {sources[0].kind for path, (sources, _) in zip(paths, found, strict=True) if not has_config(path)}
+    for name, readers in (("field", ("jsonl", "parquet")), ("document", ("text",))):
+        if getattr(options, name) != getattr(VocabularyOptions, name) and kinds.isdisjoint(readers):
+            raise UserError(f"--{name} is for files of kind {' and '.join(readers)}, and none is given: leave it out.")
     filters = found[0][1]
     if any(others != filters for _, others in found):
         raise UserError(

@@ -8,7 +8,7 @@ checks its own fields, `Config` checks those that must fit together, and each ch
 import dataclasses
 from dataclasses import dataclass
 
-from t5like.config.checks import require, require_types
+from t5like.config.checks import require, require_fields
 from t5like.config.data import Data
 from t5like.config.groups import Group, Groups
 from t5like.config.layout import STRATEGIES, Mesh, Rules
@@ -73,7 +73,7 @@ class Config:
     eval: Eval = Eval()
 
     def __post_init__(self) -> None:
-        require_types("config", self)
+        require_fields("config", self)
         pieces, objective = self.data.vocabulary.pieces, self.data.objective
         require(
             self.model.vocab >= pieces,
@@ -105,12 +105,22 @@ class Config:
             f"Rows of {longest} tokens do not fit model.max_positions={self.model.max_positions}: "
             "lower data.length or raise model.max_positions.",
         )
-        warmup, decay = self.optimizer.warmup, self.optimizer.decay
-        # A run may end within its warm-up, but these two schedules count from its end.
-        needed = {"cosine": warmup + 1, "warmup_stable_decay": warmup + decay}.get(self.optimizer.schedule, 0)
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        settings, steps = self.optimizer, self.train.steps
+        warmup, decay, end = settings.warmup, settings.decay, settings.end(steps)
+        given = f"train.steps={steps}" if settings.schedule_steps is None else f"optimizer.schedule_steps={end}"
+        # A run may end within its warm-up, but these two schedules count from their end.
+        needed = {"cosine": warmup + 1, "warmup_stable_decay": warmup + decay}.get(settings.schedule, 0)
         require(
-            needed <= self.train.steps,
-            f"optimizer.schedule={self.optimizer.schedule!r} with optimizer.warmup={warmup} and "
-            f"optimizer.decay={decay} needs {needed} steps, but train.steps={self.train.steps}: raise it, "
-            "or lower the others.",
+            needed <= end,
+            f"optimizer.schedule={settings.schedule!r} with optimizer.warmup={warmup} and "
+            f"optimizer.decay={decay} needs {needed} steps, but {given}: raise it, or lower the others.",
+        )
+        require(
+            steps <= end or not settings.stops(steps),
+            f"optimizer.schedule={settings.schedule!r} ends at step {end} with a rate of 0, so the steps up to "
+            f"train.steps={steps} would learn nothing: set optimizer.schedule_steps={steps} to stretch it, "
+            "optimizer.final above 0 to go on at that share of the peak, or optimizer.schedule to another one.",
         )

@@ -1,10 +1,19 @@
-"""The checks that every class of the config shares: the types of its fields, and single sentences."""
+"""The checks that every class of the config shares: the types and effects of its fields, and single sentences."""
 
+import dataclasses
+import functools
+import math
 import types
 import typing
 from typing import Any
 
+from t5like.config.conditions import AppliesTo, idle
 from t5like.errors import UserError
+
+FLAGS = "--"
+"""The owner of a command's options, which sentences name as flags."""
+LARGEST = 3.4028234663852886e38
+"""The largest number of float32."""
 
 
 def require(condition: bool, sentence: str) -> None:
@@ -13,22 +22,71 @@ def require(condition: bool, sentence: str) -> None:
         raise UserError(sentence)
 
 
-def require_types(owner: str, value: object) -> None:
-    """Raises `UserError` for the first field of a dataclass whose value is not of the annotated type."""
-    for name, hint in typing.get_type_hints(type(value)).items():
+def require_fields(owner: str, value: Any) -> None:
+    """Raises `UserError` for the first field of a dataclass whose value is not of the annotated type, is a number
+    without bounds, or has no effect beside the others."""
+    for name, hint in _hints(type(value)).items():
         given = getattr(value, name)
-        require(_fits(given, hint), f"{owner}.{name}={given!r} must be {_describe(hint)}.")
+        require(_fits(given, hint), f"{said(owner, name, given)} must be {_describe(hint)}.")
+        require(
+            _is_bounded(given), f"{said(owner, name, given)} must be a finite number that float32 or int64 can hold."
+        )
+    defaults = {field.name: field.default for field in dataclasses.fields(value)}
+    for name, condition in idle(value).items():
+        raise UserError(
+            f"{said(owner, name, getattr(value, name))} has no effect {_reason(owner, value, condition)}: leave it at "
+            f"its default, {said(owner, name, defaults[name])}."
+        )
+
+
+_hints = functools.cache(typing.get_type_hints)
+
+
+def named(owner: str, name: str) -> str:
+    """A field as the user writes it: `train.steps`, or `--top` of a command's options."""
+    return f"--{name.rpartition('.')[2]}" if owner == FLAGS else f"{owner}.{name}"
+
+
+def said(owner: str, name: str, value: object) -> str:
+    """A field and its value as the user writes them: `train.steps=3`, or `--top 3`."""
+    return f"{named(owner, name)} {value}" if owner == FLAGS else f"{named(owner, name)}={value!r}"
 
 
 def require_positive(owner: str, value: object, *names: str) -> None:
     """Raises `UserError` for the first of the named fields that is not above zero."""
     for name in names:
-        require(getattr(value, name) > 0, f"{owner}.{name}={getattr(value, name)} must be above 0.")
+        require(getattr(value, name) > 0, f"{said(owner, name, getattr(value, name))} must be above 0.")
 
 
 def require_seed(owner: str, value: Any) -> None:
     """Raises `UserError` unless the field `seed` can start a generator of random numbers: 31 bits, not negative."""
     require(0 <= value.seed < 2**31, f"{owner}.seed={value.seed} must be at least 0 and below 2**31.")
+
+
+def require_steps(owner: str, value: Any, *names: str) -> None:
+    """Raises `UserError` for the first of the named fields that is no step: they are counted in int32."""
+    for name in names:
+        require((getattr(value, name) or 0) < 2**31, f"{said(owner, name, getattr(value, name))} must be below 2**31.")
+
+
+def _reason(owner: str, value: object, condition: AppliesTo) -> str:
+    """The part of a sentence that says what hinders a field, and with what it would have an effect."""
+    if condition.words:
+        return f"here, only for {condition.words}"
+    if not any(condition.values):
+        return f"{'with' if condition.values else 'without'} {named(owner, condition.field)}"
+    given = said(owner, condition.field, condition.value_in(value))
+    *most, last = map(repr, condition.values)
+    before = f"{', '.join(most)} or " if most else ""
+    return f"with {given}, only with {before}{last}"
+
+
+def _is_bounded(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_bounded, value))
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return not isinstance(value, float) or (math.isfinite(value) and abs(value) <= LARGEST)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,9 +1,10 @@
 """From text to rows: sources, filters, vocabulary, objective, and the lengths that follow from them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from t5like.config.checks import require, require_positive, require_seed, require_types
+from t5like.config.checks import require, require_fields, require_positive, require_seed
+from t5like.config.conditions import applies_to
 from t5like.config.objective import Objective
 from t5like.config.sources import Filter, Source
 from t5like.config.vocabulary import Vocabulary
@@ -25,24 +26,24 @@ class Data:
     """What the model learns to predict."""
     length: int = 512
     """Tokens of a row: of the encoder's input where there is an encoder, of the text otherwise."""
-    target_length: int | None = None
-    """sequence_to_sequence: tokens of the decoder's row; other objectives' targets have the length that follows."""
+    target_length: Annotated[int | None, applies_to("objective.kind", "sequence_to_sequence")] = None
+    """Tokens of the decoder's row; other objectives' targets have the length that follows."""
     documents: bool = False
     """Whether rows are made of documents, cut where they are too long, and not of windows of running text. Pairs,
     next-sentence prediction and fill in the middle always are."""
-    pack: bool = True
-    """Whether rows that are made of documents hold several."""
-    temperature: float = 1.0
-    """Sources without rates: rates are sizes to the power of 1/temperature, as in mT5 and T5."""
-    size_cap: int | None = None
-    """Sources without rates: rows that a source counts for at most, T5's K."""
+    pack: Annotated[bool, applies_to("packs", words="rows that are made of documents or pairs")] = True
+    """Puts several documents into a row where they fit; next-sentence prediction never does."""
+    temperature: Annotated[float, applies_to("mixes_by_size", words="several sources without rates")] = 1.0
+    """Rates of the sources are their sizes to the power of 1/temperature, as in mT5 and T5."""
+    size_cap: Annotated[int | None, applies_to("mixes_by_size", words="several sources without rates")] = None
+    """Rows that a source counts for at most, T5's K."""
     held_out: float = 0.01
     """Share of the documents that is kept for evaluation, chosen by a hash."""
     seed: int = 0
     """Seed of the order of rows and of their noise."""
 
     def __post_init__(self) -> None:
-        require_types("data", self)
+        require_fields("data", self)
         require_seed("data", self)
         require(len(self.sources) > 0, "data.sources is empty: name at least one source.")
         require(bool(self.store), "data.store is empty: name the folder for the tokenised documents.")
@@ -59,14 +60,9 @@ class Data:
             f"data.sources.{rates.index(False) if False in rates else 0} has no rate, but others have: "
             "give every source one, or none.",
         )
-        require(0 < self.temperature < float("inf"), f"data.temperature={self.temperature} must be above 0.")
+        require_positive("data", self, "temperature")
         if self.size_cap is not None:
             require_positive("data", self, "size_cap")
-        require(
-            not any(rates) or (self.temperature == 1 and self.size_cap is None),
-            "data.temperature and data.size_cap make rates from sizes, but data.sources.N.rate gives them: "
-            "choose one of the two.",
-        )
         names = self.source_names
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, f"Two of data.sources are called {', '.join(map(repr, twice))}: set data.sources.N.name.")
@@ -80,11 +76,8 @@ class Data:
                 f"the source {name!r} has {source.parts}: change data.sources.N.fields or data.sources.N.template.",
             )
         require(
-            (self.target_length is not None) == (kind == "sequence_to_sequence"),
-            "data.objective.kind='sequence_to_sequence' needs data.target_length, the tokens of the decoder's row."
-            if self.target_length is None
-            else f"data.target_length={self.target_length} is for 'sequence_to_sequence'; the targets of {kind!r} "
-            "have the length that follows from data.length.",
+            self.target_length is not None or kind != "sequence_to_sequence",
+            "data.objective.kind='sequence_to_sequence' needs data.target_length, the tokens of the decoder's row.",
         )
         require(
             self.target_length is None or self.target_length >= 2,
@@ -130,6 +123,16 @@ class Data:
     def by_document(self) -> bool:
         """Whether rows are made of documents."""
         return self.documents or self.objective.needs_documents
+
+    @property
+    def packs(self) -> bool:
+        """True if a row may hold several documents."""
+        return self.by_document and self.objective.kind != "next_sentence"
+
+    @property
+    def mixes_by_size(self) -> bool:
+        """True if the sizes of several sources decide on their shares of the rows."""
+        return len(self.sources) > 1 and all(source.rate is None for source in self.sources)
 
     @property
     def window(self) -> int:

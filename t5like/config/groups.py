@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from t5like.config.checks import require_positive, require_types
+from t5like.config.checks import require_fields, require_positive
 
 Part = Literal["encoder", "decoder", "embedding", "output", "attention", "mlp", "norm", "relative", "pooler", "head"]
 
@@ -45,8 +45,8 @@ class Groups:
     """Scores of rows, of tokens or of spans."""
 
     def __post_init__(self) -> None:
-        require_types("optimizer.groups", self)
+        require_fields("optimizer.groups", self)
         for field in dataclasses.fields(self):
             group = getattr(self, field.name)
-            require_types(f"optimizer.groups.{field.name}", group)
+            require_fields(f"optimizer.groups.{field.name}", group)
             require_positive(f"optimizer.groups.{field.name}", group, "rate")

@@ -8,7 +8,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from t5like.config.checks import require, require_types
+from t5like.config.checks import require, require_fields
 
 MeshAxes = tuple[str, ...]
 
@@ -29,7 +29,7 @@ class Mesh:
     """Parts of heads, feed-forward layers and vocabulary."""
 
     def __post_init__(self) -> None:
-        require_types("mesh", self)
+        require_fields("mesh", self)
         sizes = dataclasses.astuple(self)
         require(
             all(size > 0 or size == -1 for size in sizes) and sizes.count(-1) <= 1,
@@ -83,7 +83,7 @@ class Rules:
     """Scales and biases of the width of the residual stream, too small to split."""
 
     def __post_init__(self) -> None:
-        require_types("rules", self)
+        require_fields("rules", self)
         known = [field.name for field in dataclasses.fields(Mesh)]
         for name, axes in dataclasses.asdict(self).items():
             require(len(set(axes)) == len(axes), f"rules.{name}={axes} names a mesh axis twice: leave one out.")

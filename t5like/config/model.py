@@ -1,9 +1,15 @@
 """What a Transformer is made of."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from t5like.config.checks import require, require_positive, require_types
+from t5like.config.checks import require, require_fields, require_positive
+from t5like.config.conditions import applies_to
+
+PIECES = ("vocabulary", "next_sentence")
+POOLED = ("next_sentence", "sequence", "none")
+LABELLED = ("sequence", "token")
+"""Heads that predict pieces, that have one vector for each row, and that have `labels` scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,25 +37,25 @@ class Model:
     """How a token knows its place: T5's relative bias, BERT's table, sines added once, or rotated queries and keys."""
     max_positions: int | None = None
     """Longest sequence, and the rows of a learned position table; None sets no limit."""
-    relative_buckets: int = 32
+    relative_buckets: Annotated[int, applies_to("positions", "relative")] = 32
     """Buckets of the relative position bias."""
-    relative_distance: int = 128
+    relative_distance: Annotated[int, applies_to("positions", "relative")] = 128
     """Distance from which on all tokens share the last relative bucket."""
-    relative_per_layer: bool = False
+    relative_per_layer: Annotated[bool, applies_to("positions", "relative")] = False
     """Whether each layer has a relative bias of its own, as in umT5, instead of one that the stack shares."""
-    rotary_base: float = 10_000.0
+    rotary_base: Annotated[float, applies_to("positions", "rotary")] = 10_000.0
     """Longest wavelength of the rotary positions, over 2 pi."""
-    rotary_scaling: Literal["none", "linear", "llama3"] = "none"
+    rotary_scaling: Annotated[Literal["none", "linear", "llama3"], applies_to("positions", "rotary")] = "none"
     """How rotary positions reach beyond the length that they were trained at: all slowed down by `rotary_factor`, or
     only those of long wavelengths, as in Llama 3.1."""
-    rotary_factor: float = 1.0
-    """linear, llama3: how many times slower positions turn."""
-    rotary_low: float = 1.0
-    """llama3: wavelengths that fit fewer times into `rotary_length` are slowed down whole."""
-    rotary_high: float = 4.0
-    """llama3: wavelengths that fit more often into `rotary_length` stay as they are."""
-    rotary_length: int = 8192
-    """llama3: tokens of the rows that the model was trained at before it was stretched."""
+    rotary_factor: Annotated[float, applies_to("rotary_scaling", "linear", "llama3")] = 1.0
+    """Factor by which positions turn more slowly."""
+    rotary_low: Annotated[float, applies_to("rotary_scaling", "llama3")] = 1.0
+    """Wavelengths that fit fewer times into `rotary_length` are slowed down whole."""
+    rotary_high: Annotated[float, applies_to("rotary_scaling", "llama3")] = 4.0
+    """Wavelengths that fit more often into `rotary_length` stay as they are."""
+    rotary_length: Annotated[int, applies_to("rotary_scaling", "llama3")] = 8192
+    """Tokens of the rows that the model was trained at before it was stretched."""
     norm: Literal["rms", "layer"] = "rms"
     """Normalisation: root mean square with a scale, or LayerNorm with scale and bias."""
     norm_position: Literal["pre", "post"] = "pre"
@@ -74,21 +80,21 @@ class Model:
     """Standard deviation of the embedding's initial values."""
     scale_embedding: bool = False
     """Whether embedded tokens are multiplied by embed^0.5 (Vaswani et al. 2017)."""
-    token_types: int = 0
-    """Encoders: kinds of tokens with an embedding each, such as the two sentences of a BERT; 0 has none."""
+    token_types: Annotated[int, applies_to("family", "encoder")] = 0
+    """Kinds of tokens with an embedding each, such as the two sentences of a BERT; 0 has none."""
     head: Literal["vocabulary", "next_sentence", "sequence", "token", "span", "none"] = "vocabulary"
     """What is predicted: each token's piece; that and whether two sentences follow each other, as in BERT; `labels`
     scores of each row (one label: a regression) or of each token; where a span starts and ends; or nothing, which
     leaves hidden states and a pooled embedding."""
-    labels: int = 0
-    """sequence, token: scores of a row or a token."""
-    pooling: Literal["first", "mean", "last"] = "first"
-    """next_sentence, sequence, none: which token's output stands for the row, or the mean of all."""
-    pooler: bool = False
-    """next_sentence, sequence, none: whether a projection and a tanh follow the pooling, as in BERT."""
-    output_transform: bool = False
+    labels: Annotated[int, applies_to("head", *LABELLED)] = 0
+    """Scores of a row or a token."""
+    pooling: Annotated[Literal["first", "mean", "last"], applies_to("head", *POOLED)] = "first"
+    """Token whose output stands for the row, or the mean of all."""
+    pooler: Annotated[bool, applies_to("head", *POOLED)] = False
+    """Adds a projection and a tanh after the pooling, as in BERT."""
+    output_transform: Annotated[bool, applies_to("head", *PIECES)] = False
     """Whether a projection, the activation and a norm stand before the scores of the vocabulary, as in BERT."""
-    output_bias: bool = False
+    output_bias: Annotated[bool, applies_to("head", *PIECES)] = False
     """Whether the scores of the vocabulary have a bias, as in BERT."""
     dropout: float = 0.0
     """Share of activations dropped while training, broadcast along the length as in T5."""
@@ -105,7 +111,7 @@ class Model:
     its input; `offload`: as `minimal`, with that and the layers' inputs kept in the host's memory."""
 
     def __post_init__(self) -> None:
-        require_types("model", self)
+        require_fields("model", self)
         require_positive("model", self, "embed", "heads", "kv", "mlp", "vocab")
         require_positive("model", self, "norm_epsilon", "embedding_deviation", "rotary_base", "rotary_factor")
         require(
@@ -133,51 +139,28 @@ class Model:
             f"model.relative_buckets={self.relative_buckets} must be at least 4 and below "
             f"model.relative_distance={self.relative_distance}.",
         )
-
         require(
             self.rotary_scaling != "llama3" or 0 < self.rotary_low < self.rotary_high,
             f"model.rotary_low={self.rotary_low} must lie above 0 and below model.rotary_high={self.rotary_high}.",
         )
-        require(
-            not self.relative_per_layer or self.positions == "relative",
-            f"model.relative_per_layer is for relative positions, not model.positions={self.positions!r}.",
-        )
 
     def _check_head(self) -> None:
-        require(
-            self.token_types >= 0 and (self.family == "encoder" or not self.token_types),
-            f"model.token_types={self.token_types} is for models that have an encoder alone.",
-        )
+        require(self.token_types >= 0, f"model.token_types={self.token_types} must not be negative.")
         require(
             self.head != "next_sentence" or (self.family == "encoder" and self.token_types == 2),
             "model.head='next_sentence' needs an encoder alone, with model.token_types=2.",
         )
-        labelled = self.head in ("sequence", "token")
-        require(
-            (self.labels > 0) == labelled and self.labels >= 0,
-            f"model.head={self.head!r} needs model.labels above 0."
-            if labelled
-            else f"model.labels={self.labels} is for the heads 'sequence' and 'token', not model.head={self.head!r}.",
-        )
-        require(
-            not self.pooler or self.pools,
-            f"model.pooler is for the heads 'next_sentence', 'sequence' and 'none', not model.head={self.head!r}.",
-        )
-        require(
-            self.predicts_pieces or not (self.output_transform or self.output_bias),
-            "model.output_transform and model.output_bias are for the heads 'vocabulary' and 'next_sentence', not "
-            f"model.head={self.head!r}.",
-        )
+        require(self.head not in LABELLED or self.labels > 0, f"model.head={self.head!r} needs model.labels above 0.")
 
     @property
     def predicts_pieces(self) -> bool:
         """Whether it has scores of the vocabulary."""
-        return self.head in ("vocabulary", "next_sentence")
+        return self.head in PIECES
 
     @property
     def pools(self) -> bool:
         """Whether it has one vector for each row."""
-        return self.head in ("next_sentence", "sequence", "none")
+        return self.head in POOLED
 
     @property
     def key_heads(self) -> int:

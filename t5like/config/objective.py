@@ -2,9 +2,10 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from t5like.config.checks import require, require_types
+from t5like.config.checks import require, require_fields
+from t5like.config.conditions import applies_to
 from t5like.config.vocabulary import CLS, FIM, MASK, SEP
 
 
@@ -32,7 +33,7 @@ class Denoiser:
     """How often it is chosen, against the sum of all rates."""
 
     def __post_init__(self) -> None:
-        require_types("data.objective.denoisers.N", self)
+        require_fields("data.objective.denoisers.N", self)
         require(0 < self.density < 1, f"data.objective.denoisers.N.density={self.density} must lie between 0 and 1.")
         require(
             self.mean_span is None or self.mean_span >= 1,
@@ -84,28 +85,26 @@ class Objective:
     document's second part from its first. Decoders: the next token, the same with loss on a document's second part
     alone, or on the middle of a text moved behind its end. Encoders: BERT's masked tokens, alone or with its
     next-sentence prediction."""
-    density: float = 0.15
-    """span_corruption, masked, next_sentence: share of the tokens to predict."""
-    mean_span: float = 3.0
-    """span_corruption: mean length of a corrupted span, in tokens."""
-    sentinels: bool = True
-    """span_corruption: whether a sentinel stands where each span was; without, the spans are simply missing."""
-    denoisers: tuple[Denoiser, ...] = ()
-    """ul2: what is mixed; `t5like.config.UL2` holds the paper's seven."""
-    whole_words: bool = False
-    """masked, next_sentence: whether the pieces of a word are chosen together."""
-    middle_rate: float = 0.5
-    """fill_in_the_middle: share of the texts that are rearranged (Bavarian et al. 2022); the rest stays as it is."""
+    density: Annotated[float, applies_to("kind", "span_corruption", "masked", "next_sentence")] = 0.15
+    """Share of the tokens to predict."""
+    mean_span: Annotated[float, applies_to("kind", "span_corruption")] = 3.0
+    """Mean length of a corrupted span, in tokens."""
+    sentinels: Annotated[bool, applies_to("kind", "span_corruption")] = True
+    """Puts a sentinel where each span was; without, the spans are simply missing."""
+    denoisers: Annotated[tuple[Denoiser, ...], applies_to("kind", "ul2")] = ()
+    """The mixture of denoisers; `t5like.config.UL2` holds the paper's seven."""
+    whole_words: Annotated[bool, applies_to("kind", "masked", "next_sentence")] = False
+    """Chooses the pieces of a word together."""
+    middle_rate: Annotated[float, applies_to("kind", "fill_in_the_middle")] = 0.5
+    """Share of the texts that are rearranged (Bavarian et al. 2022); the rest stays as it is."""
 
     def __post_init__(self) -> None:
-        require_types("data.objective", self)
+        require_fields("data.objective", self)
         require(0 < self.density < 1, f"data.objective.density={self.density} must lie between 0 and 1.")
         require(self.mean_span >= 1, f"data.objective.mean_span={self.mean_span} must be at least 1.")
         require(
-            (self.kind == "ul2") == bool(self.denoisers),
-            "data.objective.kind='ul2' needs data.objective.denoisers: t5like.config.UL2 holds the paper's seven."
-            if self.kind == "ul2"
-            else f"data.objective.denoisers are for 'ul2', not {self.kind!r}.",
+            self.kind != "ul2" or bool(self.denoisers),
+            "data.objective.kind='ul2' needs data.objective.denoisers: t5like.config.UL2 holds the paper's seven.",
         )
         require(
             0 < self.middle_rate <= 1,

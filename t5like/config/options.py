@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from t5like.config.checks import require, require_seed
+from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
+from t5like.config.conditions import applies_to
 from t5like.config.layout import Mesh, Rules
+from t5like.config.vocabulary import COVERING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +21,16 @@ class NoOptions:
 class PrepareOptions:
     """Options of `t5like prepare`; none of them changes the store."""
 
-    processes: int | None = None
+    processes: Annotated[int | None, applies_to("runner", "")] = None
     """Processes that tokenise; one for each CPU by default."""
     runner: str = ""
     """Apache Beam runner that tokenises instead, e.g. DirectRunner or DataflowRunner; needs the extra `beam`."""
-    runner_options: tuple[str, ...] = ()
+    runner_options: Annotated[tuple[str, ...], applies_to("runner")] = ()
     """Beam's own options, without their dashes: project=P region=R."""
 
     def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
         require(self.processes is None or self.processes > 0, f"--processes {self.processes} must be above 0.")
-        require(
-            not (self.runner and self.processes), "--processes is for this machine's own processes, not for --runner."
-        )
-        require(bool(self.runner) or not self.runner_options, "--runner_options needs --runner.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +43,12 @@ class InspectOptions:
     """Shows this row of the batch alone; the first is 0."""
     json: bool = False
     """Whether to print JSON lines."""
-    color: Literal["auto", "always", "never"] = "auto"
+    color: Annotated[Literal["auto", "always", "never"], applies_to("json", False)] = "auto"
     """Whether to mark segments and special pieces by colours; auto: on a terminal."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "step")
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +61,20 @@ class VocabularyOptions:
     """SentencePiece unigram or BPE as in T5, WordPiece as in BERT, byte-level BPE as in GPT-2."""
     size: int = 32_000
     """Learned pieces."""
-    coverage: float = 0.9995
-    """unigram, bpe, wordpiece: share of the characters that get pieces of their own; the rest is spelt in bytes, and
-    unknown in wordpiece."""
-    lowercase: bool = False
-    """wordpiece: whether text is put in lower case and stripped of accents."""
+    coverage: Annotated[float, applies_to("kind", *COVERING)] = 0.9995
+    """Share of the characters that get pieces of their own; the rest is spelt in bytes, and unknown in wordpiece."""
+    lowercase: Annotated[bool, applies_to("kind", "wordpiece")] = False
+    """Puts text in lower case and strips accents."""
     characters: int = 10_000_000
     """Characters that the pieces are learned from."""
     field: str = "text"
-    """jsonl and Parquet files: the field that holds the text."""
+    """Field of JSON lines and Parquet files that holds the text."""
     document: Literal["line", "file"] = "line"
-    """text files: whether a document is a line or a file. Pieces that hold line feeds, which code needs, are learned
-    from files."""
+    """The unit of text files that is a document. Pieces that hold line feeds, which code needs, are learned from
+    files."""
 
     def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
         require(bool(self.output), "--output is empty: name a folder.")
         require(bool(self.field), "--field is empty: name the field that holds the text.")
 
@@ -86,6 +86,9 @@ class ShowOptions:
     text: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A text to encode and decode; may be given several times. Without any, standard input is read."""
 
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
@@ -93,6 +96,9 @@ class EvalOptions:
 
     step: int | None = None
     """Checkpoint to use; the newest by default."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +110,13 @@ class PlanOptions:
     machine by default."""
     slices: int = 1
     """TPU slices of that shape, joined by the data-centre network; mesh.slice follows."""
-    price: float | None = None
+    price: Annotated[float | None, applies_to("explain", False)] = None
     """Price of an hour of one device, in any currency."""
-    search: Literal["", "batch", "slice"] = ""
+    search: Annotated[Literal["", "batch", "slice"], applies_to("explain", False)] = ""
     """Tries what fits: `batch` finds the largest batch with the cheapest remat, `slice` the smallest slice of the
     topology's type."""
-    full: bool = False
-    """TPUs: whether to make machine code too, which takes ten times as long and tells the cycles that the compiler
+    full: Annotated[bool, applies_to("explain", False)] = False
+    """Whether to make machine code for TPUs too, which takes ten times as long and tells the cycles that the compiler
     expects and the size of the code."""
     explain: bool = False
     """Whether to list each parameter's shape, axes, mesh axes and bytes instead; nothing is compiled."""
@@ -118,9 +124,9 @@ class PlanOptions:
     """Whether to print one JSON object."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "slices")
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "slices")
         require(self.price is None or self.price >= 0, f"--price {self.price} must not be negative.")
-        require(not self.explain or not self.search, "--explain and --search ask for two things: give one of them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +135,13 @@ class Sampling:
 
     temperature: float = 0.0
     """0 takes the likeliest token; 1 samples from the model's own distribution."""
-    top_k: int = 0
+    top_k: Annotated[int, applies_to("temperature")] = 0
     """Samples among the k likeliest tokens; 0 takes all."""
-    top_p: float = 1.0
+    top_p: Annotated[float, applies_to("temperature")] = 1.0
     """Samples among the likeliest tokens that together have this probability."""
 
     def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
         require(self.temperature >= 0, f"--temperature {self.temperature} must not be negative.")
         require(self.top_k >= 0, f"--top_k {self.top_k} must not be negative.")
         require(0 < self.top_p <= 1, f"--top_p {self.top_p} must lie above 0 and not above 1.")
@@ -144,19 +151,19 @@ class Sampling:
 class GenerateOptions:
     """Options of `t5like generate`."""
 
-    prompt: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    prompt: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, applies_to("held_out", 0)] = ()
     """A prompt, which for a T5 may hold sentinels such as <extra_id_0>; may be given several times."""
-    prompt_file: str = ""
+    prompt_file: Annotated[str, applies_to("held_out", 0)] = ""
     """File with a prompt on each line; - reads standard input."""
     held_out: int = 0
     """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers."""
-    tokens: int = 64
+    tokens: Annotated[int, applies_to("held_out", 0)] = 64
     """Most tokens of an answer."""
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling()
     """How the next token is chosen."""
-    seed: int = 0
+    seed: Annotated[int, applies_to("sampling.temperature", words="--temperature above 0")] = 0
     """Seed of the sampling."""
-    batch: int = 16
+    batch: Annotated[int, applies_to("held_out", 0)] = 16
     """Prompts that are answered at once."""
     json: bool = False
     """Whether to print JSON lines."""
@@ -164,9 +171,14 @@ class GenerateOptions:
     """Checkpoint to use; the newest by default."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "tokens", "batch")
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "tokens", "batch")
         require_seed("generate", self)
         require(self.held_out >= 0, f"--held_out {self.held_out} must not be negative.")
+        require(
+            not self.held_out or self.sampling == Sampling(),
+            "--temperature, --top_k and --top_p have no effect with --held_out: leave them out.",
+        )
         require(
             bool(self.held_out or self.prompt or self.prompt_file),
             "There is nothing to answer: give --prompt, --prompt_file or --held_out.",
@@ -187,7 +199,8 @@ class FillOptions:
     """Checkpoint to use; the newest by default."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "top")
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "top")
         require(bool(self.text), 'There is nothing to fill: give --text "The [MASK] sat".')
 
 
@@ -198,7 +211,7 @@ class ImportOptions:
     vocabulary: str = ""
     """Tokenizer, where the folder has none, as a checkpoint of T5X: a file or folder as for data.vocabulary.path, or
     `bytes`."""
-    sentinels: int = 100
+    sentinels: Annotated[int, applies_to("vocabulary")] = 100
     """Sentinels that follow the pieces of --vocabulary, if these have none of their own."""
     ignore: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A tensor of the folder that may be left out; may be given several times."""
@@ -208,6 +221,7 @@ class ImportOptions:
     """How the parameters are split over them; kept in the run's config."""
 
     def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
         require(self.sentinels >= 0, f"--sentinels {self.sentinels} must not be negative.")
 
 
@@ -225,7 +239,8 @@ class ExportOptions:
     """Largest file of weights, in 10^9 bytes; larger models are cut into several, with an index."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "shard_gigabytes")
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "shard_gigabytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +259,8 @@ class VerifyOptions:
     """Whether to print JSON lines."""
 
     def __post_init__(self) -> None:
-        _require_positive(self, "tolerance", "tokens")
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "tolerance", "tokens")
 
 
 def flags(options: type) -> dict[str, Any]:
@@ -258,8 +274,3 @@ def flags(options: type) -> dict[str, Any]:
         else:
             found[field.name] = field.default
     return found
-
-
-def _require_positive(options: object, *names: str) -> None:
-    for name in names:
-        require(getattr(options, name) > 0, f"--{name} {getattr(options, name)} must be above 0.")

@@ -18,8 +18,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from t5like.config import STRATEGIES, Config
+from t5like.config import STRATEGIES, Config, Groups, Optimizer
 from t5like.config.checks import require
+from t5like.config.conditions import effective
 from t5like.config.options import flags as option_flags
 from t5like.errors import UserError, did_you_mean
 
@@ -72,6 +73,8 @@ def write(config: Config, run: pathlib.Path) -> None:
 def from_json(kind: Any, values: Any, where: str) -> Any:
     """The inverse of `dataclasses.asdict` after a trip through JSON.
 
+    Fields that have no effect beside the others, which older versions let pass, get their defaults.
+
     Raises:
       UserError: a key that is no field of its class, a missing one, or a wrong type; `where` names the file.
     """
@@ -84,13 +87,24 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
             if field.name not in values and field.default is dataclasses.MISSING:
                 raise UserError(f"{where}: {kind.__name__}.{field.name} is missing.")
         fields = {key: from_json(hints[key], value, where) for key, value in values.items()}
-        return typing.cast(Any, kind)(**fields)
+        fields = _without_idle_decays(fields) if kind is Optimizer else fields
+        return typing.cast(Any, kind)(**effective(kind, fields))
     if typing.get_origin(kind) is tuple:
         require(isinstance(values, list), f"{where}: {values!r} stands where a list belongs.")
         return tuple(from_json(typing.get_args(kind)[0], value, where) for value in values)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return from_json(_alternative(typing.get_args(kind), values, where), values, where)
-    return float(values) if kind is float and isinstance(values, int) and not isinstance(values, bool) else values
+    whole = kind is float and isinstance(values, int) and not isinstance(values, bool)
+    return float(values) if whole and abs(values) < 2**63 else values
+
+
+def _without_idle_decays(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an `Optimizer` with its groups' own decays where there is no weight decay."""
+    if "groups" not in fields or fields.get("weight_decay"):
+        return fields
+    given, usual = vars(fields["groups"]), vars(Groups())
+    groups = {name: dataclasses.replace(group, decay=usual[name].decay) for name, group in given.items()}
+    return fields | {"groups": Groups(**groups)}
 
 
 def _alternative(kinds: tuple[Any, ...], values: Any, where: str) -> Any:

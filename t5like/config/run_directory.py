@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from t5like.config import Config, Data, presets
+from t5like.config.training import ENDING
 from t5like.errors import UserError
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
     *("train.tensorboard", "train.compilation_cache", "train.profile_steps", "train.accumulate", "model.remat"),
 )
-"""Fields that a resumed run may change, besides the mesh, the rules and the evaluation."""
+"""Fields that a resumed run may change, besides the mesh, the rules, the evaluation and the schedule: training goes on
+with the numbers that it would have had."""
+SCHEDULE = tuple(
+    f"optimizer.{name}" for name in ("learning_rate", "schedule", "warmup", "hold", "decay", "final", "schedule_steps")
+)
+"""Fields that make the learning rate. A resumed run may change them, and says so with both rates."""
 RESUMABLE_GROUPS = ("eval.", "mesh.", "rules.")
 TRAINED_GROUPS = ("model.", "optimizer.", "data.vocabulary.")
 """Fields that make a checkpoint what it is, so that reading it cannot change them, besides those of `UNTRAINED`."""
@@ -53,6 +59,25 @@ class RunDirectory:
         """The steps that have a checkpoint, ascending."""
         return sorted(int(step.name) for step in self.checkpoints.glob("*") if step.name.isdecimal())
 
+    def resumed(self, config: Config) -> Config:
+        """The config with the end of the schedule that the run has had so far, if it has a checkpoint; one that the
+        config names stays. So train.steps may change without a change of the rate.
+
+        Raises:
+          UserError: the schedule ends with a rate of 0 before train.steps.
+        """
+        if config.optimizer.schedule_steps is not None or config.optimizer.schedule not in ENDING or not self.begun():
+            return config
+        before = self.config()
+        end = before.optimizer.end(before.train.steps)
+        if before.optimizer.schedule not in ENDING or end == config.train.steps:
+            return config
+        return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, schedule_steps=end))
+
+    def begun(self) -> bool:
+        """True if the run has a checkpoint."""
+        return self.exists() and bool(self.steps())
+
     def claim(self, config: Config) -> dict[str, tuple[Any, Any]]:
         """Writes the config into a new directory, or checks that a used one may go on with it.
 
@@ -65,6 +90,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             changed = self.differences(config) if self.exists() else {}
             if self.steps():
+                _refuse_other_masks(config, changed)
                 refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
                 self._refuse(refused, "choose another train.directory, or delete that folder")
             presets.write(config, self.path)
@@ -161,4 +187,14 @@ def _with_vocabulary_in(config: Config, directory: str) -> Config:
 
 
 def _may_change(name: str) -> bool:
-    return name in RESUMABLE or name.startswith(RESUMABLE_GROUPS)
+    return name in (*RESUMABLE, *SCHEDULE) or name.startswith(RESUMABLE_GROUPS)
+
+
+def _refuse_other_masks(config: Config, changed: dict[str, tuple[Any, Any]]) -> None:
+    """Refuses what would change a resumed run's numbers: each part of an accumulated batch draws its own dropout."""
+    if config.model.dropout and "train.accumulate" in changed:
+        old, new = changed["train.accumulate"]
+        raise UserError(
+            f"train.accumulate={new} draws other masks for model.dropout={config.model.dropout} than the run's {old}, "
+            "so it would not go on with the same numbers: leave it as it was; mesh and model.remat may change instead."
+        )

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from t5like.config.checks import require, require_positive, require_types
+from t5like.config.checks import require, require_fields, require_positive
+from t5like.config.conditions import applies_to
 
 FILES = ("text", "jsonl", "parquet", "tfrecord")
 """Kinds that are read from files at a path."""
@@ -20,10 +21,10 @@ class Source:
     a TensorFlow Datasets builder. Text and JSON lines may be .gz, .xz or .zst, TFRecord .gz."""
     path: str = ""
     """Files of the source, a glob such as `corpus/**/*.txt.gz`; for tfds its data_dir (empty: TFDS's own default)."""
-    dataset: str = ""
-    """tfds: `name`, `name/config` or `name/config:version`."""
-    split: str = "train"
-    """tfds: the split that is read."""
+    dataset: Annotated[str, applies_to("kind", "tfds")] = ""
+    """`name`, `name/config` or `name/config:version`."""
+    split: Annotated[str, applies_to("kind", "tfds")] = "train"
+    """The split that is read."""
     validation: str = ""
     """Held-out documents where the source has its own: files like `path`, for tfds a split. Without it, a hash of
     each document decides (`data.held_out`)."""
@@ -33,9 +34,9 @@ class Source:
     template: tuple[str, ...] = ()
     """The parts of a document, with {field} for a field: ("translate English to Chinese: {en}", "{zh}"). Without it,
     each field is a part."""
-    document: Literal["file", "line"] = "file"
-    """text: whether a document is a file or a line."""
-    most_bytes: int = 2**26
+    document: Annotated[Literal["file", "line"], applies_to("kind", "text")] = "file"
+    """The unit of text that is a document."""
+    most_bytes: Annotated[int, applies_to("kind", *FILES, "tfds")] = 2**26
     """Longest document in bytes; a longer one is an error, so that memory stays bounded."""
     name: str = ""
     """What reports call the source; by default its kind and the number of its place."""
@@ -44,7 +45,7 @@ class Source:
     none has. Without rates the sizes decide (`data.temperature`, `data.size_cap`)."""
 
     def __post_init__(self) -> None:
-        require_types("data.sources.N", self)
+        require_fields("data.sources.N", self)
         require_positive("data.sources.N", self, "most_bytes")
         require(
             self.kind not in FILES or bool(self.path),
@@ -56,13 +57,11 @@ class Source:
             "'text' or 'jsonl'.",
         )
         require(
-            (self.kind == "tfds") == bool(self.dataset),
-            "A source of kind 'tfds' needs data.sources.N.dataset, the name of a TensorFlow data set."
-            if self.kind == "tfds"
-            else f"data.sources.N.dataset={self.dataset!r} is for sources of kind 'tfds', not {self.kind!r}.",
+            self.kind != "tfds" or bool(self.dataset),
+            "A source of kind 'tfds' needs data.sources.N.dataset, the name of a TensorFlow data set.",
         )
         require(
-            self.rate is None or 0 < self.rate < float("inf"),
+            self.rate is None or self.rate > 0,
             f"data.sources.N.rate={self.rate} must be above 0; leave a source out to give it no rows.",
         )
         require(
@@ -106,6 +105,9 @@ class UnicodeForm:
     control: bool = True
     """Whether control characters other than tab and line feed are removed, and \\r\\n and \\r become \\n."""
 
+    def __post_init__(self) -> None:
+        require_fields("data.filters.N", self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
@@ -116,6 +118,7 @@ class Length:
     most: int | None = None
 
     def __post_init__(self) -> None:
+        require_fields("data.filters.N", self)
         require(
             0 <= self.least <= (self.most or self.least),
             f"A length filter from {self.least} to {self.most} characters keeps nothing.",
@@ -136,6 +139,9 @@ class C4Rules:
     forbidden: tuple[str, ...] = ()
     """Words that no document may hold; C4 used a list of obscene words, which is the user's to choose."""
 
+    def __post_init__(self) -> None:
+        require_fields("data.filters.N", self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GopherRules:
@@ -151,6 +157,9 @@ class GopherRules:
     repetition: bool = True
     """Whether documents that repeat themselves are dropped."""
 
+    def __post_init__(self) -> None:
+        require_fields("data.filters.N", self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExactDuplicates:
@@ -158,6 +167,9 @@ class ExactDuplicates:
     passes all other filters, wherever they stand in `data.filters`."""
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
+
+    def __post_init__(self) -> None:
+        require_fields("data.filters.N", self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +186,7 @@ class NearDuplicates:
     """Length of a signature."""
 
     def __post_init__(self) -> None:
+        require_fields("data.filters.N", self)
         require(
             0.1 <= self.similarity <= 1 and self.ngram > 0 and 16 <= self.permutations <= 1024,
             "A filter of near duplicates needs a similarity between 0.1 and 1, an ngram above 0 and 16 to 1024 "
@@ -194,6 +207,7 @@ class Overlap:
     """Whether such documents are dropped; they are reported in any case."""
 
     def __post_init__(self) -> None:
+        require_fields("data.filters.N", self)
         require(bool(self.sources) and self.ngram > 0, "A filter of kind 'overlap' needs sources and an ngram above 0.")
 
 

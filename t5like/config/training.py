@@ -1,10 +1,16 @@
 """How a model is trained and evaluated."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from t5like.config.checks import require, require_positive, require_seed, require_types
+from t5like.config.checks import require, require_fields, require_positive, require_seed, require_steps
+from t5like.config.conditions import applies_to
 from t5like.config.groups import Groups, Part
+
+ENDING = ("linear", "cosine", "warmup_stable_decay")
+"""Schedules that are stretched over a number of steps."""
+WITH_BETAS = ("adamw", "adamw_rms", "lion", "muon")
+"""Optimizers that keep a mean of gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,38 +26,59 @@ class Optimizer:
     """Course of the rate after the warm-up."""
     warmup: int = 0
     """Steps of the linear rise from 0 to the peak."""
-    hold: int = 10_000
-    """inverse_sqrt: step up to which the rate stays at its peak; from there it is peak * sqrt(hold / step)."""
-    decay: int = 0
-    """warmup_stable_decay: steps of the linear descent at the end."""
-    final: float = 0.0
-    """linear, cosine, warmup_stable_decay: last rate, as a share of the peak."""
+    hold: Annotated[int, applies_to("schedule", "inverse_sqrt")] = 10_000
+    """Step up to which the rate stays at its peak; from there it is peak * sqrt(hold / step)."""
+    decay: Annotated[int, applies_to("schedule", "warmup_stable_decay")] = 0
+    """Steps of the linear descent at the end."""
+    final: Annotated[float, applies_to("schedule", *ENDING)] = 0.0
+    """Last rate, as a share of the peak."""
+    schedule_steps: Annotated[int | None, applies_to("schedule", *ENDING)] = None
+    """Step, counted from the run's first, at which the rate reaches its last value and stays there. None: the last
+    step of the run; a resumed run keeps the end that it had, whatever train.steps is then."""
     clip: float | None = None
     """Largest global norm of the gradient; None does not clip."""
     weight_decay: float = 0.0
     """Decay of the parameters, as a share of the learning rate; norms, biases and whatever `groups` says are left out.
     T5's Adafactor has none."""
-    beta1: float = 0.9
-    """adamw, adamw_rms, lion, muon's AdamW: decay of the mean of gradients."""
-    beta2: float = 0.999
-    """adamw, adamw_rms, muon's AdamW: decay of the mean of squared gradients. lion: decay of its memory of gradients,
-    for which its authors take 0.99."""
-    momentum: float = 0.95
-    """muon: decay of the mean of gradients of its matrices."""
+    beta1: Annotated[float, applies_to("name", *WITH_BETAS)] = 0.9
+    """Decay of the mean of gradients; muon's is that of its AdamW."""
+    beta2: Annotated[float, applies_to("name", *WITH_BETAS)] = 0.999
+    """Decay of the mean of squared gradients; lion's is that of its memory of gradients, for which its authors take
+    0.99."""
+    momentum: Annotated[float, applies_to("name", "muon")] = 0.95
+    """Decay of the mean of gradients of muon's matrices."""
     groups: Groups = Groups()
     """Other rates and decays for some kinds of parameters."""
     freeze: tuple[Part, ...] = ()
     """Kinds of parameters, or the layers of whole stacks, that keep their values and have no optimizer state."""
 
     def __post_init__(self) -> None:
-        require_types("optimizer", self)
+        require_fields("optimizer", self)
         require_positive("optimizer", self, "learning_rate", "hold")
+        require_steps("optimizer", self, "warmup", "hold", "decay", "schedule_steps")
+        if self.schedule_steps is not None:
+            require_positive("optimizer", self, "schedule_steps")
         require(self.clip is None or self.clip > 0, f"optimizer.clip={self.clip} must be above 0, or None.")
         for name in ("warmup", "decay", "final", "weight_decay"):
             require(getattr(self, name) >= 0, f"optimizer.{name}={getattr(self, name)} must not be negative.")
         for name in ("beta1", "beta2", "momentum"):
             require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
         require(len(set(self.freeze)) == len(self.freeze), f"optimizer.freeze={self.freeze} names a part twice.")
+        for name, value in vars(self.groups).items():
+            require(
+                bool(self.weight_decay) or value.decay == getattr(Groups(), name).decay,
+                f"optimizer.groups.{name}.decay={value.decay} has no effect without optimizer.weight_decay: leave it "
+                f"at its default, optimizer.groups.{name}.decay={getattr(Groups(), name).decay}.",
+            )
+
+    def end(self, steps: int) -> int:
+        """Step at which the schedule of a run of `steps` ends."""
+        return steps if self.schedule_steps is None else self.schedule_steps
+
+    def stops(self, steps: int) -> bool:
+        """True if nothing is learned after the end of the schedule, since the rate is 0 from there on."""
+        falls = self.schedule in ENDING and (self.schedule != "warmup_stable_decay" or self.decay > 0)
+        return falls and not self.final and self.warmup < self.end(steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +116,10 @@ class Train:
     """Folder of compiled programs, which a restart finds again; empty turns it off."""
 
     def __post_init__(self) -> None:
-        require_types("train", self)
+        require_fields("train", self)
         require_positive("train", self, "steps", "batch", "accumulate", "log_every", "save_every", "keep")
         require_seed("train", self)
+        require_steps("train", self, "steps")
         require(self.z_loss >= 0, f"train.z_loss={self.z_loss} must not be negative.")
         require(
             not self.profile_steps
@@ -117,5 +145,5 @@ class Eval:
     """Rows that are evaluated at once."""
 
     def __post_init__(self) -> None:
-        require_types("eval", self)
+        require_fields("eval", self)
         require_positive("eval", self, "every", "rows", "batch")

@@ -1,9 +1,10 @@
 """How text becomes numbers: the kind of the pieces, their number, and the special ones around them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from t5like.config.checks import require, require_positive, require_types
+from t5like.config.checks import require, require_fields, require_positive
+from t5like.config.conditions import applies_to
 
 MASK, CLS, SEP = "[MASK]", "[CLS]", "[SEP]"
 FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
@@ -11,6 +12,8 @@ FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
 
 OWN_SPECIALS = {"wordpiece": ("[PAD]", "[UNK]", CLS, SEP, MASK), "byte_bpe": ("<|endoftext|>",)}
 """Special pieces that a kind has among its learned ones, as BERT and GPT-2 have them."""
+COVERING = ("unigram", "bpe", "wordpiece")
+"""Kinds that have pieces for characters, of which they leave out the rarest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,25 +26,24 @@ class Vocabulary:
     at `path`."""
     size: int = 32_000
     """Learned pieces, without `extra` and sentinels; bytes have 259."""
-    path: str = ""
-    """kind `file`: a SentencePiece model, tokenizer.json, vocab.txt, or a folder with one of these or with vocab.json
+    path: Annotated[str, applies_to("kind", "file")] = ""
+    """A SentencePiece model, tokenizer.json, vocab.txt, or a folder with one of these or with vocab.json
     and merges.txt."""
     extra: tuple[str, ...] = ()
     """Named special pieces after the learned ones, e.g. [MASK]."""
     sentinels: int = 100
     """Pieces <extra_id_0>, <extra_id_1>, ... with descending numbers from the last; bytes take them from the byte
     values F5 to FF that UTF-8 never uses, so at most 11. A file that has them must have as many."""
-    coverage: float = 0.9995
-    """unigram, bpe, wordpiece: share of the characters that get pieces of their own; the rest is spelt in bytes, and
-    unknown in wordpiece."""
-    lowercase: bool = False
-    """wordpiece, and files of it that do not say: whether text is put in lower case and stripped of accents, as in
-    BERT's uncased models."""
+    coverage: Annotated[float, applies_to("kind", *COVERING)] = 0.9995
+    """Share of the characters that get pieces of their own; the rest is spelt in bytes, and unknown in wordpiece."""
+    lowercase: Annotated[bool, applies_to("kind", "wordpiece", "file")] = False
+    """Puts text in lower case and strips accents, as in BERT's uncased models; with a file, where it is WordPiece and
+    does not say."""
     train_characters: int = 10_000_000
     """Characters of the training split that the pieces are learned from."""
 
     def __post_init__(self) -> None:
-        require_types("data.vocabulary", self)
+        require_fields("data.vocabulary", self)
         require_positive("data.vocabulary", self, "size", "train_characters")
         require(self.sentinels >= 0, f"data.vocabulary.sentinels={self.sentinels} must not be negative.")
         require(
@@ -55,14 +57,8 @@ class Vocabulary:
         )
         require(0.9 <= self.coverage <= 1, f"data.vocabulary.coverage={self.coverage} must lie between 0.9 and 1.")
         require(
-            (self.kind == "file") == bool(self.path),
-            "data.vocabulary.kind='file' needs data.vocabulary.path."
-            if self.kind == "file"
-            else f"data.vocabulary.path={self.path!r} is read where data.vocabulary.kind is 'file', not {self.kind!r}.",
-        )
-        require(
-            not self.lowercase or self.kind in ("wordpiece", "file"),
-            f"data.vocabulary.lowercase is for the kind 'wordpiece', not {self.kind!r}.",
+            self.kind != "file" or bool(self.path),
+            "data.vocabulary.kind='file' needs data.vocabulary.path.",
         )
         if self.kind == "bytes":
             require(

@@ -19,6 +19,7 @@ import numpy as np
 from etils import epath
 
 from t5like import config
+from t5like.config.conditions import effective
 from t5like.data import sources
 from t5like.data.arrays import is_remote
 from t5like.data.cleaning import Cleaner, Dropped
@@ -200,6 +201,12 @@ def _check_reach(folder: epath.Path) -> None:
             raise UserError(f"data.store={folder} cannot be reached: {reason}.") from None
 
 
+def _used(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan without the settings that have no effect beside the others, which older stores may hold."""
+    read = [effective(config.Source, source) for source in plan.get("sources", [])]
+    return plan | {"sources": read, "vocabulary": effective(config.Vocabulary, plan.get("vocabulary", {}))}
+
+
 def _check_plan(folder: epath.Path, plan: dict[str, Any]) -> None:
     """Refuses a folder in which something was prepared by another plan; one without a vocabulary holds nothing yet."""
     if not (folder / "vocabulary" / "vocabulary.json").exists():
@@ -212,7 +219,8 @@ def _check_plan(folder: epath.Path, plan: dict[str, Any]) -> None:
         raise UserError(f"{folder / 'plan.json'} is missing or damaged: delete {folder} and prepare it again.")
     if there.get("format") != FORMAT:
         raise UserError(f"{folder} is a store of another version of t5like: choose another data.store, or delete it.")
-    if different := [name for name in plan if there.get(name) != plan[name]]:
+    before, now = _used(there), _used(plan)
+    if different := [name for name in plan if before.get(name) != now.get(name)]:
         raise UserError(
             f"{folder} was prepared with other {' and '.join(f'data.{name}' for name in different)}: "
             "choose another data.store, or delete that folder."

@@ -15,6 +15,7 @@ import jax
 from etils import epath
 
 from t5like.config import Config
+from t5like.config.conditions import effective
 from t5like.config.run_directory import RunDirectory, is_other_text
 from t5like.data.objectives import trained_frame
 from t5like.data.prepare import prepare
@@ -87,7 +88,8 @@ def prepare_store(restored: Restored) -> None:
     settings = data.vocabulary
     at_hand = settings.kind == "bytes" or (settings.path and epath.Path(settings.path).expanduser().exists())
     if not at_hand and is_other_text(data, run.config().data):
-        settings = dataclasses.replace(settings, kind="file", path=str(run.vocabulary.resolve()))
+        given, kind = vars(settings) | {"kind": "file", "path": str(run.vocabulary.resolve())}, type(settings)
+        settings = kind(**effective(kind, given))
         data = dataclasses.replace(data, vocabulary=settings)
     report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     vocabulary = lead("prepare the data", lambda: prepare(data, report)) or prepare(data, report)

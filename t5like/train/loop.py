@@ -22,7 +22,7 @@ from t5like.train.feeding import Feed
 from t5like.train.guard import InterruptedRunError, Interruption, check_finite
 from t5like.train.logger import Logger, Pace, duration
 from t5like.train.profile import Profile
-from t5like.train.start import check_start, find_source, require_vocabulary, starting_state
+from t5like.train.start import changes, check_start, find_source, require_vocabulary, starting_state
 from t5like.train.state import Plan, State, plan_run
 from t5like.train.step import Metrics
 
@@ -38,6 +38,7 @@ def train(config: Config) -> None:
     began = time.monotonic()
     require_objective(config)
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    before, config = run.config() if run.begun() else None, run.resumed(config)
     start = check_start(run, config)
     changed = lead("take the run directory", lambda: run.claim(config))
     mesh = make_mesh(config.mesh)
@@ -49,7 +50,7 @@ def train(config: Config) -> None:
         source = find_source(start, plan) if start else None
         vocabulary = lead("prepare the data", lambda: prepare(config.data)) or prepare(config.data)
         if start:
-            require_vocabulary(start, vocabulary)
+            require_vocabulary(start, vocabulary, config.data.vocabulary)
         if leads():
             vocabulary.save(run.vocabulary)
             if start and start.run.hugging_face.is_dir():
@@ -67,7 +68,8 @@ def train(config: Config) -> None:
                 devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
                 devices += f" of {count} processes" if count > 1 else ""
                 logger.say(f"{origin}: {parameter_count(plan):,} parameters on {devices}.")
-                for line in source.differences(plan) if source else ():
+                told = source.differences(plan) if source else ()
+                for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
                 logger.say(epochs_seen(rows, config))

@@ -20,8 +20,9 @@ from t5like.train.scales import adafactor, is_hidden_matrix, muon, scale_by_matr
 
 
 def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
-    """The learning rate of each step: a linear warm-up, then the course that the config names."""
-    peak, final, rest = settings.learning_rate, settings.learning_rate * settings.final, steps - settings.warmup
+    """The learning rate of each step of a run of `steps`: a linear warm-up, then the course that the config names."""
+    peak, final = settings.learning_rate, settings.learning_rate * settings.final
+    rest = settings.end(steps) - settings.warmup
     courses: dict[str, Callable[[], optax.Schedule]] = {
         "constant": lambda: optax.constant_schedule(peak),
         "linear": lambda: optax.linear_schedule(peak, final, rest),

@@ -4,18 +4,24 @@ Another run's parameters fit if they are of the same model and their numbers mea
 go. All of it is checked before data is prepared, as far as it is known by then.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from t5like import config
 from t5like.config import Config, Data
+from t5like.config.conditions import effective
 from t5like.config.run_directory import UNTRAINED, RunDirectory, Start, find_start, is_other_text, listed
+from t5like.config.training import ENDING
 from t5like.data.arrays import is_remote
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.train.checkpoint import Checkpoints, first_difference, shapes_of
+from t5like.train.optimizer import make_schedule
 from t5like.train.state import Plan, State
 
 BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
@@ -42,6 +48,20 @@ class Source(NamedTuple):
         changed = run.differences(plan.config).items()
         if changed := {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}:
             yield f"Otherwise than in {run.path}: {listed(changed)}."
+
+
+def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]], step: int) -> Iterator[str]:
+    """A line for the fields that a resumed run changes, and one for the rate after `step` if it has another or is at
+    the end of its schedule."""
+    if changed:
+        yield f"Changed: {listed(changed)}."
+    settings = config.optimizer
+    rates = (make_schedule(c.optimizer, c.train.steps)(jnp.int32(step)) for c in (before, config))
+    old, new = (float(jnp.asarray(rate)) for rate in rates)
+    if old != new:
+        yield f"The learning rate of step {step + 1:,} is {new:.4g}, where it would have been {old:.4g}."
+    elif settings.schedule in ENDING and step >= settings.end(config.train.steps):
+        yield f"The learning rate stays at {new:.4g}, with which optimizer.schedule={settings.schedule!r} has ended."
 
 
 def check_start(run: RunDirectory, config: Config) -> Start | None:
@@ -89,23 +109,24 @@ def foresee_vocabulary(start: Start, data: Data) -> None:
     settings, store = data.vocabulary, epath.Path(data.store).expanduser()
     file = epath.Path(settings.path).expanduser()
     if settings.kind == "bytes":
-        require_vocabulary(start, make_vocabulary(Bytes(), settings))
+        require_vocabulary(start, make_vocabulary(Bytes(), settings), settings)
     elif settings.path and file.exists():
-        require_vocabulary(start, make_vocabulary(load_pieces(file, settings.lowercase), settings))
+        require_vocabulary(start, make_vocabulary(load_pieces(file, settings.lowercase), settings), settings)
     elif not (settings.path or is_remote(store) or store.exists()) and is_other_text(data, start.run.config().data):
-        raise UserError(_other_vocabulary(start, "would be learned here"))
+        raise UserError(_other_vocabulary(start, "would be learned here", settings))
 
 
-def require_vocabulary(start: Start, vocabulary: Vocabulary) -> None:
-    """Raises `UserError` if a number means another piece in the run that this one starts from than here."""
+def require_vocabulary(start: Start, vocabulary: Vocabulary, given: config.Vocabulary) -> None:
+    """Raises `UserError` if a number means another piece in the run that this one starts from than here, where the
+    config has given these settings."""
     there = open_vocabulary(start.run.vocabulary)
     shared = there.special.keys() & vocabulary.special.keys()
     if there.hash != vocabulary.hash or any(there.special[name] != vocabulary.special[name] for name in shared):
-        raise UserError(_other_vocabulary(start, "this run's"))
+        raise UserError(_other_vocabulary(start, "this run's", given))
 
 
-def _other_vocabulary(start: Start, whose: str) -> str:
-    """That the vocabulary is another one than the source's, and the settings that make it the same."""
+def _other_vocabulary(start: Start, whose: str, given: config.Vocabulary) -> str:
+    """A sentence: the vocabulary is another one than the source's, and the settings that make it the same."""
     there = open_vocabulary(start.run.vocabulary)
     extra = [name for name in there.special if name not in there.pieces.special and not name.startswith("<extra_id_")]
     sentinels = len(there.sentinels)
@@ -114,6 +135,9 @@ def _other_vocabulary(start: Start, whose: str) -> str:
     else:
         settings = {"kind": "file", "path": start.run.vocabulary, "size": there.size - len(extra) - sentinels}
     settings |= {"sentinels": sentinels, "extra": " ".join(extra) or ()}
+    used = effective(config.Vocabulary, vars(given) | settings)
+    defaults = {field.name: field.default for field in dataclasses.fields(given)}
+    settings |= {n: defaults[n] for n, value in vars(given).items() if n not in used and value != defaults[n]}
     remedy = ", ".join(f"data.vocabulary.{name}={value}" for name, value in settings.items())
     return f"{start.run.path} has another vocabulary than {whose}: set {remedy}."
 

@@ -1,0 +1,217 @@
+"""Fields that have an effect only beside some values of others: refused without it, and the help says so."""
+
+import contextlib
+import dataclasses
+import io
+import json
+
+import pytest
+from settings import change, sentence, valid
+
+from t5like import config
+from t5like.config import options, presets
+from t5like.config.conditions import AppliesTo, conditions
+from t5like.config.options import NoOptions
+
+TFDS = dict(kind="tfds", dataset="a")
+SOURCES = (config.Source(kind="text", path="a"), config.Source(kind="jsonl", path="b"))
+CAUSAL = config.Objective(kind="causal")
+PAIRS = config.Objective(kind="sequence_to_sequence")
+TWO_PARTS = (config.Source(kind="jsonl", path="a", fields=("a", "b")),)
+SAMPLED = options.Sampling(temperature=1.0)
+
+
+def model(**fields):
+    return config.Model(**{**dict(decoder_layers=1, embed=8, heads=2, kv=4, mlp=16, vocab=512), **fields})
+
+
+def encoder(**fields):
+    return model(**{**dict(decoder_layers=0, encoder_layers=1), **fields})
+
+
+def data(**fields):
+    return config.Data(**{"store": "s", "objective": CAUSAL, **fields})
+
+
+def pairs(**fields):
+    return data(**{"objective": PAIRS, "sources": TWO_PARTS, "target_length": 8, **fields})
+
+
+def asked(**fields):
+    return options.GenerateOptions(**({"prompt": ("a",)} if "held_out" not in fields else {}), **fields)
+
+
+OPTIMIZER, OBJECTIVE, VOCABULARY, SOURCE = config.Optimizer, config.Objective, config.Vocabulary, config.Source
+TABLE = [
+    # class, field, a value, what makes it idle, what makes it active
+    (OPTIMIZER, "hold", 5, dict(schedule="linear"), dict(schedule="inverse_sqrt")),
+    (OPTIMIZER, "decay", 5, dict(schedule="cosine"), dict(schedule="warmup_stable_decay")),
+    (OPTIMIZER, "final", 0.1, dict(schedule="constant"), dict(schedule="linear")),
+    (OPTIMIZER, "final", 0.1, dict(schedule="inverse_sqrt"), dict(schedule="cosine")),
+    (OPTIMIZER, "schedule_steps", 5, dict(schedule="inverse_sqrt"), dict(schedule="warmup_stable_decay")),
+    (OPTIMIZER, "beta1", 0.8, dict(name="adafactor"), dict(name="adamw")),
+    (OPTIMIZER, "beta2", 0.8, dict(name="adafactor"), dict(name="lion")),
+    (OPTIMIZER, "momentum", 0.9, dict(name="adamw"), dict(name="muon")),
+    (model, "relative_buckets", 16, dict(positions="rotary"), dict(positions="relative")),
+    (model, "relative_distance", 64, dict(positions="sinusoidal"), dict(positions="relative")),
+    (model, "relative_per_layer", True, dict(positions="rotary"), dict(positions="relative")),
+    (model, "rotary_base", 5e5, dict(positions="relative"), dict(positions="rotary")),
+    (model, "rotary_scaling", "linear", dict(positions="relative"), dict(positions="rotary")),
+    (model, "rotary_factor", 2.0, dict(positions="rotary"), dict(positions="rotary", rotary_scaling="linear")),
+    *[
+        (
+            model,
+            name,
+            2.0 if name != "rotary_length" else 512,
+            dict(positions="rotary", rotary_scaling="linear"),
+            dict(positions="rotary", rotary_scaling="llama3"),
+        )
+        for name in ("rotary_low", "rotary_high", "rotary_length")
+    ],
+    (encoder, "labels", 2, dict(head="span"), dict(head="token")),
+    (encoder, "pooling", "mean", dict(head="token", labels=2), dict(head="none")),
+    (encoder, "pooler", True, dict(head="vocabulary"), dict(head="sequence", labels=1)),
+    (encoder, "output_transform", True, dict(head="none"), dict(head="vocabulary")),
+    (encoder, "output_bias", True, dict(head="span"), dict(head="vocabulary")),
+    (encoder, "token_types", 2, dict(decoder_layers=1), dict()),
+    (OBJECTIVE, "density", 0.3, dict(kind="causal"), dict(kind="masked")),
+    (OBJECTIVE, "mean_span", 5.0, dict(kind="masked"), dict(kind="span_corruption")),
+    (OBJECTIVE, "sentinels", False, dict(kind="prefix"), dict(kind="span_corruption")),
+    (OBJECTIVE, "denoisers", config.UL2, dict(kind="span_corruption"), dict(kind="ul2")),
+    (OBJECTIVE, "whole_words", True, dict(kind="span_corruption"), dict(kind="next_sentence")),
+    (OBJECTIVE, "middle_rate", 0.9, dict(kind="causal"), dict(kind="fill_in_the_middle")),
+    (VOCABULARY, "path", "a", dict(kind="bytes", size=259, sentinels=0), dict(kind="file")),
+    (VOCABULARY, "coverage", 0.99, dict(kind="byte_bpe"), dict(kind="wordpiece")),
+    (VOCABULARY, "lowercase", True, dict(kind="unigram"), dict(kind="file", path="a")),
+    (SOURCE, "dataset", "a", dict(kind="text", path="a"), dict(kind="tfds")),
+    (SOURCE, "split", "test", dict(kind="jsonl", path="a"), TFDS),
+    (SOURCE, "document", "line", dict(kind="jsonl", path="a"), dict(kind="text", path="a")),
+    (SOURCE, "most_bytes", 9, dict(), TFDS),
+    (data, "target_length", 8, dict(), dict(objective=PAIRS, sources=TWO_PARTS)),
+    (data, "pack", False, dict(), dict(documents=True)),
+    (data, "pack", False, dict(), dict(objective=PAIRS, sources=TWO_PARTS, target_length=8)),
+    (data, "temperature", 2.0, dict(), dict(sources=SOURCES)),
+    (data, "size_cap", 9, dict(sources=(dataclasses.replace(SOURCES[0], rate=1.0),)), dict(sources=SOURCES)),
+    (options.PrepareOptions, "processes", 2, dict(runner="DirectRunner"), dict()),
+    (options.PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
+    (options.InspectOptions, "color", "never", dict(json=True), dict()),
+    (options.PlanOptions, "price", 1.0, dict(explain=True), dict()),
+    (options.PlanOptions, "search", "batch", dict(explain=True), dict()),
+    (options.PlanOptions, "full", True, dict(explain=True), dict()),
+    (options.Sampling, "top_k", 3, dict(), dict(temperature=1.0)),
+    (options.Sampling, "top_p", 0.9, dict(), dict(temperature=1.0)),
+    (asked, "seed", 1, dict(), dict(sampling=SAMPLED)),
+    (asked, "tokens", 8, dict(held_out=2), dict()),
+    (asked, "batch", 8, dict(held_out=2), dict()),
+    (options.GenerateOptions, "prompt", ("a",), dict(held_out=2), dict()),
+    (options.GenerateOptions, "prompt_file", "a", dict(held_out=2), dict()),
+    (options.ImportOptions, "sentinels", 9, dict(), dict(vocabulary="a")),
+    *[
+        (lambda **f: options.VocabularyOptions(output="o", **f), name, value, dict(kind="byte_bpe"), active)
+        for name, value, active in (("coverage", 0.99, {}), ("lowercase", True, dict(kind="wordpiece")))
+    ],
+]
+"""Every conditional field of the config and of commands' options."""
+CLASSES = {*presets._classes(config.Config), *(k for k in vars(options).values() if dataclasses.is_dataclass(k))}
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "idle", "active"), TABLE, ids=lambda part: str(part)[:24])
+def test_a_field_is_refused_without_its_effect_and_taken_with_it(kind, name, value, idle, active):
+    said = sentence(kind, **{name: value}, **idle)
+    assert f"{name} {value} has no effect " in said or f"{name}={value!r} has no effect " in said
+    assert ", only " in said or "no effect with --" in said or "no effect without --" in said
+    default = next(f.default for f in dataclasses.fields(kind(**active, **{name: value})) if f.name == name)
+    assert f"{name} {default}." in said[-90:] or f"{name}={default!r}." in said
+    assert getattr(kind(**active, **{name: value}), name) == value
+
+
+def test_the_table_holds_every_conditional_field():
+    there = {(type(kind(**active, **{name: value})).__name__, name) for kind, name, value, _, active in TABLE}
+    assert there == {(kind.__name__, name) for kind in CLASSES for name in conditions(kind)}
+
+
+def test_an_idle_decay_of_a_group_is_refused():
+    groups = config.Groups(embedding=config.Group(decay=False))
+    assert config.Optimizer(groups=groups, weight_decay=0.1).groups == groups
+    assert sentence(config.Optimizer, groups=groups) == (
+        "optimizer.groups.embedding.decay=False has no effect without optimizer.weight_decay: leave it at its default, "
+        "optimizer.groups.embedding.decay=True."
+    )
+
+
+def test_another_optimizer_of_a_preset_says_which_of_its_settings_to_put_back():
+    muon = valid(optimizer=config.Optimizer(name="muon", momentum=0.9))
+    flags = ["--optimizer.name", "adafactor"]
+    said = sentence(presets.override, muon, NoOptions, flags, "t5like train x")
+    assert said == (
+        "optimizer.momentum=0.9 has no effect with optimizer.name='adafactor', only with 'muon': leave it at its "
+        "default, optimizer.momentum=0.95."
+    )
+    back, _ = presets.override(muon, NoOptions, [*flags, "--optimizer.momentum", "0.95"], "t5like train x")
+    assert back.optimizer == config.Optimizer()
+
+
+def test_the_help_says_with_what_a_field_has_an_effect(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+        presets.override(valid(), options.PlanOptions, ["--help"], "t5like plan x")
+    text = " ".join(line.strip("│ ") for line in shown.getvalue().splitlines())
+    assert "(for schedule inverse_sqrt; default: 10000)" in text
+    assert "(for name muon; default: 0.95)" in text
+    assert "(without explain; default: None)" in text
+    assert "(for several sources without rates; default: 1.0)" in text
+
+
+def test_a_stored_config_is_read_without_what_has_no_effect(tmp_path):
+    """Fields that make others idle go with them: without rotary positions there is nothing to scale."""
+    presets.write(valid(), tmp_path)
+    tree = json.loads((tmp_path / presets.FILE).read_text())
+    tree["model"] |= dict(rotary_base=5.0, rotary_scaling="llama3", rotary_factor=8.0, pooling="mean")
+    tree["optimizer"] |= dict(momentum=0.9, final=0.1)
+    tree["optimizer"]["groups"]["embedding"]["decay"] = False
+    tree["data"] |= dict(pack=False)
+    tree["data"]["sources"][1] |= dict(document="line", split="test")
+    del tree["optimizer"]["schedule_steps"]  # a field that older runs lack
+    (tmp_path / presets.FILE).write_text(json.dumps(tree))
+    assert presets.read(tmp_path) == valid()
+
+
+NUMBERS = [
+    (kind, name)
+    for kind in sorted(CLASSES, key=lambda kind: kind.__name__)
+    for name, field in kind.__dataclass_fields__.items()
+    if isinstance(field.default, float) or (field.default is None and "float" in str(field.type))
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e39], ids=str)
+def test_numbers_that_are_not_finite_are_refused(kind, name, value):
+    if kind is config.Group:
+        assert sentence(config.Groups, mlp=config.Group(rate=value)).startswith(f"optimizer.groups.mlp.rate={value!r} ")
+        return
+    others = {f.name: f.default for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
+    required = dict(
+        Data=dict(store="s"),
+        Train=dict(directory="r", steps=1, batch=1),
+        Model=vars(model()),
+        GenerateOptions=dict(prompt=("a",)),
+        VocabularyOptions=dict(output="o"),
+        Overlap=dict(sources=SOURCES),
+    )
+    said = sentence(kind, **{**others, **required.get(kind.__name__, {}), name: value})
+    assert f"{name}={value!r} must be a finite number" in said or f"--{name} {value} must be a finite number" in said
+
+
+def test_a_flag_that_is_not_finite_is_refused():
+    flags = ["--optimizer.learning_rate", "inf"]
+    assert sentence(presets.override, valid(), NoOptions, flags, "x").startswith("optimizer.learning_rate=inf must be")
+    assert sentence(change, "train.z_loss", float("nan")).startswith("train.z_loss=nan must be a finite number")
+
+
+def test_conditions_name_fields_that_exist():
+    for kind in CLASSES:
+        for condition in conditions(kind).values():
+            assert isinstance(condition, AppliesTo)
+            assert hasattr(kind, condition.field) or "." in condition.field
