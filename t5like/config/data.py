@@ -132,6 +132,11 @@ class Data:
         return self.documents or self.objective.needs_documents
 
     @property
+    def packs_by_drawn_lengths(self) -> bool:
+        """Whether the rows' documents are chosen by lengths that depend on random choices."""
+        return self.by_document and self.pack and self.objective.draws_lengths
+
+    @property
     def window(self) -> int:
         """Raw tokens that one row is made of, or that one document of a row has at most."""
         match self.objective.kind:
@@ -143,6 +148,8 @@ class Data:
                 return self.length - 4
             case "next_sentence":
                 return self.length - 3
+            case "prefix" if self.packs_by_drawn_lengths:
+                return self.length - 2  # so that two such documents, cut at the right places, fill both stacks
             case _:
                 return self.length
 

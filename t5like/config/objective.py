@@ -94,6 +94,8 @@ class Objective:
     """ul2: what is mixed; `t5like.config.UL2` holds the paper's seven."""
     whole_words: bool = False
     """masked, next_sentence: whether the pieces of a word are chosen together."""
+    short_rate: float = 0.1
+    """next_sentence: share of the pairs that are made shorter than a row, of a length drawn uniformly, as in BERT."""
     middle_rate: float = 0.5
     """fill_in_the_middle: share of the texts that are rearranged (Bavarian et al. 2022); the rest stays as it is."""
 
@@ -106,6 +108,10 @@ class Objective:
             "data.objective.kind='ul2' needs data.objective.denoisers: t5like.config.UL2 holds the paper's seven."
             if self.kind == "ul2"
             else f"data.objective.denoisers are for 'ul2', not {self.kind!r}.",
+        )
+        require(
+            0 <= self.short_rate <= 1,
+            f"data.objective.short_rate={self.short_rate} must lie between 0 and 1, included.",
         )
         require(
             0 < self.middle_rate <= 1,
@@ -126,6 +132,12 @@ class Objective:
     def needs_documents(self) -> bool:
         """Whether its rows are made of documents and not of windows of running text."""
         return self.kind in ("sequence_to_sequence", "prompt_target", "fill_in_the_middle", "next_sentence")
+
+    @property
+    def draws_lengths(self) -> bool:
+        """Whether an example's length in a stack depends on random choices: a denoiser, a cut, an order."""
+        moves_some = self.kind == "fill_in_the_middle" and self.middle_rate < 1
+        return self.kind in ("ul2", "prefix") or moves_some
 
     @property
     def special_pieces(self) -> tuple[str, ...]:
