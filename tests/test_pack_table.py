@@ -18,6 +18,7 @@ from t5like import config
 from t5like.data.pack_table import PackTable, make_tables
 from t5like.data.prepare import prepare
 from t5like.data.store import SPLITS, Store
+from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 
 

@@ -20,7 +20,7 @@ WINDOW = 2**16
 """Examples that are packed together."""
 SORTED = 2**20
 """Pairs of sentences that are sorted together, at least; the last ones are up to twice as many."""
-DRAWN, MOST_DRAWINGS = 2**19, 8
+DRAWN, MOST_DRAWINGS = 2**18, 8
 """Examples of all drawings together, and the drawings that there are at most."""
 UINT64 = np.dtype("<u8")
 Table = Int[np.ndarray, "examples columns"]
@@ -92,7 +92,7 @@ def _arranged(
 
 
 def _sorted(pairs: tuple[Table, int]) -> Window:
-    """Pairs, one a row, by whether B lost its end and by its length: a pair's neighbours have another B like its own."""
+    """Pairs, one a row, by whether B lost its end and by its length, so that the neighbours of a pair have such a B."""
     table, cut = pairs
     order = np.lexsort((table[:, 3], table[:, 4]))
     table = table[order, :4]
@@ -112,7 +112,7 @@ def _packed(table: Table, cut: int, data: config.Data, source: int, split: Split
     return Window(table[order], ends[:-1], lengths.sum(axis=0), cut)
 
 
-def _cut_in_two(table: Table, keys: Keys, data: config.Data) -> Table:
+def _cut_in_two(table: Int[np.ndarray, "examples 3"], keys: Keys, data: config.Data) -> Int[np.ndarray, "examples 4"]:
     """The texts as a prefix and the rest, at places drawn evenly; where one of two texts of like length is cut early,
     the other is cut as late, so that both stacks have as many tokens."""
     text = table[:, 2] - (table[:, 2] < data.window)

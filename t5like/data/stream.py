@@ -50,12 +50,21 @@ class Rows:
         self.sizes = [source.rows for source in self.sources]
         for name, size, number in zip(data.source_names, self.sizes, range(len(self.sizes)), strict=True):
             if not size and (split == "train" or not any(self.sizes)):
-                raise UserError(
-                    f"The {split} split of {name!r} in {data.store} has {self.store.tokens(number, split).size} "
-                    f"tokens, less than the {data.window} of one row: lower data.length, add text, loosen "
-                    "data.filters, or change data.held_out."
-                )
+                raise UserError(self._too_little(name, number))
         self.mixture = mixture(data, self.sizes) if split == "train" else Mixture(self.sizes, data.seed)
+
+    def _too_little(self, name: str, source: int) -> str:
+        """A sentence about a source without rows."""
+        where = f"The {self.split} split of {name!r} in {self.data.store}"
+        if self.data.objective.kind == "next_sentence":
+            return (
+                f"{where} has no document of two sentences, of which data.objective.kind='next_sentence' makes pairs: "
+                "add text, or make longer documents, for example with data.sources.N.document='file'."
+            )
+        return (
+            f"{where} has {self.store.tokens(source, self.split).size} tokens, less than the {self.data.window} of one "
+            "row: lower data.length, add text, loosen data.filters, or change data.held_out."
+        )
 
     @property
     def count(self) -> int:
