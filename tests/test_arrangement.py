@@ -173,6 +173,7 @@ def test_unpacked_documents_are_drawn_anew_in_each_epoch(folder):
 
 @pytest.mark.parametrize(("kind", "told"), [("prefix", True), ("ul2", True), ("causal", False)])
 def test_that_rows_are_made_otherwise_than_before_is_told(folder, kind, told, monkeypatch):
+    monkeypatch.setattr("t5like.data.arrangement.MOST_DRAWINGS", 1)
     data = settings(folder, kind, store=f"{folder}/before_{kind}")
     unpacked = dataclasses.replace(data, documents=False, objective=config.Objective(kind="causal"))
     vocabulary = prepare(unpacked, [].append)

@@ -24,7 +24,7 @@ from jaxtyping import Int, Integer
 from t5like import config
 from t5like.data.arrangement import Table, parts_of, write_table
 from t5like.data.arrays import Array, is_remote
-from t5like.data.store import REMEDY, SPLITS, Split, Store, read_tables, write_whole
+from t5like.data.store import REMEDY, SPLITS, Split, Store, fills, read_tables, write_whole
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 
@@ -88,14 +88,12 @@ def make_tables(store: Store, data: config.Data, vocabulary: Vocabulary, report:
 
 def fill_of(description: Mapping[str, Any]) -> str:
     """How full the rows are in each stack and, where one is not, how full it could be when another one is full."""
-    tables, lengths = description["tables"].values(), description["lengths"]
-    rows = sum(table.get("drawings", 1) * table["rows"] for table in tables)
-    tokens = [sum(counts) for counts in zip(*(table["tokens"] for table in tables), strict=True)]
-    fills = [count / max(rows * length, 1) for count, length in zip(tokens, lengths.values(), strict=True)]
-    if len(fills) == 1:
-        return f"filled to {fills[0]:.1%}"
-    text = " and ".join(f"{stack} {fill:.1%}" for stack, fill in zip(lengths, fills, strict=True))
-    scarcer = min(fills) / max(max(fills), 1e-9)
+    lengths = description["lengths"]
+    shares = fills(description["tables"].values(), lengths)
+    if len(shares) == 1:
+        return f"filled to {shares[0]:.1%}"
+    text = " and ".join(f"{stack} {share:.1%}" for stack, share in zip(lengths, shares, strict=True))
+    scarcer = min(shares) / max(max(shares), 1e-9)
     return f"filled to {text}" + (f" (of {scarcer:.1%} that the lengths allow)" if scarcer < 0.95 else "")
 
 
