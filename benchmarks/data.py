@@ -43,7 +43,9 @@ def print_line(name: str, **figures: Any) -> None:
 
 
 def settings(store: str, **fields: Any) -> config.Data:
-    pieces = config.Vocabulary(size=4096, extra=(config.MASK, config.CLS, config.SEP, *MODES), train_characters=1_000_000)
+    pieces = config.Vocabulary(
+        size=4096, extra=(config.MASK, config.CLS, config.SEP, *MODES), train_characters=1_000_000
+    )
     return config.Data(**{"store": store, "vocabulary": pieces, "length": 512, **fields})
 
 

@@ -133,7 +133,7 @@ class Data:
 
     @property
     def packs_by_drawn_lengths(self) -> bool:
-        """Whether the rows' documents are chosen by lengths that depend on random choices."""
+        """True if documents share rows by lengths that depend on random choices."""
         return self.by_document and self.pack and self.objective.draws_lengths
 
     @property

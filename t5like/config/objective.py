@@ -135,7 +135,7 @@ class Objective:
 
     @property
     def draws_lengths(self) -> bool:
-        """Whether an example's length in a stack depends on random choices: a denoiser, a cut, an order."""
+        """True if an example's length in a stack depends on random choices: a denoiser, a cut, an order."""
         moves_some = self.kind == "fill_in_the_middle" and self.middle_rate < 1
         return self.kind in ("ul2", "prefix") or moves_some
 

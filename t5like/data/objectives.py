@@ -61,6 +61,7 @@ def prefix(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Voca
 
 
 def _cut_in_two(part: Ragged, keys: Keys, data: Data, vocabulary: Vocabulary) -> tuple[Ragged, Ragged]:
+    """The prefix and the rest of each text."""
     cut = prefixes(text_lengths(part, vocabulary.eos) if data.by_document else part.lengths, keys)
     widths = np.stack([cut, part.lengths - cut], axis=1)
     first = np.repeat(np.tile([True, False], len(cut)), widths.ravel())
@@ -158,7 +159,7 @@ def require_pieces(data: Data, vocabulary: Vocabulary) -> None:
 
 
 def sizes(lengths: Integer[np.ndarray, "examples parts"], keys: Keys, data: Data) -> Int[np.ndarray, "examples stacks"]:
-    """How long examples with parts of these lengths are in each stack, in the order of `data.lengths`.
+    """The tokens of examples with parts of these lengths in each stack, in the order of `data.lengths`.
 
     `keys` are those of `Draws.lengths`. The parts of a pair are closed by EOS, and so is a document shorter than
     `data.window`; one of `data.window` tokens counts as one that was cut.
@@ -184,12 +185,12 @@ def sizes(lengths: Integer[np.ndarray, "examples parts"], keys: Keys, data: Data
 
 
 def prefixes(text: Lengths, keys: Keys) -> Lengths:
-    """How many tokens of each text its prefix has: any number that leaves one for the rest, and none of one token."""
+    """Tokens of each text's prefix: any number that leaves one for the rest, and none of a text of one token."""
     return np.minimum(1 + below(hash_of(keys, SPLIT), np.maximum(text - 1, 1)), np.maximum(text - 1, 0))
 
 
 def _moved(keys: Keys, data: Data) -> Bool[np.ndarray, " examples"]:
-    """Whether fill in the middle rearranges each example."""
+    """A flag for each example that fill in the middle rearranges."""
     return below(hash_of(keys, REARRANGED), 2**32) < data.objective.middle_rate * 2**32
 
 

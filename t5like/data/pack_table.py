@@ -87,7 +87,7 @@ def make_tables(store: Store, data: config.Data, vocabulary: Vocabulary, report:
 
 
 def fill_of(description: Mapping[str, Any]) -> str:
-    """How full the rows are in each stack and, where one is not, how full it could be when another one is full."""
+    """The fill of each stack and, where it is below 95 % of another one's, what it could be if that one were full."""
     lengths = description["lengths"]
     shares = fills(description["tables"].values(), lengths)
     if len(shares) == 1:

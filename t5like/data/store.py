@@ -190,7 +190,7 @@ def read_tables(folder: epath.Path) -> dict[str, dict[str, Any]]:
 
 
 def fills(tables: Iterable[Mapping[str, Any]], lengths: Mapping[str, int]) -> list[float]:
-    """How full the rows of pack tables are in each stack, as `table.json` describes them."""
+    """The share of places that the rows of pack tables fill in each stack, by what `table.json` says."""
     tables = list(tables)
     rows = sum(table.get("drawings", 1) * table["rows"] for table in tables)
     tokens = [sum(counts) for counts in zip(*(table["tokens"] for table in tables), strict=True)]
