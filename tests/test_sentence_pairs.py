@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_every_sentence_of_a_document_of_two_or_more_is_in_a_pair_of_each_epoch(
 def test_another_b_is_of_another_document_and_as_long(folder):
     rows = rows_of(settings(folder))["train"]
     positions, epochs = np.arange(rows.count), np.zeros(rows.count, np.int64)
-    source = rows.sources[0]
+    source: Any = rows.sources[0]
     pairs = source.read(positions, epochs)
     own = {tuple(b.tolist()): document for b, document in zip(pairs.parts[1].sequences(), pairs.document, strict=True)}
     with_others = source.with_others(pairs, positions, epochs, np.arange(rows.count, dtype=np.uint64))
@@ -157,6 +158,24 @@ def test_another_b_is_of_another_document_and_as_long(folder):
     away = np.abs(others.lengths - pairs.parts[1].lengths)
     assert (away == 0).mean() > 0.6 and away.mean() < 3
     assert (pairs.parts[0].lengths + others.lengths <= 509).all()
+
+
+def test_many_pairs_are_sorted_in_parts_and_other_bs_come_from_the_same_part(folder, monkeypatch):
+    monkeypatch.setattr("t5like.data.arrangement.SORTED", 100)
+    rows = rows_of(settings(folder, store=f"{folder}/parts"))["train"]
+    positions, epochs = np.arange(rows.count), np.full(rows.count, 1)
+    source: Any = rows.sources[0]
+    pairs = source.read(positions, epochs)
+    part = np.minimum(positions // 100, rows.count // 100 - 1)
+    assert part[-1] > 1 and np.bincount(part)[-1] > 100
+    others = source.with_others(pairs, positions, epochs, np.arange(rows.count, dtype=np.uint64)).parts[2]
+    where = {tuple(b.tolist()): n for n, b in zip(part, pairs.parts[1].sequences(), strict=True)}
+    assert [where[tuple(b.tolist())] for b in others.sequences()] == part.tolist()
+    falls = np.flatnonzero(np.diff(pairs.parts[1].lengths) < 0)
+    # In each part come the Bs that lost their end, if any, and then the others.
+    assert len(falls) <= 2 * (part[-1] + 1) and set((np.arange(1, part[-1] + 1) * 100 - 1).tolist()) <= set(
+        falls.tolist()
+    )
 
 
 def test_labels_cuts_and_other_documents_are_drawn_anew(folder):
