@@ -34,6 +34,7 @@ OBJECTIVES = {
     "causal": config.Objective(kind="causal"),
     "masked": config.Objective(kind="masked"),
     "ul2": config.Objective(kind="ul2", denoisers=config.UL2),
+    "next_sentence": config.Objective(kind="next_sentence"),
 }
 
 
@@ -42,7 +43,9 @@ def print_line(name: str, **figures: Any) -> None:
 
 
 def settings(store: str, **fields: Any) -> config.Data:
-    pieces = config.Vocabulary(size=4096, extra=(config.MASK, *MODES), train_characters=1_000_000)
+    pieces = config.Vocabulary(
+        size=4096, extra=(config.MASK, config.CLS, config.SEP, *MODES), train_characters=1_000_000
+    )
     return config.Data(**{"store": store, "vocabulary": pieces, "length": 512, **fields})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from t5like import config
 from t5like.data.objectives import OBJECTIVES
 from t5like.data.order import hash_of
-from t5like.data.ragged import Ragged, Streams
+from t5like.data.ragged import Draws, Ragged, Streams
 from t5like.data.rows import place
 from t5like.data.vocabulary import Vocabulary, train_pieces
 
@@ -49,6 +49,12 @@ def windows(rows: int, length: int, least: int = 3, most: int = PIECES) -> Ragge
     return Ragged(values, np.full(rows, length))
 
 
+def windows_of(lengths: Any, seed: int = 0) -> Ragged:
+    """Random texts of these lengths without EOS."""
+    lengths = np.asarray(lengths, np.int64)
+    return Ragged(np.random.default_rng(seed).integers(3, PIECES, lengths.sum(), dtype=np.int32), lengths)
+
+
 def documents(lengths: Any, seed: int = 0) -> Ragged:
     """Random texts, each closed by EOS, which counts."""
     lengths = np.asarray(lengths, np.int64)
@@ -66,7 +72,8 @@ def parts_for(data: config.Data, count: int) -> tuple[Ragged, ...]:
         return tuple(documents(random.integers(1, data.length, count), n) for n in range(2))
     first = documents(random.integers(2, data.window, count))
     if data.objective.kind == "next_sentence":
-        return first, documents(random.integers(2, data.window, count), 1)
+        lengths = random.integers(1, data.window // 2, (3, count))
+        return tuple(windows_of(own, n) for n, own in enumerate(lengths))
     return (first,)
 
 
@@ -82,7 +89,7 @@ def take(parts: tuple[Ragged, ...], chosen: Any) -> tuple[Ragged, ...]:
 
 def streams_of(data: config.Data, parts: tuple[Ragged, ...], keys: np.ndarray | None = None) -> Streams:
     keys = keys_of(len(parts[0].lengths)) if keys is None else keys
-    return OBJECTIVES[data.objective.kind](parts, keys, data, vocabulary())
+    return OBJECTIVES[data.objective.kind](parts, Draws(keys, keys), data, vocabulary())
 
 
 def rows_of(data: config.Data, *parts: Ragged, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:

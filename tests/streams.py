@@ -29,14 +29,15 @@ def write_texts(folder: pathlib.Path) -> pathlib.Path:
 def settings(folder: pathlib.Path, kind: str = "span_corruption", **changes) -> config.Data:
     """Three sources of bytes, mixed by rates unless `changes` have others."""
     pairs = kind in PAIRS
-    files = {"kind": "jsonl", "fields": ("q", "a")} if pairs else {"kind": "text", "document": "line"}
-    ending = "jsonl" if pairs else "txt"
+    ending = "jsonl" if pairs or kind == "next_sentence" else "txt"
+    files = {"kind": "jsonl", "fields": ("q", "a")} if ending == "jsonl" else {"kind": "text", "document": "line"}
+    files |= {"template": ("{q}\n{a}",)} if kind == "next_sentence" else {}
     sources = (
         config.Source(path=f"{folder}/{n}.{ending}", rate=rate, name=f"s{n}", **files)
         for n, rate in enumerate((0.5, 0.25, 0.25))
     )
     fields = {
-        "store": f"{folder}/{'pairs' if pairs else 'store'}",
+        "store": f"{folder}/{kind if kind == 'next_sentence' else 'pairs' if pairs else 'store'}",
         "sources": tuple(sources),
         "vocabulary": config.Vocabulary(kind="bytes", size=259, sentinels=11, extra=EXTRA),
         "objective": config.Objective(kind=kind, mean_span=3.0, denoisers=MODES if kind == "ul2" else ()),

@@ -104,9 +104,9 @@ def test_the_origin_of_a_row_names_the_documents_that_it_shows(folder):
         assert len(lines) <= segments.max()
 
 
-@pytest.mark.parametrize("lines", [["one short document."], []])
+@pytest.mark.parametrize("lines", [["One short document. And more."], ["One sentence."], []])
 def test_a_pair_is_drawn_from_another_document_even_where_one_is_nearly_all(tmp_path, lines):
-    """Of a single document there is nothing to draw, which is a sentence."""
+    """Of a single document there is nothing to draw, nor of one of a single sentence; that is told."""
     long = " ".join(f"This is sentence number {number}." for number in range(20_000))
     (tmp_path / "a.txt").write_text("\n".join([long, *lines]))
     (tmp_path / "held_out.txt").write_text("Held out. And more.\nAnother one. And more.")
@@ -115,12 +115,12 @@ def test_a_pair_is_drawn_from_another_document_even_where_one_is_nearly_all(tmp_
     )
     data = without_rates(settings(tmp_path, "next_sentence", store=f"{tmp_path}/store", sources=(source,)))
     train = rows_of(data)["train"]
-    if not lines:
-        with pytest.raises(UserError, match=r"a source has one document alone: split it"):
+    if lines != ["One short document. And more."]:
+        with pytest.raises(UserError, match=r"a source has one document alone of two sentences or more: split it"):
             train(np.arange(4))
         return
     features = train(np.arange(64))
-    short = train.vocabulary.encode("one short document.")
+    short = train.vocabulary.encode(lines[0])
     drawn = features["labels"] == 1
     assert drawn.any() and not drawn.all()
     for tokens, types in zip(

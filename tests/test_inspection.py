@@ -7,7 +7,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from examples import documents, parts_for, rows_of, settings, vocabulary
+from examples import documents, parts_for, rows_of, settings, streams_of, vocabulary
 
 from t5like import config
 from t5like.data.inspection import RowOrigin, as_json, as_text
@@ -138,7 +138,7 @@ def test_sentinels_stand_where_spans_were():
 
 def test_sentences_of_a_pair_are_divided_and_the_label_is_shown():
     data = settings("next_sentence", 64)
-    features = rows_of(data, documents([60]), documents([60], 1))
+    features = rows_of(data, documents([30]), documents([31], 1), documents([31], 2))
     text = shown(features, vocabulary())
     assert text.startswith(f"row 0: source en, epoch 2, position 12,345, label {features['labels'][0]}\n")
     joined = "".join(line[4:] + " " for line in text.splitlines())
@@ -171,9 +171,7 @@ def test_json_holds_every_feature_and_the_text_of_each_segment(kind):
 
 def test_packed_examples_have_a_text_each():
     data = settings("sequence_to_sequence", 64)
-    streams = OBJECTIVES["sequence_to_sequence"](
-        (documents([10, 20, 5]), documents([4, 6, 9], 1)), np.arange(3, dtype=np.uint64), data, vocabulary()
-    )
+    streams = streams_of(data, (documents([10, 20, 5]), documents([4, 6, 9], 1)))
     features = place(streams, np.array([0, 0, 1]), 2, data, vocabulary())
     rows = list(as_json(features, vocabulary(), [ORIGIN] * 2))
     assert [len(row["text"]["decoder_target_tokens"]) for row in rows] == [2, 1]

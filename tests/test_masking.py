@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from examples import (
     EOS,
-    EXTRA,
     PIECES,
-    documents,
     keys_of,
     ragged,
     rows_of,
@@ -15,12 +13,11 @@ from examples import (
     take,
     vocabulary,
     windows,
+    windows_of,
 )
 
 from t5like import config
-from t5like.data.masking import next_sentence
 from t5like.data.ragged import Ragged
-from t5like.data.vocabulary import Vocabulary, train_pieces
 
 
 def special(name: str) -> int:
@@ -131,19 +128,9 @@ def test_whole_words_are_drawn_as_bert_draws_them():
     assert weights[:, 0].mean() == pytest.approx(1 / 3, abs=5 * np.sqrt(2 / 9 / rows))
 
 
-def end_of_sentence() -> int:
-    return int(np.flatnonzero(vocabulary().ends_sentence)[0])
-
-
-def plain(count: int) -> list[int]:
-    """Tokens that end no sentence, all different."""
-    return [int(n) for n in vocabulary().ordinary if not vocabulary().ends_sentence[n]][:count]
-
-
-def pairs_of(rows: int, chunk: list[int], other: list[int], length: int = 64) -> list[tuple[int, list[int], list[int]]]:
+def pairs_of(rows: int, *parts: list[int], length: int = 64) -> list[tuple[int, list[int], list[int]]]:
     """Label, A and B of each pair before masking, without [CLS] and [SEP]."""
-    data = settings("next_sentence", length)
-    streams = streams_of(data, (constant(rows, chunk), constant(rows, other)))
+    streams = streams_of(settings("next_sentence", length), tuple(constant(rows, part) for part in parts))
     found = []
     for tokens, types, label in zip(
         streams["encoder_target_tokens"].sequences(),
@@ -159,85 +146,40 @@ def pairs_of(rows: int, chunk: list[int], other: list[int], length: int = 64) ->
 
 
 def test_next_sentence_is_the_worked_example_of_its_docstring():
-    stop, (five, six, seven) = end_of_sentence(), plain(3)
-    pairs = pairs_of(40, [five, stop, six, seven, stop, EOS], [five, EOS])
-    assert (0, [five, stop], [six, seven, stop]) in pairs
-    assert (1, [five, stop], [five]) in pairs
-    assert {tuple(a) for _, a, _ in pairs} == {(five, stop)}
+    pairs = pairs_of(40, [5, 9], [6, 7, 9], [8, 3, 9])
+    assert {str(pair) for pair in pairs} == {str((0, [5, 9], [6, 7, 9])), str((1, [5, 9], [8, 3, 9]))}
 
 
-def test_a_chunk_is_cut_after_any_of_its_sentences_and_half_the_time_goes_on_elsewhere():
-    stop, word = end_of_sentence(), plain(40)
-    chunk = [*word[:2], stop, *word[2:5], stop, *word[5:9], stop, *word[9:11], EOS]
-    other = [*word[20:24], stop, *word[24:29], stop, *word[29:33], stop, word[33], EOS]
+def test_half_the_time_another_b_is_shown():
     rows = 6000
-    pairs = pairs_of(rows, chunk, other)
+    pairs = pairs_of(rows, [5, 6, 7], [8, 9], [10, 11])
     assert np.mean([label for label, _, _ in pairs]) == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(rows))
-    cuts = {3, 7, 12}
-    for cut in cuts:
-        share = np.mean([len(a) == cut for _, a, _ in pairs])
-        assert share == pytest.approx(1 / 3, abs=5 * np.sqrt(2 / 9 / rows))
-    assert all(a + b == chunk[:-1] for label, a, b in pairs if label == 0)
-    begins = {0: set(), 5: set(), 11: set()}
-    for label, a, b in pairs:
-        if label == 1:
-            assert a == chunk[: len(a)] and len(a) in cuts and len(b) == len(chunk) - 1 - len(a)
-            begin = other.index(b[0])
-            assert other[begin : begin + len(b)] == b
-            begins[begin].add(len(b))
-    # A sentence near the end of the other document is where only a short B begins.
-    assert begins == {0: {2, 7, 11}, 5: {2, 7, 11}, 11: {2}}
+    assert all(a == [5, 6, 7] and b == ([10, 11] if label else [8, 9]) for label, a, b in pairs)
 
 
-def test_marks_in_a_row_end_one_sentence():
-    stop, word = end_of_sentence(), plain(6)
-    pairs = pairs_of(50, [word[0], stop, stop, stop, word[1], EOS], [word[2], stop, stop, word[3], EOS])
-    assert {len(a) for _, a, _ in pairs} == {4}
-    assert {b[0] for label, _, b in pairs if label == 1} == {word[2], word[3]}
-
-
-def test_chinese_sentences_are_told_apart():
-    poem = "床前明月光，疑是地上霜。举头望明月，低头思故乡。白日依山尽，黄河入海流。欲穷千里目，更上一层楼。"
-    settled = config.Vocabulary(kind="unigram", size=300, coverage=1.0)
-    chinese = Vocabulary(train_pieces(settled, [poem]), EXTRA, 200)
-    part = ragged(*[chinese.encode_document(poem)] * 60)
-    streams = next_sentence((part, part), keys_of(60), settings("next_sentence", 128), chinese)
-    types = streams["encoder_token_types"].sequences()
-    segments = zip(streams["encoder_target_tokens"].sequences(), types, strict=True)
-    firsts = {chinese.decode(tokens[own == 0][1:-1].tolist()) for tokens, own in segments}
-    ends = [at + 1 for at, character in enumerate(poem[:-1]) if character == "。"]
-    assert firsts == {poem[:end] for end in ends}
-
-
-def test_a_chunk_of_one_sentence_is_cut_in_the_middle_and_one_of_one_token_has_no_second():
-    word = plain(9)
-    assert {(len(a), len(b)) for _, a, b in pairs_of(20, [*word[:7], EOS], [word[8], EOS])} == {(4, 3), (4, 1)}
-    assert set(map(str, pairs_of(20, [word[0], EOS], [word[8], EOS]))) == {str((0, [word[0]], []))}
-    assert {label for label, _, _ in pairs_of(20, [*word[:7], EOS], [EOS])} == {0}
+def test_another_b_that_is_too_long_loses_its_end():
+    assert {len(b) for label, _, b in pairs_of(40, [5] * 8, [6] * 5, [7] * 9, length=16) if label} == {5}
 
 
 def test_pairs_fit_into_the_row_and_are_masked_like_any_text():
     data = settings("next_sentence", 32)
-    parts = documents(np.full(50, data.window)), documents(np.full(50, data.window), seed=5)
-    for part in parts:
-        part.values[np.cumsum(part.lengths) - 1] = 7  # cut from a longer document
-    features = rows_of(data, *parts)
+    features = rows_of(data, *(windows_of(np.full(50, length), length) for length in (14, 15, 15)))
     assert set(features) == {
         *(f"encoder_{n}" for n in ("input_tokens", "target_tokens", "loss_weights", "segment_ids", "positions")),
         "encoder_token_types",
         "labels",
     }
     chosen = features["encoder_loss_weights"] == 1
-    same = (features["labels"] == 0) | (features["encoder_segment_ids"].sum(1) == 32)
-    assert same.any() and (chosen[same].sum(1) == round(0.15 * 32)).all()
+    assert (features["encoder_segment_ids"] == 1).all() and (chosen.sum(1) == round(0.15 * 32)).all()
     assert not vocabulary().is_special[features["encoder_target_tokens"][chosen]].any()
-    assert features["encoder_segment_ids"].max() == 1
-    assert (features["encoder_token_types"][features["encoder_segment_ids"] == 0] == 0).all()
+    padded = rows_of(data, *(windows_of(np.full(50, length), length) for length in (4, 5, 5)))
+    assert (padded["encoder_segment_ids"].sum(1) == 12).all()
+    assert (padded["encoder_token_types"][padded["encoder_segment_ids"] == 0] == 0).all()
 
 
 def test_a_pair_does_not_depend_on_the_batch():
     data = settings("next_sentence", 64)
-    parts = documents(np.arange(2, 42)), documents(np.arange(42, 2, -1), seed=3)
+    parts = tuple(windows_of(lengths, n) for n, lengths in enumerate(np.random.default_rng(0).integers(1, 30, (3, 40))))
     whole, keys = streams_of(data, parts), keys_of(40)
     alone = streams_of(data, take(parts, [17]), keys[17:18])
     for name, stream in whole.items():

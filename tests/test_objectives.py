@@ -20,14 +20,13 @@ from examples import (
 
 from t5like import config
 from t5like.config.objective import FAMILIES
-from t5like.data.objectives import OBJECTIVES, require_pieces, sizes, trained_frame
+from t5like.data.objectives import OBJECTIVES, prefixes, require_pieces, sizes, trained_frame
 from t5like.data.ragged import Ragged
 from t5like.data.rows import MAIN
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 
 BOTH = [(kind, by_document) for kind in OBJECTIVES for by_document in (False, True)]
-EXACT = {"span_corruption", "causal", "masked", "sequence_to_sequence", "prompt_target"}
 
 
 def as_lists(stream: Ragged) -> list[list[int]]:
@@ -93,30 +92,41 @@ def test_another_key_is_another_choice(kind):
 @pytest.mark.parametrize(("kind", "by_document"), BOTH)
 def test_sizes_are_those_of_the_streams(kind, by_document):
     data = settings(kind, documents=by_document)
-    if data.objective.parts == 2:
-        lengths = np.array(list(itertools.product(range(1, 90, 4), range(1, 90, 4))))
+    if data.objective.parts == 2 or kind == "next_sentence":
+        lengths = np.array(list(itertools.product(range(1, 30, 3), range(1, 30, 3))))
     else:
-        lengths = np.arange(1, data.window + 1).repeat(4)[:, None] if data.by_document else np.full((9, 1), data.window)
+        lengths = np.arange(1, data.window + 1).repeat(4)[:, None] if by_document else np.full((9, 1), data.window)
     parts = tuple(documents(column, n) for n, column in enumerate(lengths.T))
     if kind == "next_sentence":
-        parts = (*parts, documents(lengths[::-1, 0], 5))
+        parts = (*parts, documents(lengths[:, 1], 5))
     streams = streams_of(data, parts)
     found = np.stack([streams[MAIN[stack]].lengths for stack in data.lengths], axis=1)
-    expected = sizes(lengths, data)
-    assert (found <= expected).all()
+    expected = sizes(lengths, keys_of(len(lengths)), data)
     assert (expected <= list(data.lengths.values())).all()
-    if kind in EXACT:
-        short = lengths[:, 0] < data.window if data.objective.parts == 1 and by_document else slice(None)
-        np.testing.assert_array_equal(found[short], expected[short])
+    # A document as long as the window counts as one that was cut, and has no EOS of its own.
+    whole = lengths.sum(axis=1) < data.window if data.objective.parts == 1 and data.by_document else slice(None)
+    np.testing.assert_array_equal(found[whole], expected[whole])
+    assert (found <= expected).all()
 
 
 @pytest.mark.parametrize("kind", sorted(k for k in OBJECTIVES if settings(k).objective.parts == 1))
 def test_a_document_that_was_cut_fits_as_well(kind):
     data = settings(kind, documents=True)
-    parts = (windows(20, data.window),) * (2 if kind == "next_sentence" else 1)
-    streams = streams_of(data, parts)
+    lengths = np.full((20, 1), data.window) if kind != "next_sentence" else np.full((20, 2), data.window // 2)
+    parts = tuple(windows(20, own[0]) for own in lengths.T)
+    streams = streams_of(data, (*parts, *parts[:1]) if kind == "next_sentence" else parts)
     found = np.stack([streams[MAIN[stack]].lengths for stack in data.lengths], axis=1)
-    assert (found <= sizes(np.full((20, 1), data.window), data)).all()
+    np.testing.assert_array_equal(found, sizes(lengths, keys_of(20), data))
+
+
+def test_a_prefix_that_the_table_cut_is_that_of_the_text():
+    data = settings("prefix", documents=True)
+    whole, keys = documents(np.arange(2, 60)), keys_of(58)
+    cut = prefixes(whole.lengths - 1, keys)
+    halves = [(text[:at].tolist(), text[at:].tolist()) for text, at in zip(whole.sequences(), cut, strict=True)]
+    cut_before = streams_of(data, tuple(ragged(*half) for half in zip(*halves, strict=True)))
+    for name, stream in streams_of(data, (whole,), keys).items():
+        np.testing.assert_array_equal(stream.values, cut_before[name].values)
 
 
 def test_causal_targets_are_the_text():

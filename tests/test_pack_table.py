@@ -18,6 +18,7 @@ from t5like import config
 from t5like.data.pack_table import PackTable, make_tables
 from t5like.data.prepare import prepare
 from t5like.data.store import SPLITS, Store
+from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 
 
@@ -51,7 +52,7 @@ def examples(
 
 @pytest.mark.parametrize(("pack", "window"), [(True, 2**16), (False, 2**16), (True, 7)])
 def test_each_token_of_a_document_is_in_one_example_of_one_row(tmp_path, monkeypatch, pack, window):
-    monkeypatch.setattr("t5like.data.pack_table.WINDOW", window)
+    monkeypatch.setattr("t5like.data.arrangement.WINDOW", window)
     data = settings(tmp_path, pack=pack)
     store = opened(data)
     for source, split in itertools.product(range(2), SPLITS):
@@ -163,11 +164,11 @@ def killed_writes(folder: pathlib.Path) -> int:
         (store.folder / "packs").rmtree()
         if not (child := os.fork()):
             kill_before(writes)
-            make_tables(store, data, [].append)
+            make_tables(store, data, Vocabulary(Bytes()), [].append)
             os._exit(0)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
             return writes
-        make_tables(store, data, [].append)
+        make_tables(store, data, Vocabulary(Bytes()), [].append)
         assert contents(data.store) == expected, writes
         writes += 1
 

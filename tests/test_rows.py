@@ -95,7 +95,7 @@ def test_packed_examples_are_those_of_rows_of_their_own(kind):
     short = [n for n in range(60) if all(p.lengths[n] <= 30 for p in parts)]
     parts, keys = take(parts, short), keys_of(60)[short]
     streams = streams_of(data, parts, keys)
-    lengths = sizes(np.stack([part.lengths for part in parts], axis=1), data)
+    lengths = sizes(np.stack([part.lengths for part in parts], axis=1), keys, data)
     row = first_fit(lengths, list(data.lengths.values()))
     assert row[-1] + 1 < len(short)
     packed = place(streams, row, int(row[-1]) + 1, data, vocabulary())
@@ -136,7 +136,7 @@ def test_examples_that_do_not_fit_are_an_error():
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_without_examples_all_rows_are_padding(kind):
     data = settings(kind)
-    empty = tuple(ragged() for _ in range(2 if kind == "next_sentence" else data.objective.parts))
+    empty = tuple(ragged() for _ in range(3 if kind == "next_sentence" else data.objective.parts))
     features = placed(streams_of(data, empty), [], 3, data)
     for name, feature in features.items():
         assert len(feature) == 3 and not feature.any(), name

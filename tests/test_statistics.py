@@ -157,8 +157,13 @@ TABLES = {
 def test_rows_examples_cuts_and_fill_of_pack_tables_stand_by_source_and_split():
     text = as_text(MANIFEST, TABLES)
     row = ["span_corruption", "encoder", "100", "+", "decoder", "20"]
-    assert cells(text, *row, "en") == [*row, "en", "train", "1,000", "2,500", "7", "90.0%"]
+    assert cells(text, *row, "en") == [*row, "en", "train", "1,000", "2,500", "7", "95.0%", "+", "65.0%"]
     assert cells(text, *row, "唐诗") == [*row, "唐诗", "validation", "0", "0", "0", "-"]
+    prefix = copy.deepcopy(TABLES)
+    prefix["0123"]["objective"] = "prefix"
+    assert cells(as_text(MANIFEST, prefix), "prefix", *row[1:], "en")[-1] == "-"
+    prefix["0123"]["tables"]["0-train"] |= {"drawings": 2, "tokens": [190_000, 26_000]}
+    assert cells(as_text(MANIFEST, prefix), "prefix", *row[1:], "en")[-3:] == ["95.0%", "+", "65.0%"]
     assert cells(text, "next_sentence")[1:] == ["encoder", "64", "en", "train", "5", "5", "1", "-"]
     assert "objective" not in as_text(MANIFEST)
 

@@ -216,19 +216,10 @@ def test_every_piece_is_ordinary_or_special(vocabulary):
 
 
 @pytest.mark.parametrize("vocabulary", ["unigram", "bpe", "byte_bpe"], indirect=True)
-def test_words_and_sentences_are_found_in_english_and_chinese(vocabulary):
-    def cut(text: str, table: np.ndarray, after: int) -> list[str]:
-        ids = np.array(vocabulary.encode(text))
-        places = np.flatnonzero(table[ids]) + after
-        return [part for part in map(vocabulary.decode, np.split(ids, places)) if part.strip()]
-
-    assert [word.strip() for word in cut("The statement returns, 霜月\tand", vocabulary.begins_word, 0)] == (
-        ["The", "statement", "returns", ",", "霜", "月", "and"]
-    )
-    text = "It is true. Is it? 床前明月光。疑是地上霜！\nyes\nno"
-    assert [part.strip() for part in cut(text, vocabulary.ends_sentence, 1)] == (
-        ["It is true.", "Is it?", "床前明月光。", "疑是地上霜！", "yes", "no"]
-    )
+def test_words_are_found_in_english_and_chinese(vocabulary):
+    ids = np.array(vocabulary.encode("The statement returns, 霜月\tand"))
+    words = map(vocabulary.decode, np.split(ids, np.flatnonzero(vocabulary.begins_word[ids])))
+    assert [word.strip() for word in words if word.strip()] == ["The", "statement", "returns", ",", "霜", "月", "and"]
 
 
 def test_bytes_of_a_word_belong_together(pieces):

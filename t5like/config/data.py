@@ -135,6 +135,11 @@ class Data:
         return len(self.sources) > 1 and all(source.rate is None for source in self.sources)
 
     @property
+    def packs_by_drawn_lengths(self) -> bool:
+        """True if documents share rows by lengths that depend on random choices."""
+        return self.by_document and self.pack and self.objective.draws_lengths
+
+    @property
     def window(self) -> int:
         """Raw tokens that one row is made of, or that one document of a row has at most."""
         match self.objective.kind:
@@ -146,6 +151,8 @@ class Data:
                 return self.length - 4
             case "next_sentence":
                 return self.length - 3
+            case "prefix" if self.packs_by_drawn_lengths:
+                return self.length - 2  # so that two such documents, cut at the right places, fill both stacks
             case _:
                 return self.length
 

@@ -95,6 +95,8 @@ class Objective:
     """The mixture of denoisers; `t5like.config.UL2` holds the paper's seven."""
     whole_words: Annotated[bool, applies_to("kind", "masked", "next_sentence")] = False
     """Chooses the pieces of a word together."""
+    short_rate: Annotated[float, applies_to("kind", "next_sentence")] = 0.1
+    """Share of the pairs that are made shorter than a row, of a length drawn uniformly, as in BERT."""
     middle_rate: Annotated[float, applies_to("kind", "fill_in_the_middle")] = 0.5
     """Share of the texts that are rearranged (Bavarian et al. 2022); the rest stays as it is."""
 
@@ -105,6 +107,10 @@ class Objective:
         require(
             self.kind != "ul2" or bool(self.denoisers),
             "data.objective.kind='ul2' needs data.objective.denoisers: t5like.config.UL2 holds the paper's seven.",
+        )
+        require(
+            0 <= self.short_rate <= 1,
+            f"data.objective.short_rate={self.short_rate} must lie between 0 and 1, included.",
         )
         require(
             0 < self.middle_rate <= 1,
@@ -125,6 +131,12 @@ class Objective:
     def needs_documents(self) -> bool:
         """Whether its rows are made of documents and not of windows of running text."""
         return self.kind in ("sequence_to_sequence", "prompt_target", "fill_in_the_middle", "next_sentence")
+
+    @property
+    def draws_lengths(self) -> bool:
+        """True if an example's length in a stack depends on random choices: a denoiser, a cut, an order."""
+        moves_some = self.kind == "fill_in_the_middle" and self.middle_rate < 1
+        return self.kind in ("ul2", "prefix") or moves_some
 
     @property
     def special_pieces(self) -> tuple[str, ...]:

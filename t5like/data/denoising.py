@@ -13,7 +13,19 @@ from jaxtyping import Int
 from t5like.config import Data
 from t5like.config.objective import corrupted
 from t5like.data.order import hash_of
-from t5like.data.ragged import Keys, Lengths, Ragged, Streams, below, choose, places, slices, starts_of, text_lengths
+from t5like.data.ragged import (
+    Draws,
+    Keys,
+    Lengths,
+    Ragged,
+    Streams,
+    below,
+    choose,
+    places,
+    slices,
+    starts_of,
+    text_lengths,
+)
 from t5like.data.vocabulary import Vocabulary
 
 DENOISER, KEPT, NOISE = 1, 2, 3
@@ -29,7 +41,7 @@ class Denoising(NamedTuple):
     sentinels: bool
 
 
-def span_corruption(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def span_corruption(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """T5's span corruption (Raffel et al. 2020): each noise span becomes one sentinel, the target lists the spans.
 
     With tokens 10..17, the spans 12 13 and 17 corrupted, sentinels 99, 98, ... and EOS 1:
@@ -45,10 +57,10 @@ def span_corruption(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabular
     As in T5, a text begins with tokens that stay and ends with a span; texts of equal length have equally many noise
     tokens and spans. The EOS that closes a document is not part of its text, and a text of one token stays whole.
     """
-    return _corrupt(parts[0], keys, np.zeros(len(keys), np.int64), data, vocabulary)
+    return _corrupt(parts[0], draws.noise, denoisers(draws.lengths, data), data, vocabulary)
 
 
-def ul2(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def ul2(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """UL2's mixture of denoisers (Tay et al. 2022): one for each example, drawn by its rate, its mode piece first.
 
     A denoiser with a mean span is T5's span corruption. One without is a prefix language model: its noise is the end
@@ -57,14 +69,21 @@ def ul2(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabular
         encoder_input_tokens   90 10 11 12 13 14 15 1
         decoder_target_tokens  16 17 1
     """
+    return _corrupt(parts[0], draws.noise, denoisers(draws.lengths, data), data, vocabulary)
+
+
+def denoisers(keys: Keys, data: Data) -> Int[np.ndarray, " examples"]:
+    """The number of each example's denoiser, drawn by the rates; span corruption has one alone."""
+    if data.objective.kind == "span_corruption":
+        return np.zeros(len(keys), np.int64)
     until = np.cumsum([denoiser.rate for denoiser in data.objective.denoisers])
     drawn = below(hash_of(keys, DENOISER), 2**32) * (until[-1] / 2**32)
-    return _corrupt(parts[0], keys, np.searchsorted(until, drawn, side="right"), data, vocabulary)
+    return np.searchsorted(until, drawn, side="right")
 
 
-def corrupted_sizes(lengths: Lengths, data: Data) -> Int[np.ndarray, "examples 2"]:
-    """Tokens of the input and of the targets that texts of these lengths become, the largest over the denoisers."""
-    return _lengths_table(data.window, _denoisings(data))[:, :, 2:].max(axis=0)[lengths]
+def corrupted_sizes(lengths: Lengths, keys: Keys, data: Data) -> Int[np.ndarray, "examples 2"]:
+    """Tokens of the input and of the targets that texts of these lengths become by their denoisers."""
+    return _lengths_table(data.window, _denoisings(data))[denoisers(keys, data), lengths, 2:]
 
 
 def _corrupt(part: Ragged, keys: Keys, which: Lengths, data: Data, vocabulary: Vocabulary) -> Streams:

@@ -1,13 +1,12 @@
 """Objectives of encoders: BERT's masked language model, alone and with its next-sentence prediction."""
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Bool, Int
 
 from t5like.config import CLS, MASK, SEP, Data
 from t5like.data.order import hash_of
 from t5like.data.ragged import (
+    Draws,
     Keys,
     Lengths,
     Ragged,
@@ -16,15 +15,14 @@ from t5like.data.ragged import (
     choose,
     random_bits,
     slices,
-    text_lengths,
 )
 from t5like.data.vocabulary import Vocabulary
 
-CHOICE, FATE, CUT, RANDOM, PARTNER = 1, 2, 3, 4, 5
+CHOICE, FATE, RANDOM = 1, 2, 4
 """Set the random choices of an example apart."""
 
 
-def masked(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def masked(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """BERT's masked LM (Devlin et al. 2019): `density` of the tokens, at least one, are predicted, special ones never.
 
     Of these 80 % become [MASK], 10 % a random learned piece, 10 % stay. With [MASK] 50, tokens 7 8 9 6 1 and the
@@ -37,62 +35,35 @@ def masked(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabu
     With whole words the pieces of a word are chosen together, in random order of the words; as in BERT's own code, a
     word with more pieces than are still wanted is passed over, so that sometimes fewer are chosen.
     """
-    return _mask(parts[0], keys, data, vocabulary)
+    return _mask(parts[0], draws.noise, data, vocabulary)
 
 
-def next_sentence(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def next_sentence(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """BERT's pair of segments (Devlin et al. 2019), of which the model says whether they follow each other, masked.
 
-    `parts` are chunks of documents and, for each, a chunk of another document. A chunk is cut after one of its
-    sentences into A and B, or in the middle if it has only one. Half of the time B is replaced by what stands in the
-    other document from the beginning of a sentence on, at most as long as B. As at Hugging Face, label 0 says that B
-    follows and 1 that it does not. With [CLS] 40, [SEP] 41, a full stop 9 and the chunk 5 9 6 7 9, before masking:
+    `parts` are A, the B that follows it, and the B of another document (`t5like.data.sentence_pairs`). Half of the
+    time the other B is shown. As at Hugging Face, label 0 says that B follows and 1 that it does not. With [CLS] 40,
+    [SEP] 41, A 5 9, B 6 7 9 and the other B 8 3 9, before masking, where B follows:
 
         encoder_target_tokens  40 5 9 41 6 7 9 41
         encoder_token_types     0 0 0  0 1 1 1  1
         labels                  0
     """
-    chunk, other = parts
-    total = np.minimum(text_lengths(chunk, vocabulary.eos), data.length - 3)
-    after, count = _sentence_ends(chunk, total - 1, vocabulary)
-    drawn = below(hash_of(keys, CUT), count)
-    length_a = np.where(count > 0, after(drawn), (total + 1) // 2)
-    length_b = total - length_a
-
-    # A sentence of the other document may begin at 0, and where another one ends that leaves enough for B.
-    available = text_lengths(other, vocabulary.eos)
-    after, count = _sentence_ends(other, available - length_b, vocabulary)
-    drawn = below(hash_of(keys, PARTNER), count + 1)
-    begin = np.where(drawn > 0, after(drawn - 1), 0)
-    random = (below(hash_of(keys, RANDOM), 2) == 1) & (length_b > 0) & (available > 0)
-    length_b = np.where(random, np.minimum(length_b, available - begin), length_b)
-
-    values = np.concatenate([chunk.values, other.values])
-    from_b = np.where(random, len(chunk.values) + other.starts + begin, chunk.starts + length_a)
-    widths = np.stack([length_a + 2, length_b + 1], axis=1)
-    tokens = slices(values, np.stack([chunk.starts - 1, from_b], axis=1).ravel(), widths.ravel())
+    first, own, other = parts
+    random = below(hash_of(draws.noise, RANDOM), 2) == 1
+    length = np.where(random, np.minimum(other.lengths, data.length - 3 - first.lengths), own.lengths)
+    values = np.concatenate([part.values for part in parts])
+    begins = len(first.values) + np.where(random, len(own.values) + other.starts, own.starts)
+    widths = np.stack([first.lengths + 2, length + 1], axis=1)
+    tokens = slices(values, np.stack([first.starts - 1, begins], axis=1).ravel(), widths.ravel())
     pair = Ragged(tokens, widths.sum(axis=1))
     tokens[pair.starts] = vocabulary.special[CLS]
     tokens[np.cumsum(widths) - 1] = vocabulary.special[SEP]
-    types = np.repeat(np.tile(np.array([0, 1], np.int32), len(keys)), widths.ravel())
-    return _mask(pair, keys, data, vocabulary) | {
+    types = np.repeat(np.tile(np.array([0, 1], np.int32), len(random)), widths.ravel())
+    return _mask(pair, draws.noise, data, vocabulary) | {
         "encoder_token_types": Ragged(types, pair.lengths),
         "labels": Ragged(random.astype(np.int32), np.ones_like(pair.lengths)),
     }
-
-
-def _sentence_ends(text: Ragged, most: Lengths, vocabulary: Vocabulary) -> tuple[Callable[[Lengths], Lengths], Lengths]:
-    """How many tokens lead up to and include the end of a sentence, at most `most`: a function of the number of the
-    end in each text, and how many ends there are."""
-    ending = vocabulary.ends_sentence[text.values]
-    ending[:-1] &= ~ending[1:]  # of several marks in a row, such as a full stop and a line feed, the last
-    ends = np.flatnonzero(ending)
-    first, behind = np.searchsorted(ends, [text.starts, text.starts + np.maximum(most, 0)])
-
-    def after(number: Lengths) -> Lengths:
-        return ends.take(first + number, mode="clip") + 1 - text.starts if ends.size else np.zeros_like(number)
-
-    return after, behind - first
 
 
 def _mask(tokens: Ragged, keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:

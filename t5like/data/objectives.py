@@ -1,10 +1,10 @@
 """Tokens to what the model sees and what it must predict.
 
-An objective is a pure function of examples, a key for the random choices of each, the config and the vocabulary. An
+An objective is a pure function of examples, keys for the random choices of each, the config and the vocabulary. An
 example is a window of running text, one document, or a pair of parts; its tokens are int32. The function returns
 SeqIO's features as streams, one sequence for each example, and `t5like.data.rows.place` puts these into rows:
 
-    place(OBJECTIVES[kind](parts, keys, data, vocabulary), row, rows, data, vocabulary)
+    place(OBJECTIVES[kind](parts, draws, data, vocabulary), row, rows, data, vocabulary)
 
 Where the documents of a window have to be kept apart (causal and masked), `place` does so.
 """
@@ -12,13 +12,13 @@ Where the documents of a window have to be kept apart (causal and masked), `plac
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Bool, Int, Integer
 
 from t5like.config import CLS, FIM, SEP, Data
 from t5like.data.denoising import corrupted_sizes, span_corruption, ul2
 from t5like.data.masking import masked, next_sentence
 from t5like.data.order import hash_of
-from t5like.data.ragged import Keys, Lengths, Ragged, Streams, below, slices, text_lengths
+from t5like.data.ragged import Draws, Keys, Lengths, Ragged, Streams, below, slices, text_lengths
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 
@@ -29,10 +29,10 @@ SPLIT, REARRANGED, FIRST_CUT, SECOND_CUT = 1, 2, 3, 4
 class Function(Protocol):
     """The signature of every objective."""
 
-    def __call__(self, parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams: ...
+    def __call__(self, parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams: ...
 
 
-def causal(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def causal(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """Next-token prediction: the targets are the text.
 
     decoder_target_tokens  7 8 1
@@ -40,7 +40,7 @@ def causal(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabu
     return {"decoder_target_tokens": parts[0]}
 
 
-def prefix(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def prefix(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """Prefix language model (Raffel et al. 2020): the end of a text from its beginning, cut at any place.
 
     With tokens 7 8 9 6 5, cut after the second, and EOS 1:
@@ -48,18 +48,27 @@ def prefix(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabu
         encoder_input_tokens   7 8 1
         decoder_target_tokens  9 6 5 1
 
-    A text of a single token is all end.
+    A text of a single token is all end. Where documents are packed, the table has cut them already: `parts` are two.
     """
-    (part,) = parts
-    text = text_lengths(part, vocabulary.eos) if data.by_document else part.lengths
-    cut = np.minimum(1 + below(hash_of(keys, SPLIT), np.maximum(text - 1, 1)), np.maximum(text - 1, 0))
+    if len(parts) == 1:
+        parts = _cut_in_two(parts[0], draws.lengths, data, vocabulary)
+    first, rest = parts
+    text = text_lengths(rest, vocabulary.eos) if data.by_document else rest.lengths
     return {
-        "encoder_input_tokens": _closed(part, part.starts, cut, vocabulary.eos),
-        "decoder_target_tokens": _closed(part, part.starts + cut, text - cut, vocabulary.eos),
+        "encoder_input_tokens": _closed(first, first.starts, first.lengths, vocabulary.eos),
+        "decoder_target_tokens": _closed(rest, rest.starts, text, vocabulary.eos),
     }
 
 
-def sequence_to_sequence(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def _cut_in_two(part: Ragged, keys: Keys, data: Data, vocabulary: Vocabulary) -> tuple[Ragged, Ragged]:
+    """The prefix and the rest of each text."""
+    cut = prefixes(text_lengths(part, vocabulary.eos) if data.by_document else part.lengths, keys)
+    widths = np.stack([cut, part.lengths - cut], axis=1)
+    first = np.repeat(np.tile([True, False], len(cut)), widths.ravel())
+    return Ragged(part.values[first], widths[:, 0]), Ragged(part.values[~first], widths[:, 1])
+
+
+def sequence_to_sequence(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """The second part from the first; what is too long loses its end, but not its EOS.
 
     With the parts 7 8 1 and 9 6 5 1, where EOS is 1, and `data.target_length` 3:
@@ -74,7 +83,7 @@ def sequence_to_sequence(parts: tuple[Ragged, ...], keys: Keys, data: Data, voca
     return {"encoder_input_tokens": source, "decoder_target_tokens": target}
 
 
-def prompt_target(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def prompt_target(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """The second part after the first in one text, with loss on the second alone.
 
     With the prompt 7 8 1, the target 9 6 1 and EOS 1:
@@ -94,11 +103,11 @@ def prompt_target(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary:
     widths = np.stack([shown, kept + 1], axis=1)
     tokens = Ragged(slices(values, starts.ravel(), widths.ravel()), widths.sum(axis=1))
     tokens.values[np.cumsum(tokens.lengths) - 1] = vocabulary.eos
-    weights = np.repeat(np.tile(np.array([0, 1], np.float32), len(keys)), widths.ravel())
+    weights = np.repeat(np.tile(np.array([0, 1], np.float32), len(before)), widths.ravel())
     return {"decoder_target_tokens": tokens, "decoder_loss_weights": Ragged(weights, tokens.lengths)}
 
 
-def fill_in_the_middle(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabulary: Vocabulary) -> Streams:
+def fill_in_the_middle(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> Streams:
     """A text's middle after its end (Bavarian et al. 2022, the order prefix, suffix, middle), at `middle_rate`.
 
     The two cuts are at any places, also equal ones. With tokens 7 8 9 6 5 1 cut after the first and the third, the
@@ -109,9 +118,9 @@ def fill_in_the_middle(parts: tuple[Ragged, ...], keys: Keys, data: Data, vocabu
     Other texts stay as they are.
     """
     (part,), (before, middle, after) = parts, (vocabulary.special[name] for name in FIM)
-    moved = below(hash_of(keys, REARRANGED), 2**32) < data.objective.middle_rate * 2**32
+    moved = _moved(draws.lengths, data)
     text = np.minimum(text_lengths(part, vocabulary.eos), data.length - 4)
-    cuts = [below(hash_of(keys, salt), text + 1) for salt in (FIRST_CUT, SECOND_CUT)]
+    cuts = [below(hash_of(draws.noise, salt), text + 1) for salt in (FIRST_CUT, SECOND_CUT)]
     low, high = np.minimum(*cuts), np.maximum(*cuts)
     # Each slice begins one early, to leave room for its piece.
     starts = part.starts[:, None] + np.stack([np.zeros_like(low), high, low], axis=1) - moved[:, None]
@@ -159,29 +168,40 @@ def trained_frame(data: Data, vocabulary: Vocabulary) -> Frame:
     return Frame(behind=(vocabulary.eos,))
 
 
-def sizes(lengths: Integer[np.ndarray, "examples parts"], data: Data) -> Int[np.ndarray, "examples stacks"]:
-    """How long examples with parts of these lengths are in each stack, in the order of `data.lengths`.
+def sizes(lengths: Integer[np.ndarray, "examples parts"], keys: Keys, data: Data) -> Int[np.ndarray, "examples stacks"]:
+    """The tokens of examples with parts of these lengths in each stack, in the order of `data.lengths`.
 
-    The parts of a pair are closed by EOS, and so is a document shorter than `data.window`. What depends on an
-    example's random choices is the most that it can be: the denoiser of UL2, the cut of a prefix, the order of fill in
-    the middle, the segment of another document. A document of `data.window` tokens counts as one that was cut.
+    `keys` are those of `Draws.lengths`. The parts of a pair are closed by EOS, and so is a document shorter than
+    `data.window`; one of `data.window` tokens counts as one that was cut.
     """
     first = lengths[:, 0].astype(np.int64)
     text = first - (first < data.window) * data.by_document
     match data.objective.kind:
         case "span_corruption" | "ul2":
-            return corrupted_sizes(np.maximum(text, 0), data)
+            return corrupted_sizes(np.maximum(text, 0), keys, data)
         case "prefix":
-            return np.stack([np.maximum(text, 1), text + 1 - (text > 1)], axis=1)
+            cut = lengths[:, 0] if lengths.shape[1] == 2 else prefixes(text, keys)
+            whole = lengths.sum(axis=1)
+            return np.stack([cut, whole - (whole < data.window) * data.by_document - cut], axis=1) + 1
         case "sequence_to_sequence":
             return np.clip(lengths, 1, list(data.lengths.values()))
         case "prompt_target":
             return np.clip(lengths.sum(axis=1, keepdims=True) - 1, 1, data.length)
         case "fill_in_the_middle":
-            return np.minimum(text + 4, data.length)[:, None]
+            return np.where(_moved(keys, data), np.minimum(text + 4, data.length), first)[:, None]
         case "next_sentence":
-            return np.full((len(first), 1), data.length)
+            return lengths.sum(axis=1, keepdims=True) + 3
     return first[:, None]
+
+
+def prefixes(text: Lengths, keys: Keys) -> Lengths:
+    """Tokens of each text's prefix: any number that leaves one for the rest, and none of a text of one token."""
+    return np.minimum(1 + below(hash_of(keys, SPLIT), np.maximum(text - 1, 1)), np.maximum(text - 1, 0))
+
+
+def _moved(keys: Keys, data: Data) -> Bool[np.ndarray, " examples"]:
+    """A flag for each example that fill in the middle rearranges."""
+    return below(hash_of(keys, REARRANGED), 2**32) < data.objective.middle_rate * 2**32
 
 
 def _closed(part: Ragged, starts: Lengths, lengths: Lengths, eos: int) -> Ragged:

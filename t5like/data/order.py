@@ -30,6 +30,17 @@ def hash_of(*values: Integer[np.ndarray, " rows"] | int) -> UInt64[np.ndarray, "
     return key
 
 
+def example_key(
+    seed: int,
+    split: int,
+    source: int,
+    epoch: Integer[np.ndarray, " examples"] | int,
+    number: Integer[np.ndarray, " examples"],
+) -> UInt64[np.ndarray, " examples"]:
+    """The key of each example's random choices in an epoch; `number` is its first token in the source's split."""
+    return hash_of(seed, split, source, epoch, number)
+
+
 def permute(
     index: Integer[np.ndarray, " rows"], size: int, key: UInt64[np.ndarray, " rows"]
 ) -> Integer[np.ndarray, " rows"]:

@@ -4,12 +4,17 @@
 each source and split there are two files of uint64: `.examples`, for each example its first token, the number of its
 document and the tokens of each of its parts, in the order of the rows; and `.rows`, the first example of each row and,
 last, their number.
+
+Where an example's length depends on random choices (UL2's denoiser, the cut of a prefix, fill in the middle, the
+sentences of a pair) it is those choices that are packed. They are drawn several times, and each drawing has an
+arrangement of its own of all examples, one after the other in the same files: an epoch takes the next of them. Of many
+examples there is one arrangement alone, since few runs see them more than once.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,14 +22,12 @@ from etils import epath
 from jaxtyping import Int, Integer
 
 from t5like import config
+from t5like.data.arrangement import Table, parts_of, write_table
 from t5like.data.arrays import Array, is_remote
-from t5like.data.objectives import sizes
-from t5like.data.packing import pack
-from t5like.data.store import REMEDY, SPLITS, Split, Store, WholeFile, read_tables, write_whole
+from t5like.data.store import REMEDY, SPLITS, Split, Store, fills, read_tables, write_whole
+from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 
-WINDOW = 2**16
-"""Examples that are packed together."""
 UINT64 = np.dtype("<u8")
 
 
@@ -38,111 +41,81 @@ class PackTable:
     def __init__(self, store: Store, data: config.Data, source: int, split: Split):
         folder = store.folder / "packs" / _key(store, data)
         self.description = read_tables(folder)[f"{source}-{split}"]
-        examples, rows = self.description["examples"], self.description["rows"]
-        self.columns = 2 + data.sources[source].parts
-        self.rows = rows
+        self.columns, self.drawings = 2 + parts_of(data), self.description.get("drawings", 1)
+        self.rows, self.examples = self.description["rows"], self.description["examples"]
+        numbers, ends = self.drawings * self.examples * self.columns, self.drawings * self.rows + 1
         if not is_remote(folder):
-            _check_size(folder / f"{source}-{split}.examples", examples * self.columns * 8)
-            _check_size(folder / f"{source}-{split}.rows", (rows + 1) * 8)
-        self._examples = Array(folder, [f"{source}-{split}.examples"], [examples * self.columns], UINT64, store.remote)
-        self._starts = Array(folder, [f"{source}-{split}.rows"], [rows + 1], UINT64, store.remote)
+            _check_size(folder / f"{source}-{split}.examples", numbers * 8)
+            _check_size(folder / f"{source}-{split}.rows", ends * 8)
+        self._examples = Array(folder, [f"{source}-{split}.examples"], [numbers], UINT64, store.remote)
+        self._starts = Array(folder, [f"{source}-{split}.rows"], [ends], UINT64, store.remote)
 
-    def read(
-        self, rows: Integer[np.ndarray, " rows"]
-    ) -> tuple[Int[np.ndarray, "examples columns"], Int[np.ndarray, " examples"]]:
-        """First token, document and lengths of each example of the rows, and the place in `rows` that it belongs to."""
+    def read(self, rows: Integer[np.ndarray, " rows"]) -> tuple[Table, Int[np.ndarray, " examples"]]:
+        """First token, document and lengths of each example of the rows, and the place in `rows` that it belongs to.
+
+        Rows are numbered through all arrangements: row r of arrangement n is `n * self.rows + r`.
+        """
         ends = self._starts.read(rows, np.full(len(rows), 2)).reshape(-1, 2).astype(np.int64)
         counts = np.diff(ends, axis=1)[:, 0]
         table = self._examples.read(ends[:, 0] * self.columns, counts * self.columns).astype(np.int64)
         return table.reshape(-1, self.columns), np.repeat(np.arange(len(rows)), counts)
 
 
-def make_tables(store: Store, data: config.Data, report: Callable[[str], None]) -> None:
-    """Writes the tables that the rows of `data` need, unless they are there."""
+def make_tables(store: Store, data: config.Data, vocabulary: Vocabulary, report: Callable[[str], None]) -> None:
+    """Writes the tables that the rows of `data` need, unless they are there.
+
+    Raises:
+      UserError: no document has two sentences, where next-sentence prediction needs them.
+    """
     folder = store.folder / "packs" / _key(store, data)
     if (folder / "table.json").exists():
         return
     for partial in folder.glob("*.partial"):
         partial.unlink(missing_ok=True)
     tables: dict[str, Any] = {}
-    filled = places = 0
     for source in range(len(data.sources)):
         for split in SPLITS:
-            name = f"{source}-{split}"
-            tables[name] = _make_table(store, data, source, split, folder, name)
-            filled += sum(tables[name]["tokens"])
-            places += tables[name]["rows"] * sum(data.lengths.values())
+            tables[f"{source}-{split}"] = write_table(store, data, vocabulary, source, split, folder)
     description = {"lengths": data.lengths, "objective": data.objective.kind, "pack": data.pack, "tables": tables}
     write_whole(folder / "table.json", json.dumps(description, indent=2).encode())
-    rows = sum(table["rows"] for table in tables.values())
-    # How long a sentence pair is shows only when its second sentence is drawn.
-    fill = "" if data.objective.kind == "next_sentence" else f", filled to {filled / max(places, 1):.1%}"
-    report(f"Made {rows:,} rows of the documents{fill}.")
+    report(f"Made {sum(table['rows'] for table in tables.values()):,} rows of the documents, {fill_of(description)}.")
+    if (before := _key_before(store, data)) and (store.folder / "packs" / before / "table.json").exists():
+        report(
+            f"Rows of data.objective.kind={data.objective.kind!r} are made in another way than by earlier versions of "
+            "t5like: a run that began with one of these goes on with other rows."
+        )
 
 
-def _make_table(
-    store: Store, data: config.Data, source: int, split: Split, folder: epath.Path, name: str
-) -> dict[str, Any]:
-    counts = {"examples": 0, "rows": 0, "cut": 0}
-    tokens, capacity = np.zeros(len(data.lengths), np.int64), list(data.lengths.values())
-    with WholeFile(folder / f"{name}.examples") as examples, WholeFile(folder / f"{name}.rows") as starts:
-        for table, cut in _windows(_examples(store, data, source, split)):
-            lengths = np.minimum(sizes(table[:, 2:], data), capacity)
-            if data.pack and data.objective.kind != "next_sentence":
-                order, ends = pack(lengths, capacity, WINDOW)
-            else:
-                order, ends = np.arange(len(table)), np.arange(len(table) + 1)
-            examples.write(table[order].astype(UINT64).tobytes())
-            starts.write((ends[:-1] + counts["examples"]).astype(UINT64).tobytes())
-            counts["examples"] += len(table)
-            counts["rows"] += len(ends) - 1
-            counts["cut"] += cut
-            tokens += lengths.sum(axis=0)
-        starts.write(np.array([counts["examples"]], UINT64).tobytes())
-        return {**counts, "tokens": tokens.tolist(), "sha256": [examples.close(), starts.close()]}
-
-
-def _examples(
-    store: Store, data: config.Data, source: int, split: Split
-) -> Iterator[tuple[Int[np.ndarray, "examples columns"], int]]:
-    """The examples of some documents at a time, and how many of these had to be cut: a single text is cut into pieces
-    of at most `data.window` tokens, of pairs what does not fit is left out later."""
-    first = before = 0
-    for rows in store.document_tables(source, split, WINDOW):
-        lengths = rows[:, :-2].astype(np.int64)
-        totals = lengths.sum(axis=1)
-        positions = first + np.cumsum(totals) - totals
-        document = before + np.arange(len(totals))
-        first, before = first + int(totals.sum()), before + len(totals)
-        if data.objective.parts > 1:
-            yield np.column_stack([positions, document, lengths]), 0
-            continue
-        pieces = -(-totals // data.window)
-        which = np.repeat(np.arange(len(totals)), pieces)
-        at = (np.arange(len(which)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * data.window
-        cuts = np.minimum(totals[which] - at, data.window)
-        table = np.column_stack([positions[which] + at, document[which], cuts])
-        # A cut that holds nothing but a document's EOS has no text.
-        yield table[cuts > 1], int((pieces > 1).sum())
-
-
-def _windows(files: Iterator[tuple[np.ndarray, int]]) -> Iterator[tuple[np.ndarray, int]]:
-    """The same examples, `WINDOW` at a time."""
-    held: list[np.ndarray] = []
-    cut = 0
-    for table, cut_here in files:
-        held, cut = [*held, table], cut + cut_here
-        while sum(map(len, held)) >= WINDOW:
-            joined = np.concatenate(held)
-            yield joined[:WINDOW], cut
-            held, cut = [joined[WINDOW:]], 0
-    if sum(map(len, held)):
-        yield np.concatenate(held), cut
+def fill_of(description: Mapping[str, Any]) -> str:
+    """The fill of each stack and, where it is below 95 % of another one's, what it could be if that one were full."""
+    lengths = description["lengths"]
+    shares = fills(description["tables"].values(), lengths)
+    if len(shares) == 1:
+        return f"filled to {shares[0]:.1%}"
+    text = " and ".join(f"{stack} {share:.1%}" for stack, share in zip(lengths, shares, strict=True))
+    scarcer = min(shares) / max(max(shares), 1e-9)
+    return f"filled to {text}" + (f" (of {scarcer:.1%} that the lengths allow)" if scarcer < 0.95 else "")
 
 
 def _key(store: Store, data: config.Data) -> str:
     """The folder of the tables: runs share them if lengths and objective agree, as long as the documents are these."""
-    wanted = [store.documents_hash, data.window, data.lengths, dataclasses.asdict(data.objective), data.pack]
+    drawn = data.packs_by_drawn_lengths or data.objective.kind == "next_sentence"
+    # The number is that of the way in which rows are made: another one makes other tables.
+    return _hash_of(store, data, data.window, [2, data.seed] if drawn else [])
+
+
+def _key_before(store: Store, data: config.Data) -> str | None:
+    """The folder of earlier versions' tables, which packed the most that random choices could make of a document."""
+    if not (data.packs_by_drawn_lengths or data.objective.kind == "next_sentence"):
+        return None
+    return _hash_of(store, data, data.length if data.objective.kind == "prefix" else data.window, [])
+
+
+def _hash_of(store: Store, data: config.Data, window: int, more: list[int]) -> str:
+    objective = dataclasses.asdict(data.objective)
+    if data.objective.kind != "next_sentence" or not more:
+        del objective["short_rate"]  # earlier versions did not know it
+    wanted = [store.documents_hash, window, data.lengths, objective, data.pack, *more]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
 
 

@@ -82,7 +82,7 @@ def prepare(data: config.Data, report: Report = print, workers: Workers | None =
         )
     if data.by_document:
         with _alone(folder, report):
-            make_tables(store, data, report)
+            make_tables(store, data, vocabulary, report)
     return vocabulary
 
 

@@ -15,6 +15,15 @@ Keys = UInt64[np.ndarray, " examples"]
 Lengths = Integer[np.ndarray, " examples"]
 
 
+class Draws(NamedTuple):
+    """The keys of each example's random choices."""
+
+    lengths: Keys
+    """Of the choices that decide how many tokens it has in each stack: these may return in later epochs."""
+    noise: Keys
+    """Of all others, drawn anew in each epoch."""
+
+
 class Ragged(NamedTuple):
     """Sequences one after the other: sequence n is the `lengths[n]` values after those before it."""
 

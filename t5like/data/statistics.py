@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from t5like.data.store import read_tables
+from t5like.data.store import fills, read_tables
 
 Manifest = Mapping[str, Any]
 Row = Sequence[str]
@@ -19,6 +19,8 @@ EXAMPLE_COLUMNS = 80
 """Columns that the text of a dropped document takes at most."""
 LAST = ("exact_duplicates", "near_duplicates")
 """Filters that look at what all others kept, wherever they stand."""
+DRAWN = ("ul2", "prefix", "fill_in_the_middle", "next_sentence")
+"""Objectives whose examples are as long as random choices make them."""
 FILES = 10
 """Files that are shown."""
 
@@ -104,8 +106,7 @@ def _dropped(manifest: Manifest) -> Iterator[str]:
 
 
 def _packs(manifest: Manifest, tables: Mapping[str, Manifest]) -> Iterator[str]:
-    """The fill reckons with the longest that random choices can make of an example; a row of next-sentence prediction
-    has none, for its other segment is drawn."""
+    """The fill of each stack; an older table does not know it where lengths depend on random choices."""
     rows = []
     for description in tables.values():
         lengths = description["lengths"]
@@ -113,9 +114,9 @@ def _packs(manifest: Manifest, tables: Mapping[str, Manifest]) -> Iterator[str]:
         for name, table in description["tables"].items():
             number, _, split = name.partition("-")
             counts = (f"{table[column]:,}" for column in ("rows", "examples", "cut"))
-            places = table["rows"] * sum(lengths.values())
-            known = places and description["objective"] != "next_sentence"
-            fill = f"{sum(table['tokens']) / places:.1%}" if known else "-"
+            shares = fills([table], lengths)
+            known = table["rows"] and ("drawings" in table or description["objective"] not in DRAWN)
+            fill = " + ".join(f"{share:.1%}" for share in shares) if known else "-"
             rows.append((*label, manifest["sources"][int(number)]["name"], split, *counts, fill))
     if rows:
         yield ""

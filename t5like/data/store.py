@@ -7,7 +7,7 @@ A store is a folder:
     train/00000.bin       tokens of the documents of unit 0, each part closed by EOS; little-endian uint16 or uint32
     train/00000.documents for each of these documents: tokens of each part, file of the unit, record in the file; uint64
     validation/...        the same for held-out documents
-    packs/<key>/          which documents make up which row, for runs whose rows are made of documents
+    packs/<key>/          which documents make up which row, for runs whose rows are made of documents (pack_table.py)
     manifest.json         counts and hashes, written last: a store without it is not finished
 
 The tokens of a source's split are those of its files one after the other.
@@ -18,7 +18,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import IO, Any, Literal, cast
 
@@ -187,6 +187,14 @@ def read_tables(folder: epath.Path) -> dict[str, dict[str, Any]]:
         return json.loads(path.read_text())["tables"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is missing or damaged: {REMEDY.format(folder)}.") from None
+
+
+def fills(tables: Iterable[Mapping[str, Any]], lengths: Mapping[str, int]) -> list[float]:
+    """The share of places that the rows of pack tables fill in each stack, by what `table.json` says."""
+    tables = list(tables)
+    rows = sum(table.get("drawings", 1) * table["rows"] for table in tables)
+    tokens = [sum(counts) for counts in zip(*(table["tokens"] for table in tables), strict=True)]
+    return [count / max(rows * length, 1) for count, length in zip(tokens, lengths.values(), strict=True)]
 
 
 def _is_content(path: epath.Path, sha256: str) -> bool:

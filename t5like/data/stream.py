@@ -4,20 +4,21 @@
 prefetching. A stream has no state to save: it starts at any step.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import SupportsInt
 
 import numpy as np
 from etils import epath
-from jaxtyping import Int, UInt64
+from jaxtyping import Int
 
 from t5like.config import Data
-from t5like.data.examples import Documents, Examples, Reader, Windows
+from t5like.data.examples import Documents, Examples, Reader, SentencePairs, Windows
 from t5like.data.inspection import RowOrigin
 from t5like.data.mixture import Mixture, mixture
 from t5like.data.objectives import OBJECTIVES, require_pieces
-from t5like.data.order import hash_of, locate
-from t5like.data.ragged import Ragged
+from t5like.data.order import example_key, locate
+from t5like.data.ragged import Draws, Ragged
 from t5like.data.rows import place
 from t5like.data.store import SPLITS, Split, Store
 from t5like.data.vocabulary import Vocabulary
@@ -44,17 +45,26 @@ class Rows:
         self.split: Split = split
         require_pieces(data, vocabulary)
         self.store = Store(epath.Path(data.store).expanduser(), remote)
-        kind = Documents if data.by_document else Windows
+        kind = _reader(data)
         self.sources: list[Reader] = [kind(self.store, data, n, split) for n in range(len(data.sources))]
         self.sizes = [source.rows for source in self.sources]
         for name, size, number in zip(data.source_names, self.sizes, range(len(self.sizes)), strict=True):
             if not size and (split == "train" or not any(self.sizes)):
-                raise UserError(
-                    f"The {split} split of {name!r} in {data.store} has {self.store.tokens(number, split).size} "
-                    f"tokens, less than the {data.window} of one row: lower data.length, add text, loosen "
-                    "data.filters, or change data.held_out."
-                )
+                raise UserError(self._too_little(name, number))
         self.mixture = mixture(data, self.sizes) if split == "train" else Mixture(self.sizes, data.seed)
+
+    def _too_little(self, name: str, source: int) -> str:
+        """A sentence about a source without rows."""
+        where = f"The {self.split} split of {name!r} in {self.data.store}"
+        if self.data.objective.kind == "next_sentence":
+            return (
+                f"{where} has no document of two sentences, of which data.objective.kind='next_sentence' makes pairs: "
+                "add text, or make longer documents, for example with data.sources.N.document='file'."
+            )
+        return (
+            f"{where} has {self.store.tokens(source, self.split).size} tokens, less than the {self.data.window} of one "
+            "row: lower data.length, add text, loosen data.filters, or change data.held_out."
+        )
 
     @property
     def count(self) -> int:
@@ -66,18 +76,21 @@ class Rows:
         source, epoch, position = self.locate(numbers)
         found: list[Examples] = []
         row: list[np.ndarray] = []
-        keys: list[UInt64[np.ndarray, " examples"]] = []
+        keys: list[Draws] = []
         for number in np.unique(source).tolist():
             asked = np.flatnonzero(source == number)
-            examples = self.sources[number].read(position[asked])
+            reader = self.sources[number]
+            examples = reader.read(position[asked], epoch[asked])
             row.append(asked[examples.row])
-            key = hash_of(self.data.seed, SPLITS.index(self.split), number, epoch[row[-1]], examples.number)
-            if self.data.objective.kind == "next_sentence":
-                examples = examples.with_partners(self.sources[number], key)
+            key = functools.partial(example_key, self.data.seed, SPLITS.index(self.split), number)
+            lengths, noise = (key(each, examples.number) for each in (examples.drawing, epoch[row[-1]]))
+            if isinstance(reader, SentencePairs):
+                examples = reader.with_others(examples, position[asked], epoch[asked], noise)
             found.append(examples)
-            keys.append(key)
+            keys.append(Draws(lengths, noise))
         parts = tuple(map(_joined, zip(*(examples.parts for examples in found), strict=True)))
-        streams = OBJECTIVES[self.data.objective.kind](parts, np.concatenate(keys), self.data, self.vocabulary)
+        draws = Draws(*map(np.concatenate, zip(*keys, strict=True)))
+        streams = OBJECTIVES[self.data.objective.kind](parts, draws, self.data, self.vocabulary)
         return place(streams, np.concatenate(row), len(numbers), self.data, self.vocabulary)
 
     def locate(
@@ -100,7 +113,7 @@ class Rows:
         """Where each row comes from: source, epoch, position, and the ids of its documents."""
         origins = []
         for source, epoch, position in zip(*self.locate(numbers), strict=True):
-            examples = self.sources[source].read(np.array([position]))
+            examples = self.sources[source].read(np.array([position]), np.array([epoch]))
             ends = examples.number + examples.parts[0].lengths - 1
             ids: dict[str, None] = {}
             for first, last in zip(examples.number.tolist(), ends.tolist(), strict=True):
@@ -112,6 +125,12 @@ class Rows:
         """How often each piece occurs in the split, from the first tokens of each source."""
         arrays = [self.store.tokens(number, self.split) for number in range(len(self.sizes))]
         return np.sum([array.counts(self.vocabulary.size) for array in arrays], axis=0)
+
+
+def _reader(data: Data) -> type[Windows] | type[Documents]:
+    if data.objective.kind == "next_sentence":
+        return SentencePairs
+    return Documents if data.by_document else Windows
 
 
 def _joined(parts: tuple[Ragged, ...]) -> Ragged:

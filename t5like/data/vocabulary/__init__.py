@@ -23,7 +23,7 @@ from t5like.data.store import write_whole
 from t5like.data.vocabulary.files import Path, load_pieces
 from t5like.data.vocabulary.frame import Frame
 from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces
-from t5like.data.vocabulary.tables import begins_word, ends_sentence
+from t5like.data.vocabulary.tables import begins_word
 from t5like.data.vocabulary.training import train_pieces
 from t5like.errors import UserError
 
@@ -156,11 +156,6 @@ class Vocabulary:
     def begins_word(self) -> Bool[np.ndarray, " size"]:
         """Pieces that begin a word (`tables.begins_word`), every special one among them."""
         return np.pad(begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
-
-    @functools.cached_property
-    def ends_sentence(self) -> Bool[np.ndarray, " size"]:
-        """Pieces that end a sentence (`tables.ends_sentence`), no special one among them."""
-        return np.pad(ends_sentence(self.pieces), (0, self._more)) & ~self.is_special
 
     @property
     def _more(self) -> int:

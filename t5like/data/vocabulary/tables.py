@@ -1,7 +1,6 @@
-"""What each piece means for words and sentences, told from the bytes that it spells.
+"""What each piece means for words, told from the bytes that it spells.
 
-A table knows a piece and not its neighbours. So a point in "3.14" ends a sentence like any other, the letter after a
-hyphen continues the hyphen's word, and where pieces are bytes only ASCII marks and the line feed end sentences.
+A table knows a piece and not its neighbours. So the letter after a hyphen continues the hyphen's word.
 """
 
 import unicodedata
@@ -10,9 +9,6 @@ import numpy as np
 from jaxtyping import Bool
 
 from t5like.data.vocabulary.pieces import Pieces
-
-ENDS_OF_SENTENCES = ".!?。！？…．｡"
-CLOSING = "\"'”’」』》）)]】»"
 
 
 def is_chinese(character: str) -> bool:
@@ -27,13 +23,6 @@ def begins_word(pieces: Pieces) -> Bool[np.ndarray, " pieces"]:
         names = map(pieces.name, range(pieces.size))
         return np.array([not name.startswith(pieces.continuation) for name in names], bool)
     return np.array([_begins(pieces.spelt(number)) for number in range(pieces.size)], bool)
-
-
-def ends_sentence(pieces: Pieces) -> Bool[np.ndarray, " pieces"]:
-    """Where a piece ends a sentence: with . ! ? or their Chinese forms, closing quotes behind them, or a line feed."""
-    texts = (pieces.spelt(number).decode("utf-8", "ignore").rstrip(" ") for number in range(pieces.size))
-    marks = tuple(ENDS_OF_SENTENCES)
-    return np.array([text.endswith("\n") or text.rstrip(CLOSING).endswith(marks) for text in texts], bool)
 
 
 def _begins(spelt: bytes) -> bool:
