@@ -15,6 +15,8 @@ def import_(paths: list[str], options: Any) -> None:
 
     source, target = (pathlib.Path(path).expanduser() for path in paths)
     found = import_run(source, target, options)
+    for note in found.notes:
+        print(note)
     for name, reason in found.unused.items():
         print(f"Unused: {name} ({reason}).")
     if found.non_finite:

@@ -63,7 +63,13 @@ class Model:
     gated: bool = True
     """Whether the activation gates a second projection (GEGLU, SwiGLU)."""
     bias: bool = False
-    """Whether projections have biases."""
+    """Whether projections have biases; the next three fields say it of some of them alone."""
+    qkv_bias: bool | None = None
+    """Biases of queries, keys and values, as in Qwen2; None: as `bias`."""
+    out_bias: bool | None = None
+    """Bias of attention's output projection; None: as `bias`."""
+    mlp_bias: bool | None = None
+    """Biases of the feed-forward layer; None: as `bias`."""
     tied: bool = False
     """Whether the output shares the embedding's weights."""
     scale_logits: bool = False
@@ -82,6 +88,11 @@ class Model:
     leaves hidden states and a pooled embedding."""
     labels: int = 0
     """sequence, token: scores of a row or a token."""
+    head_bias: bool = True
+    """next_sentence, sequence, token, span: gives the scores of labels a bias; those of GPT-2 and Llama have none."""
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = None
+    """sequence: a row has one label, any number of labels with a binary cross-entropy each, or `labels` numbers; None:
+    a number if `labels` is 1, else one label."""
     pooling: Literal["first", "mean", "last"] = "first"
     """next_sentence, sequence, none: which token's output stands for the row, or the mean of all."""
     pooler: bool = False
@@ -160,6 +171,14 @@ class Model:
             else f"model.labels={self.labels} is for the heads 'sequence' and 'token', not model.head={self.head!r}.",
         )
         require(
+            self.problem_type is None or self.head == "sequence",
+            f"model.problem_type={self.problem_type!r} is for the head 'sequence', not model.head={self.head!r}.",
+        )
+        require(
+            self.problem_type != "single_label_classification" or self.labels > 1,
+            f"model.problem_type={self.problem_type!r} needs model.labels above 1.",
+        )
+        require(
             not self.pooler or self.pools,
             f"model.pooler is for the heads 'next_sentence', 'sequence' and 'none', not model.head={self.head!r}.",
         )
@@ -178,6 +197,17 @@ class Model:
     def pools(self) -> bool:
         """Whether it has one vector for each row."""
         return self.head in ("next_sentence", "sequence", "none")
+
+    def biased(self, part: Literal["qkv", "out", "mlp"]) -> bool:
+        """True if the projections of a part have biases: queries, keys and values, attention's output, or the
+        feed-forward layer."""
+        own: bool | None = getattr(self, f"{part}_bias")
+        return self.bias if own is None else own
+
+    @property
+    def label_problem(self) -> Literal["single_label_classification", "multi_label_classification", "regression"]:
+        """The problem type of the head 'sequence', where `problem_type` leaves it open too."""
+        return self.problem_type or ("regression" if self.labels == 1 else "single_label_classification")
 
     @property
     def key_heads(self) -> int:

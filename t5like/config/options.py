@@ -202,6 +202,9 @@ class ImportOptions:
     """Sentinels that follow the pieces of --vocabulary, if these have none of their own."""
     ignore: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A tensor of the folder that may be left out; may be given several times."""
+    add_rows: bool = False
+    """Adds rows to the embedding, and to an output of its own, for pieces of the tokenizer that the checkpoint has
+    none for; each begins as the mean of the others."""
     mesh: Mesh = Mesh()
     """Devices that the parameters are read onto; kept in the run's config."""
     rules: Rules = Rules()

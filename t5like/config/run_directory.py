@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +39,16 @@ class RunDirectory:
     @property
     def samples(self) -> pathlib.Path:
         return self.path / "samples"
+
+    @property
+    def hugging_face(self) -> pathlib.Path:
+        """What is kept of the Hugging Face folder that the parameters were once imported from."""
+        return self.path / "hugging_face"
+
+    def take_hugging_face(self, source: "RunDirectory") -> None:
+        """Copies what another run keeps of a Hugging Face folder, for a run that starts with its parameters."""
+        if source.hugging_face.is_dir():
+            shutil.copytree(source.hugging_face, self.hugging_face, dirs_exist_ok=True)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""

@@ -51,6 +51,8 @@ def train(config: Config) -> None:
             require_vocabulary(start, vocabulary)
         if leads():
             vocabulary.save(run.vocabulary)
+            if start:
+                run.take_hugging_face(start.run)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
             state, origin = starting_state(plan, checkpoints, source)
             first = int(jax.device_get(state.step))
