@@ -26,7 +26,11 @@ SHARDED, SECOND = "t5_1_1_bfloat16", "model-00002-of-00002.safetensors"
 QUERY = "encoder.block.1.layer.0.SelfAttention.q.weight"
 BROKEN = "SOURCE/model.safetensors is damaged or no safetensors file ("
 FILES = {
-    "no weights": ("t5_1_1", file(WEIGHTS, None), "SOURCE holds no weights: model.safetensors or pytorch_model.bin, or their "),
+    "no weights": (
+        "t5_1_1",
+        file(WEIGHTS, None),
+        "SOURCE holds no weights: model.safetensors or pytorch_model.bin, or their ",
+    ),
     "no pickle": ("t5_1_1", pickled, "SOURCE/pytorch_model.bin is damaged or no file of torch.save (ValueError: at "),
     "a missing shard": (SHARDED, file(SECOND, None), "SOURCE lacks model-00002-of-00002.safetensors, which "),
     "a tensor in no shard": (

@@ -15,10 +15,10 @@ def import_(paths: list[str], options: Any) -> None:
 
     source, target = (pathlib.Path(path).expanduser() for path in paths)
     found = import_run(source, target, options)
-    for note in found.notes:
-        print(note)
     for name, reason in found.unused.items():
         print(f"Unused: {name} ({reason}).")
+    for line in found.notes:
+        print(line)
     if found.non_finite:
         print(f"t5like: NaN or infinite values in {', '.join(found.non_finite)}.", file=sys.stderr)
     from t5like.model.architectures import parameter_count

@@ -75,7 +75,7 @@ class Pickled(NamedTuple):
             file.seek(storage.begin + self.first * kind.itemsize)
             numbers = np.frombuffer(_exactly(file, count * kind.itemsize, storage.file), kind)
         strides = [stride * kind.itemsize for stride in self.strides]
-        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False))
+        return np.array(np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False), order="C")
 
 
 def open_pickle(file: pathlib.Path) -> dict[str, Pickled]:

@@ -1,0 +1,139 @@
+"""Folders of random configurations, which transformers makes and runs: imported and exported, they give its numbers.
+
+No golden folder has these: heads of decoders, Mistral, Qwen2, biases of single parts, untied outputs, names of labels,
+configs as older versions wrote them. And of every field that a config.json may leave out we take what the class does.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from golden_runs import float32, on_one_device
+from random_folders import CONFIGS, one_of, write_folder
+
+from t5like.config import CLS, MASK, SEP
+from t5like.config.options import ExportOptions, ImportOptions
+from t5like.config.run_directory import RunDirectory
+from t5like.convert.cases import Outcome, cases_of, outcome_of
+from t5like.convert.exporting import export_run
+from t5like.convert.families import FAMILIES
+from t5like.convert.importing import import_run
+from t5like.convert.original import Original, has_transformers
+from t5like.convert.settings import Settings
+from t5like.data.vocabulary import Bytes, Vocabulary
+from t5like.errors import UserError
+from t5like.infer.generate import inference_net
+from t5like.infer.restored import restore
+
+pytestmark = [
+    pytest.mark.skipif(
+        not has_transformers(), reason="runs transformers' models, and torch or transformers is missing"
+    ),
+    pytest.mark.filterwarnings("ignore"),  # of torch and transformers; ours are errors in all other tests
+]
+FOLDERS = {
+    "t5": 1,
+    "mt5": 1,
+    "umt5": 1,
+    "bert": 1,
+    "gpt2": 1,
+    "llama": 1,
+    "mistral": 1,
+    "qwen2": 1,
+    "marian": 1,
+}
+"""Model type -> seed."""
+LABELS = ("id2label", "label2id", "problem_type")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """One device and one thread, nothing from the network, no progress bars."""
+    with on_one_device(), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
+        import torch
+        import transformers
+
+        torch.set_num_threads(1)
+        transformers.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        yield
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp("vocabulary")
+    Vocabulary(Bytes(), (CLS, SEP, MASK), 11).save(place)
+    return str(place)
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_random_folder_gives_the_originals_numbers_and_its_export_too(kind, vocabulary, tmp_path):
+    told = write_folder(kind, FOLDERS[kind], tmp_path / "source")
+    import_run(tmp_path / "source", tmp_path / "run", ImportOptions(vocabulary=vocabulary))
+    with (
+        restore(float32(RunDirectory(tmp_path / "run").config())) as restored,
+        jax.default_matmul_precision("highest"),
+    ):
+        net = inference_net(restored.config)
+        export_run(restored, tmp_path / "out", ExportOptions())
+        originals = [Original(tmp_path / folder, net.model) for folder in ("source", "out")]
+        for case in cases_of(net.model, restored.vocabulary, (), 16):
+            ours = outcome_of(restored.params, net, case, 1)
+            for original in originals:
+                assert_close(ours, original.outcome(case), told)
+    before, after = (json.loads((tmp_path / folder / "config.json").read_text()) for folder in ("source", "out"))
+    changed = {name for name, value in before.items() if after.get(name) != value}
+    # The vocabulary is another one, so its special pieces are too.
+    assert changed <= {"pad_token_id", "bos_token_id", "eos_token_id", "transformers_version"}, told
+
+
+def assert_close(ours: Outcome, theirs: Outcome, told: str) -> None:
+    compared = 0
+    for kind in ("tokens", "rows"):
+        for here, there in zip(getattr(ours, kind), getattr(theirs, kind), strict=True):
+            if here is not None and there is not None:
+                np.testing.assert_allclose(here, there, atol=1e-4, err_msg=told)
+                compared += 1
+    assert compared
+    if ours.loss is not None and theirs.loss is not None:
+        np.testing.assert_allclose(ours.loss, theirs.loss, rtol=1e-5, err_msg=told)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_field_that_is_left_out_has_the_value_that_transformers_gives_it(kind):
+    """Also one that transformers derives from others. Where it raises an error, there is nothing to compare with."""
+    draw = np.random.default_rng([0, *kind.encode()])
+    for _ in range(4):
+        _, fields, untied = CONFIGS[kind](draw)
+        names = {"lm_head.weight"} if untied or kind == "bert" else set()
+        fields |= {"model_type": kind, "original_max_position_embeddings": 32} if draw.integers(2) else {}
+        fields |= {"model_type": kind, "num_labels": one_of(draw, 2, 3)}
+        for left_out in [*fields, "nothing"]:
+            part = {name: value for name, value in fields.items() if name not in (left_out, "vocab_size")}
+            part = json.loads(json.dumps({**part, "model_type": kind}))
+            if (theirs := explicit(part)) is not None:
+                ours = model_or_refusal(kind, part, names)
+                assert ours == model_or_refusal(kind, theirs, names), (left_out, part)
+
+
+def model_or_refusal(kind: str, fields: dict[str, Any], names: set[str]) -> Any:
+    try:
+        return FAMILIES[kind].model_of(Settings(fields, "config.json"), names)
+    except UserError:
+        return "refused"
+
+
+def explicit(fields: dict[str, Any]) -> dict[str, Any] | None:
+    """All fields of a configuration as transformers completes it; None where it cannot."""
+    import transformers
+
+    fields = json.loads(json.dumps(fields))
+    try:
+        return json.loads(transformers.AutoConfig.for_model(**fields).to_json_string(use_diff=False))
+    except Exception:  # it raises any
+        return None
