@@ -14,6 +14,7 @@ from typing import Any
 from t5like.config import Model
 from t5like.config.run_directory import RunDirectory
 from t5like.convert.families import RECORD, Family
+from t5like.convert.rotary import ROTARY
 from t5like.convert.settings import ABSENT, Settings
 
 CONFIG, STATED = "config.json", "stated.json"
@@ -49,10 +50,9 @@ def written_back(ours: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
     if kept.get("model_type") != ours["model_type"]:
         return _present(ours)
     found = {name: value for name, value in kept.items() if name not in OWN}
-    for name, value in ours.items():
-        changed = name in OWN or stated.get(name, ABSENT) != value
-        if changed or name not in found:
-            found[name] = value
+    changed = {name for name, value in ours.items() if name in OWN or stated.get(name, ABSENT) != value}
+    changed |= set(ROTARY) if changed & set(ROTARY) else set()
+    found |= {name: value for name, value in ours.items() if name in changed or name not in found}
     order = {name: found.pop(name) for name in ("architectures", "model_type", "dtype")}
     return _present(order | found)
 

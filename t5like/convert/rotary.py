@@ -15,6 +15,8 @@ NEEDED = {
 }
 """Fields that each type must have; transformers has no defaults for them."""
 ORIGINAL = "original_max_position_embeddings"
+ROTARY = ("rope_parameters", "rope_theta", "rope_scaling", ORIGINAL, "partial_rotary_factor")
+"""All fields on rotary positions, which say the same thing in two ways and so change together."""
 
 
 def rotary_fields(settings: Settings, longest: int) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def rotary_settings(model: Model) -> dict[str, Any]:
         "rope_parameters": {"rope_theta": model.rotary_base, **scaling},
         "rope_theta": model.rotary_base,
         "rope_scaling": None if model.rotary_scaling == "none" else scaling,
-        ORIGINAL: ABSENT,
+        ORIGINAL: scaling.get(ORIGINAL, ABSENT),
         "partial_rotary_factor": ABSENT,
     }
 
