@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from golden_runs import float32, on_one_device
 from random_folders import CONFIGS, one_of, write_folder
+from settings import sentence
 
 from t5like.config import CLS, MASK, SEP
 from t5like.config.options import ExportOptions, ImportOptions
@@ -21,6 +22,7 @@ from t5like.config.run_directory import RunDirectory
 from t5like.convert.cases import Outcome, cases_of, outcome_of
 from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES
+from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.original import Original, has_transformers
 from t5like.convert.settings import Settings
@@ -137,3 +139,33 @@ def explicit(fields: dict[str, Any]) -> dict[str, Any] | None:
         return json.loads(transformers.AutoConfig.for_model(**fields).to_json_string(use_diff=False))
     except Exception:  # it raises any
         return None
+
+
+TINY = dict(vocab_size=32, n_embd=8, n_head=2, n_layer=1, n_positions=16)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_torch_saves_is_read_as_safetensors_are(zipped, tmp_path):
+    import torch
+    import transformers
+
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**TINY))
+    model.save_pretrained(tmp_path / "safe")
+    state = model.state_dict() | {
+        "transformer.wpe.weight": model.transformer.wpe.weight.to(torch.bfloat16).T.contiguous().T,
+        "transformer.ln_f.bias": torch.nn.Parameter(torch.arange(20.0)[4:20:2].to(torch.float16)),
+    }
+    assert state["lm_head.weight"].data_ptr() == state["transformer.wte.weight"].data_ptr()
+    (tmp_path / "pickled").mkdir()
+    torch.save(state, tmp_path / "pickled" / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    found = open_weights(tmp_path / "pickled")
+    assert {*found.names()} == {*state}
+    for name, tensor in state.items():
+        assert found.read(name).dtype.name == str(tensor.dtype).removeprefix("torch."), name
+        np.testing.assert_array_equal(
+            found.read(name).astype(np.float32), tensor.detach().float().numpy(), err_msg=name
+        )
+    torch.save(model, tmp_path / "pickled" / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    assert "is a pickle that names transformers.models.gpt2.modeling_gpt2.GPT2LMHeadModel, which" in sentence(
+        open_weights, tmp_path / "pickled"
+    )

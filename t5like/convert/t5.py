@@ -28,6 +28,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {"t5": FIRST, "mt5": LATER, "umt5": LATER}
 """Values of fields that a config.json may leave out, where they differ by model type."""
 TIES = {"lm_head.weight": "shared.weight"}
 """Tensors that are tied if they are equal, whatever config.json says: transformers 5 always writes that they are."""
+ENCODER_END, DECODER_END = "encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight"
 MULTILINGUAL_ROWS = 200_000
 """Rows of the vocabulary from which on a model is one of mT5's."""
 DROPOUTS: dict[str, float | None] = {"dropout_rate": 0.1}
@@ -41,6 +42,7 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
     known = [name for classes in CLASSES.values() for name in classes.values()]
     settings.require("architectures", *([name] for name in (*known, FIRST_CLASS)))
     encoder_only = settings.architecture in [classes["none"] for classes in CLASSES.values()]
+    encoder_only |= not settings.architecture and {ENCODER_END, DECODER_END} & {*names} == {ENCODER_END}
     # Where it is left out, transformers takes the number of encoder layers by their own name, never by the alias.
     decoder_layers = 0 if encoder_only else settings.size("num_decoder_layers", before.size("num_layers"))
     return Model(
