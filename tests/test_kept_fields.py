@@ -1,4 +1,4 @@
-"""What a folder's config.json says beyond our Model survives an import, a training and an export."""
+"""Fields of a config.json beyond our Model survive an import, a training and an export."""
 
 import dataclasses
 import json

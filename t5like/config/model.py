@@ -63,7 +63,7 @@ class Model:
     gated: bool = True
     """Whether the activation gates a second projection (GEGLU, SwiGLU)."""
     bias: bool = False
-    """Whether projections have biases; the next three fields say it of some of them alone."""
+    """Gives all projections biases; the next three fields say it of some of them alone."""
     qkv_bias: bool | None = None
     """Biases of queries, keys and values, as in Qwen2; None: as `bias`."""
     out_bias: bool | None = None

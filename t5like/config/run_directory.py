@@ -42,7 +42,7 @@ class RunDirectory:
 
     @property
     def hugging_face(self) -> pathlib.Path:
-        """What is kept of the Hugging Face folder that the parameters were once imported from."""
+        """Kept files of the Hugging Face folder that the parameters were once imported from."""
         return self.path / "hugging_face"
 
     def take_hugging_face(self, source: "RunDirectory") -> None:

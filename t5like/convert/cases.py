@@ -33,7 +33,7 @@ class Example(NamedTuple):
     targets: list[int]
     """What the last stack predicts at each of its places, or `NO_TARGET`: a piece, or a label of the head `token`."""
     label: Any = 0
-    """What the head predicts for the row: a class, numbers, zeros and ones, or where a span starts and ends."""
+    """The target of the row's head: a class, numbers, zeros and ones, or the places where a span starts and ends."""
 
 
 class Case(NamedTuple):

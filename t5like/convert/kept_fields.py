@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says and `Model` cannot: kept in the run directory, and written back by an export.
+"""Fields of a Hugging Face folder that `Model` cannot say: kept in the run directory, and written back by an export.
 
 A run keeps the folder's config.json, and the fields that an export would have written at once. An export writes the
 kept fields, except those that it says otherwise by now: so names of labels, dropouts of single places and fields that

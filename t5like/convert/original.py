@@ -45,7 +45,7 @@ class Original:
             self._net = kind.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="eager").eval()
 
     def outcome(self, case: Case) -> Outcome:
-        """What it makes of a case: the rows as one padded batch, or each example alone where rows are packed, and
+        """Its outputs for a case: of the rows as one padded batch, or of each example alone where rows are packed, and
         where it would look for the last token of a row by comparing with the padding's number."""
         packed = any(len(row) > 1 for row in case.rows)
         by_last = self._model.head == "sequence" and self._model.family == "decoder"
@@ -54,7 +54,7 @@ class Original:
         if by_last:
             self._net.config.pad_token_id = None  # the last token, whatever its number
         alone = [self._run([example]) for example in case.examples]
-        loss = None if packed else float(np.mean([one.loss for one in alone]))
+        loss = None if packed else float(np.mean([one.loss or 0.0 for one in alone]))
         return Outcome([one.tokens[0] for one in alone], [one.rows[0] for one in alone], loss)
 
     def greedy(self, prompt: Sequence[int], tokens: int) -> list[int]:

@@ -44,7 +44,7 @@ FORBIDDEN = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 
 
 class Storage(NamedTuple):
-    """Where numbers lie: from byte `begin` of `file`, `length` of a type."""
+    """A run of numbers in `file`: `length` of a type, from byte `begin` on."""
 
     file: pathlib.Path
     begin: int
@@ -207,7 +207,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _tensor(storage: Any, first: Any, shape: Any, strides: Any, *rest: Any) -> Pickled:
-    """What torch._utils._rebuild_tensor_v2 is given; the rest are gradients and hooks, which weights do not need."""
+    """Takes the arguments of torch._utils._rebuild_tensor_v2; the rest are gradients and hooks, which nobody needs."""
     if not isinstance(storage, Storage) or len(shape) != len(strides):
         raise ValueError("a tensor of another form")
     return Pickled(storage, _whole(first), tuple(map(_whole, shape)), tuple(map(_whole, strides)))

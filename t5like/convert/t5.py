@@ -172,8 +172,8 @@ def _scaled(settings: Settings, kind: str) -> bool:
 
 
 def _feed_forward(settings: Settings) -> tuple[bool, Any]:
-    """Whether the feed-forward layer is gated, and its activation; dense_act_fn and is_gated_act win where they are
-    given, as in transformers."""
+    """True for a gated feed-forward layer, and its activation; dense_act_fn and is_gated_act win where they are given,
+    as in transformers."""
     name = settings.get("feed_forward_proj", "relu")
     first, last = name.split("-")[0], name.split("-")[-1]
     if name not in (last, f"gated-{last}") or last not in ACTIVATIONS:
