@@ -34,12 +34,12 @@ def write_folder(kind: str, seed: int, folder: pathlib.Path) -> str:
     model.save_pretrained(folder)
     old = draw.random() < 0.5
     if old:
-        _make_old(folder / "config.json", kind, untied)
+        _make_old(folder / "config.json", untied)
     said = {**fields, "old": True} if old else fields
     return f"{name} {', '.join(f'{key}={value}' for key, value in said.items())}"
 
 
-def _make_old(file: pathlib.Path, kind: str, untied: bool) -> None:
+def _make_old(file: pathlib.Path, untied: bool) -> None:
     """Rewrites a config.json as transformers 4 would have: with rope_theta and rope_scaling, without newer fields."""
     fields = json.loads(file.read_text("utf-8"))
     rope = fields.get("rope_parameters")
@@ -47,8 +47,8 @@ def _make_old(file: pathlib.Path, kind: str, untied: bool) -> None:
     if rope:
         fields["rope_theta"] = rope.pop("rope_theta")
         fields["rope_scaling"] = None if rope["rope_type"] == "default" else rope
-    if scaled := fields.pop("scale_decoder_outputs", None) is not None:
-        fields["tie_word_embeddings"] = not untied if scaled else fields["tie_word_embeddings"]
+    if fields.pop("scale_decoder_outputs", None) is not None:
+        fields["tie_word_embeddings"] = not untied
     file.write_text(json.dumps(fields), "utf-8")
 
 

@@ -17,7 +17,7 @@ from t5like.config.run_directory import RunDirectory
 from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES, kind_of
 from t5like.convert.importing import import_run
-from t5like.convert.kept_fields import keep, kept_kind, separate_dropouts, written_back
+from t5like.convert.kept_fields import keep, kept_kind, notes_on, written_back
 from t5like.convert.settings import Settings
 from t5like.infer.restored import restore
 from t5like.train.loop import train
@@ -35,6 +35,7 @@ BERT: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.3,
     "classifier_dropout": 0.2,
     "of_another_tool": {"nested": [1, None]},
+    "num_labels": 3,
     "transformers_version": "4.30.0",
     "torch_dtype": "float16",
     "pad_token_id": None,
@@ -82,6 +83,7 @@ def test_what_changed_since_is_told_as_it_is(tmp_path):
     assert (after["vocab_size"], after["id2label"]) == (40_000, LABELS["id2label"])
     more = exported(run, BERT, labels=2)
     assert (more["id2label"], more["problem_type"]) == ({"0": "LABEL_0", "1": "LABEL_1"}, LABELS["problem_type"])
+    assert "num_labels" not in more
     one = exported(run, BERT, problem_type=None)
     assert "problem_type" not in one
     bare = exported(run, BERT, head="none", labels=0, problem_type=None)
@@ -111,7 +113,7 @@ def test_a_position_scaling_that_changed_leaves_nothing_of_the_old_one(tmp_path)
 
 def test_a_folder_with_one_dropout_for_all_places_says_nothing_of_it():
     said = {
-        kind: [*separate_dropouts(Settings({"model_type": kind, **more}, ""), FAMILIES[kind], model_of(kind, more))]
+        kind: [*notes_on(Settings({"model_type": kind, **more}, ""), FAMILIES[kind], model_of(kind, more))]
         for kind, more in {
             "bert": {},
             "gpt2": {"attn_pdrop": 0.3},
@@ -178,4 +180,6 @@ def test_a_run_without_kept_fields_is_exported_as_its_model_says(tmp_path):
     ours = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "dtype": "float32"}
     ours |= FAMILIES["gpt2"].settings_of(model_of("gpt2", {}), "gpt2")
     assert kept_kind(run) == ""
+    (run.path / "import.json").write_text('{"from": "MT5EncoderModel", "model_type": "mt5", "unused": {}}')
+    assert kept_kind(run) == "mt5"
     assert written_back(ours, run) == {name: value for name, value in ours.items() if name not in LABELS}

@@ -24,7 +24,7 @@ from t5like.config.run_directory import RunDirectory
 from t5like.convert.exporting import special_ids
 from t5like.convert.families import RECORD, Family, Named, family_of, model_in, unused_tensors
 from t5like.convert.files import open_weights
-from t5like.convert.kept_fields import keep, separate_dropouts
+from t5like.convert.kept_fields import keep, notes_on
 from t5like.convert.layout import Places, Tensors, assemble, is_stacked, layers_of
 from t5like.convert.rows import rows_for, with_rows
 from t5like.convert.settings import Settings, read_settings
@@ -173,7 +173,7 @@ def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported
         vocabulary,
         family,
         settings,
-        notes=[*separate_dropouts(settings, family, model)],
+        notes=[*notes_on(settings, family, model)],
     )
 
 

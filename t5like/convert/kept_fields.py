@@ -15,11 +15,13 @@ from t5like.config import Model
 from t5like.config.run_directory import RunDirectory
 from t5like.convert.families import RECORD, Family
 from t5like.convert.rotary import ROTARY
-from t5like.convert.settings import ABSENT, Settings
+from t5like.convert.settings import ABSENT, LABEL_FIELDS, Settings
 
 CONFIG, STATED = "config.json", "stated.json"
 OWN = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path", "auto_map")
 """Fields that an export writes by itself or that say nothing of it."""
+TOGETHER = (ROTARY, (*LABEL_FIELDS, "num_labels"))
+"""Fields that say the same thing in several ways, so that they are kept together or not at all."""
 
 
 def keep(run: RunDirectory, settings: Settings, family: Family, model: Model, special: Mapping[str, Any]) -> None:
@@ -51,14 +53,18 @@ def written_back(ours: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
         return _present(ours)
     found = {name: value for name, value in kept.items() if name not in OWN}
     changed = {name for name, value in ours.items() if name in OWN or stated.get(name, ABSENT) != value}
-    changed |= set(ROTARY) if changed & set(ROTARY) else set()
+    for group in TOGETHER:
+        if changed & {*group}:
+            found = {name: value for name, value in found.items() if name not in group}
     found |= {name: value for name, value in ours.items() if name in changed or name not in found}
     order = {name: found.pop(name) for name in ("architectures", "model_type", "dtype")}
     return _present(order | found)
 
 
-def separate_dropouts(settings: Settings, family: Family, model: Model) -> Iterator[str]:
-    """A line for the dropouts of a folder that training here does not follow."""
+def notes_on(settings: Settings, family: Family, model: Model) -> Iterator[str]:
+    """A line for the fields of a folder that are lost, and for the dropouts that training here does not follow."""
+    if settings.fields.get("auto_map"):
+        yield "Lost: auto_map of config.json, which names code of the folder's own."
     rates = {name: settings.fields.get(name, default) for name, default in family.DROPOUTS.items()}
     others = [f"{name}={rate}" for name, rate in rates.items() if rate is not None and rate != model.dropout]
     if others:

@@ -16,7 +16,7 @@ NEEDED = {
 """Fields that each type must have; transformers has no defaults for them."""
 ORIGINAL = "original_max_position_embeddings"
 ROTARY = ("rope_parameters", "rope_theta", "rope_scaling", ORIGINAL, "partial_rotary_factor")
-"""All fields on rotary positions, which say the same thing in two ways and so change together."""
+"""All fields on rotary positions, which older and newer versions of transformers name differently."""
 
 
 def rotary_fields(settings: Settings, longest: int) -> dict[str, Any]:
