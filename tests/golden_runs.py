@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from t5like.config import Config
 from t5like.config.options import ImportOptions
 from t5like.config.run_directory import RunDirectory
 from t5like.convert import importing
-from t5like.convert.files import Safetensors
+from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.original import Stored
 from t5like.infer import restored as restoring
@@ -73,7 +73,7 @@ def float32(config: Config) -> Config:
 
 def tensors_of(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """All tensors of a folder's weights."""
-    files: Any = Safetensors(folder)
+    files = open_weights(folder)
     return {name: files.read(name) for name in files.names()}
 
 

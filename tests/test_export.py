@@ -195,7 +195,9 @@ def test_layers_in_another_order_are_not_the_same_tensors(tmp_path):
     [
         ("t5", dict(bias=True)),
         ("t5", dict(head="sequence", labels=2)),
-        ("t5", dict(gated=True, activation="gelu")),
+        ("t5", dict(qkv_bias=True)),
+        ("gpt", dict(qkv_bias=True, mlp_bias=True)),
+        ("gpt", dict(head="sequence", labels=2, pooling="last")),
         ("gpt", dict(positions="relative")),
         ("gpt", dict(norm_position="post")),
         ("gpt", dict(head="token", labels=2)),
@@ -211,7 +213,7 @@ def test_an_architecture_that_transformers_lacks_is_refused_in_one_sentence(fami
 
 def test_a_type_of_another_architecture_is_refused_and_a_fitting_one_taken(trained, tmp_path):
     told = sentence(carry_out, ["export", trained.train.directory, f"{tmp_path}/out", "--type=t5"])
-    assert told == "--type 't5' has another architecture than this model; it can be llama."
+    assert told == "--type 't5' has another architecture than this model; it can be llama or mistral."
     assert not list(tmp_path.iterdir())
     with opened("t5_encoder", tmp_path / "run") as golden:
         name = export_run(golden.restored, tmp_path / "out", ExportOptions(type="mt5"))

@@ -12,7 +12,7 @@ CONFIGS = {
     "no such type": (
         "t5_1_1",
         fields(model_type="whisper"),
-        "SOURCE/config.json: there is no model_type 'whisper' here; there are bert, gpt2, llama, marian, mt5, ",
+        "SOURCE/config.json: there is no model_type 'whisper' here; there are bert, gpt2, llama, marian, mistral, ",
     ),
     "type misspelt": (
         "llama",
@@ -42,7 +42,7 @@ CONFIGS = {
     "no vocab_size": (
         "t5_1_1",
         fields(vocab_size=...),
-        "SOURCE/config.json has no 'vocab_size', which says how large",
+        "The tensor 'shared.weight' has the shape (320, 16), but its config makes it (32128, 16): the two do not",
     ),
     "epsilon as text": (
         "t5_1_1",
@@ -82,12 +82,6 @@ CONFIGS = {
         fields(position_embedding_type="relative_key"),
         "SOURCE/config.json: position_embedding_type='relative_key' is not supported, only 'absolute': the numbers",
     ),
-    "half of the biases": (
-        "llama",
-        fields(mlp_bias=True),
-        "SOURCE/config.json: mlp_bias=True is not supported, only",
-    ),
-    "the other biases": ("llama", fields(attention_bias=True), "SOURCE/config.json: mlp_bias=False is not supported"),
     "two widths": (
         "marian",
         fields(decoder_ffn_dim=32),
@@ -110,8 +104,8 @@ CONFIGS = {
     ),
     "unknown class": (
         "llama",
-        fields(architectures=["LlamaForSequenceClassification"]),
-        "SOURCE/config.json: architectures=['LlamaForSequenceClassification'] is not supported, only",
+        fields(architectures=["LlamaForTokenClassification"]),
+        "SOURCE/config.json: architectures=['LlamaForTokenClassification'] is not supported, only",
     ),
     "unknown class of T5": (
         "t5_1_1",

@@ -88,7 +88,7 @@ TOKENIZERS = {
     "more pieces than rows": (
         "t5_1_1",
         fields(vocab_size=299),
-        "The tokenizer of SOURCE has 300 pieces, but its config.json says vocab_size 299: they belong to different",
+        "The vocabulary has 300 pieces, but the embedding only 299 rows: either the tokenizer belongs to another model",
     ),
     "an end beyond the pieces": (
         "t5_1_1",

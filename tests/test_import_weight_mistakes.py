@@ -26,12 +26,12 @@ SHARDED, SECOND = "t5_1_1_bfloat16", "model-00002-of-00002.safetensors"
 QUERY = "encoder.block.1.layer.0.SelfAttention.q.weight"
 BROKEN = "SOURCE/model.safetensors is damaged or no safetensors file ("
 FILES = {
-    "no weights": ("t5_1_1", file(WEIGHTS, None), "SOURCE holds no weights: model.safetensors, or its shards with "),
-    "pickles alone": (
+    "no weights": (
         "t5_1_1",
-        pickled,
-        "SOURCE holds pickled weights only (pytorch_model.bin), and opening a pickle",
+        file(WEIGHTS, None),
+        "SOURCE holds no weights: model.safetensors or pytorch_model.bin, or their ",
     ),
+    "no pickle": ("t5_1_1", pickled, "SOURCE/pytorch_model.bin is damaged or no file of torch.save (ValueError: at "),
     "a missing shard": (SHARDED, file(SECOND, None), "SOURCE lacks model-00002-of-00002.safetensors, which "),
     "a tensor in no shard": (
         SHARDED,
@@ -41,17 +41,17 @@ FILES = {
     "a path in the index": (
         SHARDED,
         index(lambda names: names.update({"extra.weight": "../other.safetensors"})),
-        "SOURCE/model.safetensors.index.json is no index of safetensors (its files are not names): fetch it again.",
+        "SOURCE/model.safetensors.index.json is no index of weights (its files are not names): fetch it again.",
     ),
     "a number in the index": (
         SHARDED,
         index(lambda names: names.update({"extra.weight": 3})),
-        "SOURCE/model.safetensors.index.json is no index of safetensors (",
+        "SOURCE/model.safetensors.index.json is no index of weights (",
     ),
     "half an index": (
         SHARDED,
         file(INDEX, '{"weight_map": {"a":'),
-        "SOURCE/model.safetensors.index.json is no index of safetensors (",
+        "SOURCE/model.safetensors.index.json is no index of weights (",
     ),
     "an index of nothing": (SHARDED, file(INDEX, "{}"), "SOURCE/model.safetensors.index.json is no index of "),
     "an index without tensors": (SHARDED, file(INDEX, '{"weight_map": {}}'), "SOURCE holds no weights: "),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from t5like.train.losses import token_losses, weighted_sums, with_labels
+from t5like.train.losses import label_losses, label_sums, token_losses, weighted_sums, with_labels
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 11)) * 3, jnp.float32)
 TARGETS = jnp.asarray(np.random.default_rng(1).integers(0, 11, (4, 6)), jnp.int32)
@@ -63,3 +63,16 @@ def test_labels_add_their_mean_cost_to_that_of_tokens_however_rows_are_split():
     assert (float(whole.labels), float(whole.labels_correct)) == (3, float((scores.argmax(1) == labels)[:3].sum()))
     for one, two, both in zip(*parts, whole, strict=True):
         np.testing.assert_allclose(one + two, both, rtol=1e-6)
+
+
+def test_several_labels_of_a_row_have_a_cross_entropy_each():
+    scores = jnp.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    labels = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    chance = 1 / (1 + np.exp(-np.asarray(scores)))
+    expected = -np.where(np.asarray(labels) > 0, np.log(chance), np.log(1 - chance)).mean(1)
+    found = label_losses(scores, labels, "multi_label_classification")
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    sums = label_sums(scores, labels, jnp.ones(2), "multi_label_classification")
+    assert (float(sums.correct), float(sums.weight)) == (1, 2)
+    numbers = label_losses(scores, labels, "regression")
+    np.testing.assert_allclose(numbers, np.square(np.asarray(scores) - np.asarray(labels)).mean(1), rtol=1e-6)

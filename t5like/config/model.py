@@ -69,7 +69,13 @@ class Model:
     gated: bool = True
     """Whether the activation gates a second projection (GEGLU, SwiGLU)."""
     bias: bool = False
-    """Whether projections have biases."""
+    """Gives all projections biases; the next three fields say it of some of them alone."""
+    qkv_bias: bool | None = None
+    """Biases of queries, keys and values, as in Qwen2; None: as `bias`."""
+    out_bias: bool | None = None
+    """Bias of attention's output projection; None: as `bias`."""
+    mlp_bias: bool | None = None
+    """Biases of the feed-forward layer; None: as `bias`."""
     tied: bool = False
     """Whether the output shares the embedding's weights."""
     scale_logits: bool = False
@@ -88,6 +94,14 @@ class Model:
     leaves hidden states and a pooled embedding."""
     labels: Annotated[int, applies_to("head", *LABELLED)] = 0
     """Scores of a row or a token."""
+    head_bias: Annotated[bool, applies_to("head", "next_sentence", *LABELLED, "span")] = True
+    """Gives the scores of labels a bias; those of GPT-2 and Llama have none."""
+    problem_type: Annotated[
+        Literal["single_label_classification", "multi_label_classification", "regression"] | None,
+        applies_to("head", "sequence"),
+    ] = None
+    """A row has one label, any number of labels with a binary cross-entropy each, or `labels` numbers; None: a number
+    if `labels` is 1, else one label."""
     pooling: Annotated[Literal["first", "mean", "last"], applies_to("head", *POOLED)] = "first"
     """Token whose output stands for the row, or the mean of all."""
     pooler: Annotated[bool, applies_to("head", *POOLED)] = False
@@ -151,6 +165,10 @@ class Model:
             "model.head='next_sentence' needs an encoder alone, with model.token_types=2.",
         )
         require(self.head not in LABELLED or self.labels > 0, f"model.head={self.head!r} needs model.labels above 0.")
+        require(
+            self.problem_type != "single_label_classification" or self.labels > 1,
+            f"model.problem_type={self.problem_type!r} needs model.labels above 1.",
+        )
 
     @property
     def predicts_pieces(self) -> bool:
@@ -161,6 +179,17 @@ class Model:
     def pools(self) -> bool:
         """Whether it has one vector for each row."""
         return self.head in POOLED
+
+    def biased(self, part: Literal["qkv", "out", "mlp"]) -> bool:
+        """True if the projections of a part have biases: queries, keys and values, attention's output, or the
+        feed-forward layer."""
+        own: bool | None = getattr(self, f"{part}_bias")
+        return self.bias if own is None else own
+
+    @property
+    def label_problem(self) -> Literal["single_label_classification", "multi_label_classification", "regression"]:
+        """The problem type of the head 'sequence', where `problem_type` leaves it open too."""
+        return self.problem_type or ("regression" if self.labels == 1 else "single_label_classification")
 
     @property
     def key_heads(self) -> int:

@@ -118,6 +118,10 @@ class PlanOptions:
     full: Annotated[bool, applies_to("explain", False)] = False
     """Whether to make machine code for TPUs too, which takes ten times as long and tells the cycles that the compiler
     expects and the size of the code."""
+    generate: Annotated[int, applies_to("explain", False)] = 0
+    """Tokens of the answers whose generation is planned too; 0 plans none."""
+    prompts: Annotated[int, applies_to("generate")] = 16
+    """Prompts that are answered at once, each as long as a row."""
     explain: bool = False
     """Whether to list each parameter's shape, axes, mesh axes and bytes instead; nothing is compiled."""
     json: bool = False
@@ -125,7 +129,8 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
-        require_positive(FLAGS, self, "slices")
+        require_positive(FLAGS, self, "slices", "prompts")
+        require(self.generate >= 0, f"--generate {self.generate} must not be negative.")
         require(self.price is None or self.price >= 0, f"--price {self.price} must not be negative.")
 
 
@@ -215,6 +220,9 @@ class ImportOptions:
     """Sentinels that follow the pieces of --vocabulary, if these have none of their own."""
     ignore: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A tensor of the folder that may be left out; may be given several times."""
+    add_rows: bool = False
+    """Adds rows to the embedding, and to an output of its own, for pieces of the tokenizer that the checkpoint has
+    none for; each begins as the mean of the others."""
     mesh: Mesh = Mesh()
     """Devices that the parameters are read onto; kept in the run's config."""
     rules: Rules = Rules()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -54,6 +55,11 @@ class RunDirectory:
     def hugging_face(self) -> pathlib.Path:
         """Files of the imported folder that an export writes back; a run that starts from another has its."""
         return self.path / "hugging_face"
+
+    def take_hugging_face(self, source: "RunDirectory") -> None:
+        """Copies what another run keeps of a Hugging Face folder, for a run that starts with its parameters."""
+        if source.hugging_face.is_dir():
+            shutil.copytree(source.hugging_face, self.hugging_face, dirs_exist_ok=True)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""

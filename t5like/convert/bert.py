@@ -5,7 +5,7 @@ from typing import Any
 
 from t5like.config import Model
 from t5like.convert.layout import Place, Places, layer_norm, linear
-from t5like.convert.settings import THEIR_ACTIVATION, Settings
+from t5like.convert.settings import THEIR_ACTIVATION, Settings, label_fields
 from t5like.errors import UserError
 
 CLASSES = {
@@ -21,10 +21,18 @@ CLASSES = {
 """Class of each head."""
 POOLED = ("next_sentence", "sequence", "none")
 PREDICTIONS, BODY = "cls.predictions", "bert."
+ALIASES: dict[str, str] = {}
+TIES: dict[str, str] = {}
+DROPOUTS: dict[str, float | None] = {
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "classifier_dropout": None,
+}
 
 
 def model_of(settings: Settings, names: Collection[str]) -> Model:
     """The model that a config.json and the names of the tensors beside it describe."""
+    settings = settings.over({})
     settings.require("position_embedding_type", "absolute")
     settings.require("is_decoder", False)
     settings.require("add_cross_attention", False)
@@ -54,7 +62,7 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
         embedding_deviation=settings.get("initializer_range", 0.02),
         token_types=settings.size("type_vocab_size", 2),
         head=head,
-        labels=settings.labels if head in ("sequence", "token") else 0,
+        **settings.labelled(head),
         pooler=head in POOLED,
         output_transform=pieces,
         output_bias=pieces,
@@ -85,10 +93,7 @@ def places(model: Model) -> Places:
 
 def settings_of(model: Model, kind: str) -> dict[str, Any]:
     """The fields of config.json for the model."""
-    labels = [f"LABEL_{number}" for number in range(model.labels)]
-    labelled = {"id2label": dict(enumerate(labels)), "label2id": {name: n for n, name in enumerate(labels)}}
-    regression = {"problem_type": "regression"} if model.head == "sequence" and model.labels == 1 else {}
-    return (labelled if labels else {}) | {
+    return {
         "hidden_size": model.embed,
         "num_hidden_layers": model.encoder_layers,
         "num_attention_heads": model.heads,
@@ -103,7 +108,7 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "position_embedding_type": "absolute",
         "vocab_size": model.vocab,
         "tie_word_embeddings": model.tied or not model.predicts_pieces,
-        **regression,
+        **label_fields(model),
     }
 
 
@@ -116,7 +121,8 @@ def kinds(model: Model) -> list[str]:
         and model.norm_position == "post"
         and model.kv * model.heads == model.embed
         and model.key_heads == model.heads
-        and all((model.embedding_norm, model.bias, model.scale_attention, model.token_types, model.pooling == "first"))
+        and all((model.embedding_norm, model.scale_attention, model.token_types, model.pooling == "first"))
+        and all((*map(model.biased, ("qkv", "out", "mlp")), model.head_bias))
         and model.pooler == (model.head in POOLED)
         and model.output_transform == model.output_bias == model.predicts_pieces
         and not any((model.gated, model.scale_logits, model.scale_embedding))
@@ -134,18 +140,29 @@ def canonical(name: str, model: Model) -> str:
 
 
 def copies(model: Model) -> dict[str, str]:
-    """Tensors that older versions store twice -> what they are copies of."""
+    """Tensors that older versions store twice -> what they are copies of.
+
+    An untied model takes the bias of its output layer, which older versions store under the other name alone.
+    """
     if not model.predicts_pieces:
         return {}
-    found = {f"{PREDICTIONS}.decoder.bias": f"{PREDICTIONS}.bias"}
-    words = f"{BODY}embeddings.word_embeddings.weight"
-    return found | ({f"{PREDICTIONS}.decoder.weight": words} if model.tied else {})
+    bias, own = f"{PREDICTIONS}.bias", f"{PREDICTIONS}.decoder.bias"
+    if not model.tied:
+        return {bias: own}
+    return {own: bias, f"{PREDICTIONS}.decoder.weight": f"{BODY}embeddings.word_embeddings.weight"}
+
+
+def repeated(model: Model) -> dict[str, str]:
+    """Tensors that an export stores a second time, under the name that other versions read -> the first."""
+    return {} if model.tied else copies(model)
 
 
 def unused(name: str, model: Model) -> str | None:
     """Why a tensor has no place in the model, if that is known."""
     if name.endswith(("embeddings.position_ids", "embeddings.token_type_ids")):
         return "a constant of the code, not a weight"
+    if model.predicts_pieces and not model.tied and name == f"{PREDICTIONS}.bias":
+        return "an untied model has its bias in cls.predictions.decoder.bias"
     others = ("cls.", f"{BODY}pooler.", "classifier.", "qa_outputs.")
     if name.startswith(others):
         return f"{CLASSES['bert'][model.head]}, which config.json names, has no such head"
@@ -171,7 +188,7 @@ def _head_places(model: Model, body: str) -> dict[str, Place]:
         found |= _dense("transform", f"{PREDICTIONS}.transform.dense")
         found["transform/scale"] = Place(f"{PREDICTIONS}.transform.LayerNorm.weight")
         found["transform/norm_bias"] = Place(f"{PREDICTIONS}.transform.LayerNorm.bias")
-        found["output_bias"] = Place(f"{PREDICTIONS}.bias")
+        found["output_bias"] = Place(f"{PREDICTIONS}.bias" if model.tied else f"{PREDICTIONS}.decoder.bias")
         if not model.tied:
             found["output"] = Place(f"{PREDICTIONS}.decoder.weight", 1, True)
     labels = {"next_sentence": "cls.seq_relationship", "sequence": "classifier", "token": "classifier"}

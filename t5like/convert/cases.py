@@ -33,7 +33,7 @@ class Example(NamedTuple):
     targets: list[int]
     """What the last stack predicts at each of its places, or `NO_TARGET`: a piece, or a label of the head `token`."""
     label: Any = 0
-    """What the head predicts for the row: a class, a number, or where a span starts and ends."""
+    """The target of the row's head: a class, numbers, zeros and ones, or the places where a span starts and ends."""
 
 
 class Case(NamedTuple):
@@ -151,7 +151,8 @@ def _loss(model: Model, case: Case, tokens: np.ndarray | None, rows: np.ndarray 
     if labelled is not None:
         labels = [example.label for example in case.examples]
         scores = jnp.asarray(labelled[: len(labels)])
-        loss += float(label_losses(scores, jnp.asarray(np.asarray(labels))).mean())
+        problem = model.label_problem if model.head == "sequence" else None
+        loss += float(label_losses(scores, jnp.asarray(np.asarray(labels)), problem).mean())
     return loss
 
 
@@ -191,9 +192,15 @@ def _with_targets(model: Model, encoder: list[int], decoder: list[int], random: 
         targets = np.where(random.random(len(main)) < 0.5, drawn, NO_TARGET).tolist()
         targets[0] = int(drawn[0])
     types = (np.arange(len(encoder)) >= len(encoder) // 2).astype(int).tolist() if model.token_types else []
-    label: Any = int(random.integers(0, max(model.labels, 2)))
-    if model.head == "sequence" and model.labels == 1:
-        label = float(random.normal())
+    return Example(encoder, types, decoder, targets, _random_label(model, random, len(main)))
+
+
+def _random_label(model: Model, random: np.random.Generator, length: int) -> Any:
+    """A class, one number or several, zeros and ones, or where a span starts and ends, as the head predicts it."""
     if model.head == "span":
-        label = sorted(random.integers(0, len(main), 2).tolist())
-    return Example(encoder, types, decoder, targets, label)
+        return sorted(random.integers(0, length, 2).tolist())
+    if model.head == "sequence" and model.label_problem == "regression":
+        return float(random.normal()) if model.labels == 1 else random.normal(size=model.labels).tolist()
+    if model.head == "sequence" and model.label_problem == "multi_label_classification":
+        return random.integers(0, 2, model.labels).astype(float).tolist()
+    return int(random.integers(0, max(model.labels, 2)))

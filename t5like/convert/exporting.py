@@ -19,9 +19,10 @@ from flax.traverse_util import flatten_dict
 from t5like.config import Model
 from t5like.config.options import ExportOptions
 from t5like.convert.card import model_card
-from t5like.convert.families import FAMILIES, RECORD, kind_of
+from t5like.convert.families import FAMILIES, kind_of
 from t5like.convert.files import INDEX, WEIGHTS
-from t5like.convert.kept import generation_config, special_ids_for
+from t5like.convert.kept import generation_config
+from t5like.convert.kept_fields import kept_kind, written_back
 from t5like.convert.layout import Place, Places, is_stacked, names_of, their_shape, to_theirs
 from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
@@ -41,18 +42,19 @@ def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions)
     if target.exists():
         raise UserError(f"{target} is there already: name a new folder, or move that away.")
     model, vocabulary = restored.config.model, restored.vocabulary
-    kind = kind_of(model, options.type, _imported_as(restored))
+    kind = kind_of(model, options.type, kept_kind(restored.run))
     family = FAMILIES[kind]
     name = family.CLASSES[kind][model.head]
     partial = target.with_name(f"{target.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        write_weights(restored.params, family.places(model), partial, options.dtype, options.shard_gigabytes)
+        places, repeated = family.places(model), family.repeated(model)
+        write_weights(restored.params, places, partial, options.dtype, options.shard_gigabytes, repeated)
         settings = {"architectures": [name], "model_type": kind, "dtype": options.dtype}
         kept, special = restored.run.hugging_face, special_ids(vocabulary, model)
-        ids = special_ids_for(kept, special, vocabulary.eos)
-        _write_json(partial / "config.json", settings | family.settings_of(model, kind) | ids)
+        settings |= family.settings_of(model, kind) | special
+        _write_json(partial / "config.json", written_back(settings, restored.run))
         if model.decoder_layers and model.predicts_pieces:
             _write_json(partial / FILE, generation_config(kept, special, restored.constraints))
         write_tokenizer(vocabulary, model, restored.frame, partial, kept)
@@ -65,12 +67,6 @@ def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions)
     return name
 
 
-def _imported_as(restored: Restored) -> str:
-    """The model type that a run was imported with, or nothing."""
-    file = restored.run.path / RECORD
-    return json.loads(file.read_text("utf-8"))["model_type"] if file.is_file() else ""
-
-
 def special_ids(vocabulary: Vocabulary, model: Model) -> dict[str, int]:
     """The numbers of pieces that frame a text, as config.json names them; a tokenizer without padding has none."""
     control = vocabulary.pieces.control
@@ -81,29 +77,39 @@ def special_ids(vocabulary: Vocabulary, model: Model) -> dict[str, int]:
     return ids | {"eos_token_id": vocabulary.eos, start: vocabulary.start}
 
 
-def write_weights(params: Any, places: Places, folder: pathlib.Path, dtype: str, most_gigabytes: float = 5.0) -> None:
+def write_weights(
+    params: Any,
+    places: Places,
+    folder: pathlib.Path,
+    dtype: str,
+    most_gigabytes: float = 5.0,
+    repeated: Mapping[str, str] | None = None,
+) -> None:
     """Writes parameters as model.safetensors, or as files of at most `most_gigabytes` with their index.
 
+    `repeated` are names under which a tensor, also by name, is stored once more.
+
     Raises:
-      UserError: a file cannot be written.
+      UserError: a file cannot be written, or a number is too large for `dtype`.
     """
     import safetensors
     import safetensors.numpy
 
     kind = np.dtype(DTYPES[dtype])
     leaves: dict[str, Any] = flatten_dict(params, sep="/")  # pyright: ignore[reportAssignmentType]
-    groups = list(_groups(leaves, places))
+    groups = list(_groups(leaves, places, repeated or {}))
     files = _files(groups, kind.itemsize, most_gigabytes * 1e9)
     weight_map: dict[str, str] = {}
+    total = 0
     for number, tensors in enumerate(_in_files(leaves, groups, files, kind), 1):
         name = WEIGHTS if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
         weight_map |= dict.fromkeys(tensors, name)
+        total += sum(tensor.size for tensor in tensors.values())
         try:
             safetensors.numpy.save_file(tensors, folder / name, {"format": "pt"})
         except safetensors.SafetensorError as error:
             raise UserError(f"{folder / name} cannot be written: {error}.") from None
     if len(files) > 1:
-        total = sum(leaf.size for leaf in leaves.values())
         sizes = {"total_parameters": total, "total_size": total * kind.itemsize}
         _write_json(folder / INDEX, {"metadata": sizes, "weight_map": dict(sorted(weight_map.items()))})
 
@@ -117,7 +123,7 @@ class Group(NamedTuple):
     shape: tuple[int, ...]
 
 
-def _groups(leaves: Mapping[str, Any], places: Places) -> Iterator[Group]:
+def _groups(leaves: Mapping[str, Any], places: Places, repeated: Mapping[str, str]) -> Iterator[Group]:
     together: dict[str, list[str]] = {}
     for path in leaves:
         together.setdefault(places[path].name, []).append(path)
@@ -126,7 +132,9 @@ def _groups(leaves: Mapping[str, Any], places: Places) -> Iterator[Group]:
         path, place = paths[0], places[paths[0]]
         shape = leaves[path].shape
         one = shape[1:] if is_stacked(path) else shape
-        yield Group(paths, place, names_of(path, place, shape), their_shape(place, one))
+        names = names_of(path, place, shape)
+        again = [second for second, first in repeated.items() if first in names]
+        yield Group(paths, place, [*names, *again], their_shape(place, one))
 
 
 def _files(groups: Sequence[Group], itemsize: int, most: float) -> list[set[str]]:
@@ -158,8 +166,25 @@ def _in_files(
                 yield tensors
                 tensors, wanted = {}, next(waiting)
             parts = [array[layer] if is_stacked(group.paths[0]) else array for array in arrays]
-            tensors[name] = np.ascontiguousarray(to_theirs(parts, group.place).astype(kind))
+            tensors[name] = _cast(to_theirs(parts, group.place), kind, name)
     yield tensors
+
+
+def _cast(tensor: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
+    """The tensor in another type.
+
+    Raises:
+      UserError: one of its numbers would become infinite.
+    """
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(tensor.astype(kind))
+    if (lost := np.isinf(cast) & np.isfinite(tensor)).any():
+        largest, most = np.abs(tensor[lost]).max(), ml_dtypes.finfo(kind).max
+        raise UserError(
+            f"--dtype {kind.name} holds numbers up to {most:.4g}, but the tensor {name!r} has {largest:.4g}: export "
+            f"with --dtype {'bfloat16' if kind == np.float16 else 'float32'}."
+        )
+    return cast
 
 
 def _write_json(file: pathlib.Path, content: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Which family a folder or a model is of, and the tensors of a folder by their present names.
 
-A family is a module: `CLASSES`, `model_of`, `places`, `settings_of`, `kinds`, `canonical`, `copies` and `unused`, as
-`Family` says. A new one costs that module and its lines in `FAMILIES`.
+A family is a module with the names that `Family` lists. A new one costs that module and its lines in `FAMILIES`.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -25,6 +24,21 @@ class Family(Protocol):
         """Model type -> head -> class of transformers."""
         ...
 
+    @property
+    def ALIASES(self) -> Mapping[str, str]:  # noqa: N802
+        """Second name of a field of config.json -> its own."""
+        ...
+
+    @property
+    def DROPOUTS(self) -> Mapping[str, float | None]:  # noqa: N802
+        """Each dropout of config.json -> its default."""
+        ...
+
+    @property
+    def TIES(self) -> Mapping[str, str]:  # noqa: N802
+        """Output tensor -> embedding, where the two are tied if they are equal, whatever config.json says."""
+        ...
+
     def model_of(self, settings: Settings, names: Collection[str]) -> Model: ...
 
     def places(self, model: Model) -> Places: ...
@@ -36,6 +50,8 @@ class Family(Protocol):
     def canonical(self, name: str, model: Model) -> str: ...
 
     def copies(self, model: Model) -> dict[str, str]: ...
+
+    def repeated(self, model: Model) -> dict[str, str]: ...
 
     def unused(self, name: str, model: Model) -> str | None: ...
 
@@ -57,6 +73,20 @@ def family_of(settings: Settings) -> Family:
     if kind not in FAMILIES:
         raise UserError(f"{settings.file}: there is no model_type {kind!r} here{did_you_mean(kind, FAMILIES)}")
     return FAMILIES[kind]
+
+
+def model_in(settings: Settings, tensors: Tensors) -> Model:
+    """The model that a config.json and the tensors beside it describe.
+
+    Raises:
+      UserError: a field that is damaged or that we cannot follow.
+    """
+    family, names = family_of(settings), set(tensors.names())
+    for output, embedding in family.TIES.items():
+        if {output, embedding} <= names and tensors.shape(output) == tensors.shape(embedding):
+            same = np.array_equal(tensors.read(output), tensors.read(embedding), equal_nan=True)
+            names -= {output} if same else set()
+    return family.model_of(settings, names)
 
 
 def kind_of(model: Model, asked: str = "", before: str = "") -> str:
@@ -117,7 +147,11 @@ def unused_tensors(
     for name in sorted(set(tensors.names()) - used):
         stored = tensors.stored(name)
         if name in copies:
-            if not np.array_equal(tensors.read(name), tensors.read(copies[name]), equal_nan=True):
+            same = tensors.shape(name) == tensors.shape(copies[name])
+            if not (same and np.array_equal(tensors.read(name), tensors.read(copies[name]), equal_nan=True)):
+                if reason := family.unused(name, model):
+                    reasons[stored] = reason
+                    continue
                 raise UserError(
                     f"The tensor {stored!r} should be a copy of {copies[name]!r}, since config.json ties the two, but "
                     "it differs: check tie_word_embeddings there."

@@ -1,7 +1,9 @@
-"""The weights of a Hugging Face folder: model.safetensors, or its shards with their index, read one tensor at a time.
+"""The weights of a Hugging Face folder, read one tensor at a time: model.safetensors or its shards with their index, or
+else pytorch_model.bin or its shards.
 
-Files are memory-mapped by the safetensors library, which checks their headers; what it finds wrong becomes a sentence.
-Pickles are refused: opening one can run code.
+Safetensors files are memory-mapped by their library, which checks their headers; what it finds wrong becomes a
+sentence. Pickles are read by `pickles.py`, which runs nothing of them. Other formats are named with the
+way to convert them.
 """
 
 import contextlib
@@ -12,11 +14,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from t5like.convert.layout import Tensors
+from t5like.convert.pickles import Pickled, open_pickle
 from t5like.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
+SAVE = "`save_pretrained` then writes model.safetensors for the import"
+OTHERS = {
+    "adapter_model.*": "an adapter, not a model: load both with peft, `merge_and_unload()`, and " + SAVE,
+    "tf_model*.h5": "weights of TensorFlow: load them with transformers 4 and `from_tf=True`; " + SAVE,
+    "flax_model*.msgpack": "weights of Flax: load them with transformers 4 and `from_flax=True`; " + SAVE,
+    "*.gguf": "weights of llama.cpp: load them with transformers and `gguf_file=`; " + SAVE,
+    "consolidated*.pth": "weights as Meta released them: transformers' convert_llama_weights_to_hf.py makes a folder",
+    "consolidated*.safetensors": "weights as Mistral released them: transformers' convert_mistral_weights_to_hf.py "
+    "makes a folder",
+    "*.ckpt*": "a checkpoint of another program: convert it with transformers; " + SAVE,
+    "*.pt": "another pickle than pytorch_model.bin: load the model with what wrote it; " + SAVE,
+    "*.pth": "another pickle than pytorch_model.bin: load the model with what wrote it; " + SAVE,
+    "*.bin": "another pickle than pytorch_model.bin: load the model with what wrote it; " + SAVE,
+}
+"""Files of other formats, the surest first, with the way from them."""
+ADAPTER = "adapter_config.json"
 
 
 class Stored(NamedTuple):
@@ -27,23 +47,38 @@ class Stored(NamedTuple):
     dtype: str
 
 
+def open_weights(folder: pathlib.Path) -> Tensors:
+    """The tensors of a folder's weights.
+
+    Raises:
+      UserError: no weights, those of another format, a missing or damaged file, one that could run code, or an index
+        that does not fit its files.
+    """
+    if (folder / ADAPTER).is_file():
+        raise UserError(
+            f"{folder} holds an adapter ({ADAPTER}), which changes the weights of a model: load both with peft, "
+            f"`merge_and_unload()`, and {SAVE}."
+        )
+    pickled = any((folder / name).is_file() for name in (PICKLE, PICKLE_INDEX))
+    safe = any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+    return Pickles(folder) if pickled and not safe else Safetensors(folder)
+
+
 class Safetensors:
-    """The tensors of a folder's weights (`layout.Tensors`)."""
+    """The tensors of model.safetensors or of its shards (`layout.Tensors`)."""
 
     def __init__(self, folder: pathlib.Path):
         """Raises:
-        UserError: no weights, only pickled ones, a missing or damaged file, or an index that does not fit its files.
+        UserError: no weights, a missing or damaged file, or an index that does not fit its files.
         """
         self._folder = folder
         self._tensors: dict[str, Stored] = {}
-        for file in _weight_files(folder):
+        for file in _weight_files(folder, WEIGHTS, INDEX):
             with _open(file) as opened:
                 for name in opened.keys():  # noqa: SIM118, it is no mapping
                     part = opened.get_slice(name)
                     self._tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
-        for name, file in _index(folder).items():
-            if name not in self._tensors:
-                raise UserError(f"{folder / INDEX} says that {file} holds {name!r}, but it does not: fetch them again.")
+        _require_indexed(folder, WEIGHTS, INDEX, self._tensors)
 
     def names(self) -> Iterable[str]:
         return self._tensors.keys()
@@ -58,14 +93,47 @@ class Safetensors:
           UserError: it does not hold floating-point numbers, or its file is damaged.
         """
         stored = self._tensors[name]
-        if stored.dtype not in FLOATS:
-            raise UserError(
-                f"The tensor {name!r} of {self._folder} is of type {stored.dtype}, not one of {', '.join(FLOATS)}: "
-                "quantised weights cannot be imported, fetch the original ones."
-            )
+        _require_floats(self._folder, name, stored.dtype)
         # Opened for each tensor, since what an open file has shown stays mapped into memory.
         with _open(stored.file) as opened:
             return opened.get_tensor(name)
+
+
+class Pickles:
+    """The tensors of pytorch_model.bin or of its shards (`layout.Tensors`)."""
+
+    def __init__(self, folder: pathlib.Path):
+        """Raises:
+        UserError: a missing or damaged file, one that could run code, or an index that does not fit its files.
+        """
+        self._folder = folder
+        self._tensors: dict[str, Pickled] = {}
+        for file in _weight_files(folder, PICKLE, PICKLE_INDEX):
+            self._tensors |= open_pickle(file)
+        _require_indexed(folder, PICKLE, PICKLE_INDEX, self._tensors)
+
+    def names(self) -> Iterable[str]:
+        return self._tensors.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors[name].shape
+
+    def read(self, name: str) -> np.ndarray:
+        """A tensor as it is stored.
+
+        Raises:
+          UserError: it does not hold floating-point numbers, or its file is damaged.
+        """
+        _require_floats(self._folder, name, self._tensors[name].dtype)
+        return self._tensors[name].read()
+
+
+def _require_floats(folder: pathlib.Path, name: str, dtype: str) -> None:
+    if dtype not in FLOATS:
+        raise UserError(
+            f"The tensor {name!r} of {folder} is of type {dtype}, not one of {', '.join(FLOATS)}: quantised weights "
+            "cannot be imported, fetch the original ones."
+        )
 
 
 @contextlib.contextmanager
@@ -80,35 +148,45 @@ def _open(file: pathlib.Path) -> Iterator[Any]:
         raise UserError(f"{file} is damaged or no safetensors file ({_told(error)}): fetch it again.") from None
 
 
-def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    files = [folder / name for name in sorted(set(_index(folder).values()))]
+def _weight_files(folder: pathlib.Path, whole: str, index: str) -> list[pathlib.Path]:
+    """The file `whole`, or else those that the index names.
+
+    Raises:
+      UserError: there are none, or some are missing.
+    """
+    if (folder / whole).is_file():
+        return [folder / whole]
+    files = [folder / name for name in sorted(set(_index(folder, whole, index).values()))]
     if missing := [file.name for file in files if not file.is_file()]:
-        raise UserError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names: fetch the missing files.")
+        raise UserError(f"{folder} lacks {', '.join(missing)}, which {index} names: fetch the missing files.")
     if files:
         return files
-    pickles = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
-    if pickles:
-        raise UserError(
-            f"{folder} holds pickled weights only ({pickles[0]}), and opening a pickle can run any code in it: if you "
-            "trust where they are from, load them with transformers and `save_pretrained`, which writes "
-            f"{WEIGHTS}, then import that folder."
-        )
-    raise UserError(f"{folder} holds no weights: {WEIGHTS}, or its shards with {INDEX}, are what is looked for.")
+    for pattern, way in OTHERS.items():
+        for file in sorted(folder.glob(pattern)):
+            raise UserError(f"{folder} holds no {WEIGHTS}, but {file.name}, {way}.")
+    raise UserError(
+        f"{folder} holds no weights: {WEIGHTS} or {PICKLE}, or their shards with {INDEX}, are what is looked for."
+    )
 
 
-def _index(folder: pathlib.Path) -> dict[str, str]:
+def _require_indexed(folder: pathlib.Path, whole: str, index: str, tensors: Iterable[str]) -> None:
+    held = set(tensors)
+    for name, file in _index(folder, whole, index).items():
+        if name not in held:
+            raise UserError(f"{folder / index} says that {file} holds {name!r}, but it does not: fetch them again.")
+
+
+def _index(folder: pathlib.Path, whole: str, index: str) -> dict[str, str]:
     """Name of each tensor -> name of its file, from the index; empty where there is none."""
-    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+    if (folder / whole).is_file() or not (folder / index).is_file():
         return {}
     try:
-        named = json.loads((folder / INDEX).read_text("utf-8"))["weight_map"]
+        named = json.loads((folder / index).read_text("utf-8"))["weight_map"]
         if not all(isinstance(file, str) and pathlib.PurePath(file).name == file for file in named.values()):
             raise ValueError("its files are not names")
         return dict(named)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise UserError(f"{folder / INDEX} is no index of safetensors ({_told(error)}): fetch it again.") from None
+        raise UserError(f"{folder / index} is no index of weights ({_told(error)}): fetch it again.") from None
 
 
 def _told(error: Exception) -> str:

@@ -5,21 +5,30 @@ from typing import Any
 
 from t5like.config import Model
 from t5like.convert.layout import Place, Places, layer_norm
-from t5like.convert.settings import THEIR_ACTIVATION, Settings
+from t5like.convert.settings import THEIR_ACTIVATION, Settings, label_fields
 from t5like.errors import UserError
 
-CLASSES = {"gpt2": {"vocabulary": "GPT2LMHeadModel", "none": "GPT2Model"}}
+CLASSES = {"gpt2": {"vocabulary": "GPT2LMHeadModel", "sequence": "GPT2ForSequenceClassification", "none": "GPT2Model"}}
 """Class of each head."""
-BODY = "transformer."
+BODY, SCORE = "transformer.", "score.weight"
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+"""Second names of fields, as transformers' GPT2Config takes them."""
+TIES: dict[str, str] = {}
+DROPOUTS: dict[str, float | None] = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
 
 
 def model_of(settings: Settings, names: Collection[str]) -> Model:
     """The model that a config.json and the names of the tensors beside it describe."""
+    settings = settings.over({}, ALIASES)
     for name in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         settings.require(name, False)
     settings.require("scale_attn_weights", True)
-    settings.require("architectures", *([name] for name in CLASSES["gpt2"].values()))
-    bare = settings.architecture == CLASSES["gpt2"]["none"]
+    head = settings.head(CLASSES["gpt2"])
     embed, heads = settings.size("n_embd", 768), settings.size("n_head", 12)
     if embed % heads:
         raise UserError(f"{settings.file}: n_embd={embed} is no multiple of n_head={heads}.")
@@ -37,11 +46,13 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
         activation=settings.activation("activation_function", "gelu_new"),
         gated=False,
         bias=True,
-        tied=settings.get("tie_word_embeddings", True) and not bare,
+        tied=settings.get("tie_word_embeddings", True) and head == "vocabulary",
         scale_attention=True,
         embedding_deviation=settings.get("initializer_range", 0.02),
-        head="none" if bare else "vocabulary",
-        pooling="last" if bare else "first",
+        head=head,
+        head_bias=head != "sequence",
+        **settings.labelled(head),
+        pooling="first" if head == "vocabulary" else "last",
         dropout=settings.get("resid_pdrop", 0.1),
         dtype=settings.dtype,
     )
@@ -66,6 +77,8 @@ def places(model: Model) -> Places:
         found[f"{blocks}/{path}_bias"] = Place(f"{layer}.{theirs}.bias")
     if model.predicts_pieces and not model.tied:
         found["output"] = Place("lm_head.weight", 1, True)
+    if model.head == "sequence":
+        found["head/kernel"] = Place(SCORE, 1, True)
     return found
 
 
@@ -85,6 +98,7 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "attn_pdrop": model.dropout,
         "vocab_size": model.vocab,
         "tie_word_embeddings": model.tied or not model.predicts_pieces,
+        **label_fields(model),
     }
 
 
@@ -98,7 +112,8 @@ def kinds(model: Model) -> list[str]:
         and model.kv * model.heads == model.embed
         and model.key_heads == model.heads
         and model.head in CLASSES["gpt2"]
-        and all((model.bias, model.scale_attention))
+        and (model.head != "sequence" or (model.pooling == "last" and not model.head_bias))
+        and all((*map(model.biased, ("qkv", "out", "mlp")), model.scale_attention))
         and not any((model.gated, model.scale_logits, model.scale_embedding, model.embedding_norm, model.pooler))
         and not any((model.output_transform, model.output_bias))
     )
@@ -108,7 +123,7 @@ def kinds(model: Model) -> list[str]:
 def canonical(name: str, model: Model) -> str:
     """A tensor's present name: the released checkpoints lack the prefix."""
     bare = name.removeprefix(BODY)
-    return bare if model.head == "none" or bare.startswith("lm_head.") else BODY + bare
+    return bare if model.head == "none" or bare.startswith(("lm_head.", "score.")) else BODY + bare
 
 
 def copies(model: Model) -> dict[str, str]:
@@ -116,8 +131,15 @@ def copies(model: Model) -> dict[str, str]:
     return {"lm_head.weight": f"{BODY}wte.weight"} if model.tied else {}
 
 
+def repeated(model: Model) -> dict[str, str]:
+    """Tensors that an export stores a second time: none."""
+    return {}
+
+
 def unused(name: str, model: Model) -> str | None:
     """Why a tensor has no place in the model, if that is known."""
     if name.endswith((".attn.bias", ".attn.masked_bias")):
         return "the causal mask, a constant of the code"
-    return "GPT2Model, which config.json names, has no head" if name.startswith("lm_head.") else None
+    if name.startswith(("lm_head.", "score.")) and model.head != "vocabulary":
+        return "the class that config.json names has no such head"
+    return None

@@ -5,6 +5,7 @@ cut up for the devices of the mesh, so that a host holds its share of the parame
 directory is written beside its place and moved there when it is whole.
 """
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -20,11 +21,14 @@ from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train
 from t5like.config import Vocabulary as VocabularySettings
 from t5like.config.options import ImportOptions
 from t5like.config.run_directory import RunDirectory
-from t5like.convert.families import RECORD, Family, Named, family_of, unused_tensors
-from t5like.convert.files import Safetensors
+from t5like.convert.exporting import special_ids
+from t5like.convert.families import RECORD, Family, Named, family_of, model_in, unused_tensors
+from t5like.convert.files import open_weights
 from t5like.convert.kept import keep_files
+from t5like.convert.kept_fields import keep, notes_on
 from t5like.convert.layout import Places, Tensors, assemble, is_stacked, layers_of
-from t5like.convert.settings import read_settings
+from t5like.convert.rows import rows_for, with_rows
+from t5like.convert.settings import Settings, read_settings
 from t5like.convert.t5x import t5x_model, t5x_places
 from t5like.convert.t5x_files import T5XTensors, is_t5x, open_t5x
 from t5like.convert.tokenizer import read_tokenizer, with_frame
@@ -40,7 +44,7 @@ LONGEST = 512
 
 @dataclass
 class Imported:
-    """What is known of a checkpoint before its numbers are read, and what was found in them."""
+    """A checkpoint as it is known before its numbers are read, and what was found in them."""
 
     origin: str
     """Class of transformers, or T5X."""
@@ -51,10 +55,13 @@ class Imported:
     model: Model
     vocabulary: Vocabulary
     family: Family | None = None
+    settings: Settings | None = None
+    added: int = 0
+    """Rows that the embedding has more than the checkpoint's."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences for the user on what was added, is lost, or is kept and not followed."""
     unused: dict[str, str] = field(default_factory=dict)
     non_finite: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    """Lines about the folder's other files: what is lost, or kept and not followed."""
 
 
 def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOptions) -> Imported:
@@ -69,16 +76,12 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
         raise UserError(f"There is no folder {source} to import.")
     theirs = is_t5x(source) and not (source / "config.json").exists()
     found = _open_t5x(source, options) if theirs else _open_hugging_face(source, options)
-    if found.vocabulary.size > found.model.vocab:
-        raise UserError(
-            f"The vocabulary has {found.vocabulary.size} pieces, but the embedding only {found.model.vocab} rows: the "
-            "tokenizer belongs to another model."
-        )
+    _fit_rows(found, options)
     config = imported_config(found, target, options)
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         abstract = plan_run(config, mesh).abstract.params
-        require_shapes(found.tensors, found.places, abstract)
+        require_shapes(with_rows(found.tensors, found.places, found.added), found.places, abstract)
         if found.family and isinstance(found.tensors, Named):
             found.unused = unused_tensors(found.tensors, found.family, found.model, shapes_of(abstract), options.ignore)
         count = sum(leaf.size for leaf in jax.tree.leaves(abstract))
@@ -91,7 +94,7 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
             if not theirs:
                 generates = bool(found.model.decoder_layers) and found.model.predicts_pieces
                 fields = read_settings(source).fields
-                found.notes = keep_files(source, RunDirectory(partial).hugging_face, fields, generates)
+                found.notes += keep_files(source, RunDirectory(partial).hugging_face, fields, generates)
             partial.rename(target)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
@@ -160,11 +163,13 @@ def vocabulary_settings(vocabulary: Vocabulary, target: pathlib.Path) -> Vocabul
 
 def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported:
     settings = read_settings(source)
-    family, files = family_of(settings), Safetensors(source)
-    model = family.model_of(settings, {*files.names()})
+    family, files = family_of(settings), open_weights(source)
+    model = model_in(settings, files)
+    # Whether the embedding has rows enough is seen to below, for a tokenizer that is given too.
+    fields = {name: value for name, value in settings.fields.items() if name != "vocab_size"}
     vocabulary = _given(options)
     if vocabulary is None:
-        vocabulary = read_tokenizer(source, settings.fields)
+        vocabulary = read_tokenizer(source, fields)
     elif vocabulary.frame is None:
         place = pathlib.Path(options.vocabulary).expanduser()
         vocabulary = with_frame(vocabulary, place if place.is_dir() else place.parent, settings.fields)
@@ -177,7 +182,28 @@ def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported
         model,
         vocabulary,
         family,
+        settings,
+        notes=[*notes_on(settings, family, model)],
     )
+
+
+def _fit_rows(found: Imported, options: ImportOptions) -> None:
+    """Gives the embedding a row for each piece, if the options say so.
+
+    Raises:
+      UserError: there are more pieces than rows, and the options do not say so.
+    """
+    rows, pieces = found.model.vocab, found.vocabulary.size
+    if pieces <= rows:
+        return
+    if not options.add_rows:
+        raise UserError(
+            f"The vocabulary has {pieces} pieces, but the embedding only {rows} rows: either the tokenizer belongs to "
+            f"another model, or pieces were added to it that the model never saw; --add_rows True gives these rows."
+        )
+    found.added = rows_for(pieces, rows) - rows
+    found.model = dataclasses.replace(found.model, vocab=rows + found.added)
+    found.notes.append(f"Added {found.added} rows to the {rows} of the embedding, each the mean of these.")
 
 
 def _open_t5x(source: pathlib.Path, options: ImportOptions) -> Imported:
@@ -230,10 +256,14 @@ def _objective(model: Model, sentinels: int, length: int) -> Objective:
 def _write(found: Imported, config: Config, abstract: Any, run: RunDirectory) -> None:
     presets.write(config, run.path)
     found.vocabulary.save(run.vocabulary)
-    params = read_params(found.tensors, found.places, abstract, found.non_finite)
+    tensors = with_rows(found.tensors, found.places, found.added)
+    params = read_params(tensors, found.places, abstract, found.non_finite)
     with Checkpoints(run.checkpoints, 1, found.vocabulary.hash) as checkpoints:
         checkpoints.save_params(params, 0)
         checkpoints.wait()
+    if found.settings and found.family:
+        before = dataclasses.replace(found.model, vocab=found.model.vocab - found.added)
+        keep(run, found.settings, found.family, before, special_ids(found.vocabulary, before))
     record = {"from": found.origin, "model_type": found.kind, "unused": found.unused, "non_finite": found.non_finite}
     (run.path / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 

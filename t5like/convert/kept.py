@@ -12,9 +12,9 @@ from typing import Any
 
 from t5like.convert.framing import json_object
 from t5like.data.vocabulary.files import NAMED, special_names
-from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, Constraints, not_followed, numbers_of
+from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, Constraints, not_followed
 
-TOKENIZER, IDS = "tokenizer_config.json", "special_ids.json"
+TOKENIZER = "tokenizer_config.json"
 VERBATIM = (FILE, TOKENIZER, "special_tokens_map.json", "chat_template.jinja", "chat_template.json")
 TEMPLATES = "additional_chat_templates"
 GENERATION = (*FOLLOWED, *FRAMING, "min_length", "do_sample", "early_stopping", "num_beams", "temperature", "top_k")
@@ -42,22 +42,12 @@ def keep_files(folder: pathlib.Path, place: pathlib.Path, config: Mapping[str, A
     written = {name: config[name] for name in GENERATION if config.get(name) is not None}
     if generates and written and not (place / FILE).exists():
         write_json(place / FILE, {"_from_model_config": True, **written})
-    ids = {name: config[name] for name in ("eos_token_id", *FRAMING) if config.get(name) is not None}
-    write_json(place / IDS, ids)
     lost = [name for name in OF_CODE if name in json_object(folder / TOKENIZER)]
     lines = [f"Lost: {TOKENIZER} has {name}, which names code of its own." for name in lost]
     if ignored := not_followed(json_object(place / FILE)):
         listed = ", ".join(f"{name}={value!r}" for name, value in ignored.items())
         lines.append(f"Kept for the export, but not followed by `t5like generate`: {listed} of {FILE}.")
     return lines
-
-
-def special_ids_for(place: pathlib.Path, ids: Mapping[str, int], eos: int) -> dict[str, Any]:
-    """The ids of an exported config.json: those of the run, and of the original where it had more than one end."""
-    kept = json_object(place / IDS)
-    return {**kept, **ids} | (
-        {"eos_token_id": kept["eos_token_id"]} if eos in numbers_of(kept.get("eos_token_id")) else {}
-    )
 
 
 def generation_config(place: pathlib.Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:

@@ -1,45 +1,78 @@
-"""Llama and what is built like it, as transformers names and stores it: rotary positions, grouped queries, SwiGLU."""
+"""Llama, Mistral and Qwen2, as transformers names and stores them: rotary positions, grouped queries, SwiGLU.
+
+The three differ in their biases and in what their configs leave out. A window over the last tokens, which Mistral and
+Qwen2 can have, is none as long as no row is longer than it.
+"""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 from t5like.config import Model
 from t5like.convert.layout import Place, Places
-from t5like.convert.settings import THEIR_ACTIVATION, Settings
+from t5like.convert.rotary import rotary_fields, rotary_settings
+from t5like.convert.settings import THEIR_ACTIVATION, Settings, label_fields
 from t5like.errors import UserError
 
-CLASSES = {"llama": {"vocabulary": "LlamaForCausalLM", "none": "LlamaModel"}}
-"""Class of each head."""
-BODY = "model."
-SCALINGS = {"default": "none", "linear": "linear", "llama3": "llama3"}
-"""transformers' `rope_type` -> `model.rotary_scaling`."""
+NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
+ENDINGS = {"vocabulary": "ForCausalLM", "sequence": "ForSequenceClassification", "none": "Model"}
+CLASSES = {kind: {head: name + ending for head, ending in ENDINGS.items()} for kind, name in NAMES.items()}
+"""Class of each model type and head."""
+BODY, SCORE = "model.", "score.weight"
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"intermediate_size": 11_008, "max_position_embeddings": 2048, "vocab_size": 32_000},
+    "mistral": {
+        "intermediate_size": 14_336,
+        "max_position_embeddings": 131_072,
+        "vocab_size": 32_000,
+        "num_key_value_heads": 8,
+        "sliding_window": 4096,
+    },
+    "qwen2": {
+        "intermediate_size": 22_016,
+        "max_position_embeddings": 32_768,
+        "vocab_size": 151_936,
+        "num_key_value_heads": 32,
+        "sliding_window": 4096,
+        "max_window_layers": 28,
+    },
+}
+"""Values of fields that a config.json may leave out, where they differ by model type."""
+Part = Literal["qkv", "out", "mlp"]
+PARTS: tuple[Part, ...] = ("qkv", "out", "mlp")
+ALIASES: dict[str, str] = {}
+TIES: dict[str, str] = {}
+DROPOUTS: dict[str, float | None] = {"attention_dropout": 0.0}
 
 
 def model_of(settings: Settings, names: Collection[str]) -> Model:
     """The model that a config.json and the names of the tensors beside it describe."""
-    settings.require("architectures", *([name] for name in CLASSES["llama"].values()))
-    bare, bias = settings.architecture == CLASSES["llama"]["none"], settings.get("attention_bias", False)
-    settings.require("mlp_bias", *((True,) if bias else (False,)))
+    kind = settings.get("model_type", "")
+    settings = settings.over(DEFAULTS[kind])
+    head = settings.head(CLASSES[kind])
     embed, heads = settings.size("hidden_size", 4096), settings.size("num_attention_heads", 32)
+    layers, longest = settings.size("num_hidden_layers", 32), settings.size("max_position_embeddings")
+    _require_no_window(settings, kind, layers, longest)
     return Model(
-        decoder_layers=settings.size("num_hidden_layers", 32),
+        decoder_layers=layers,
         embed=embed,
         heads=heads,
         kv_heads=settings.size("num_key_value_heads", heads),
         kv=settings.size("head_dim", embed // heads),
-        mlp=settings.size("intermediate_size", 11_008),
-        vocab=settings.size("vocab_size", 32_000),
+        mlp=settings.size("intermediate_size"),
+        vocab=settings.size("vocab_size"),
         positions="rotary",
-        max_positions=settings.size("max_position_embeddings", 2048),
-        **_rotary(settings),
+        max_positions=longest,
+        **rotary_fields(settings, longest),
         norm_epsilon=settings.get("rms_norm_eps", 1e-6),
         activation=settings.activation("hidden_act", "silu"),
-        bias=bias,
-        tied=settings.get("tie_word_embeddings", False) and not bare,
+        **_biases(settings, kind),
+        tied=settings.get("tie_word_embeddings", False) and head == "vocabulary",
         scale_attention=True,
         embedding_deviation=settings.get("initializer_range", 0.02),
-        head="none" if bare else "vocabulary",
-        pooling="last" if bare else "first",
+        head=head,
+        head_bias=head != "sequence",
+        **settings.labelled(head),
+        pooling="first" if head == "vocabulary" else "last",
         dtype=settings.dtype,
     )
 
@@ -54,26 +87,28 @@ def places(model: Model) -> Places:
         f"{blocks}/norm_self/scale": Place(f"{layer}.input_layernorm.weight"),
         f"{blocks}/norm_mlp/scale": Place(f"{layer}.post_attention_layernorm.weight"),
     }
-    attention = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
-    kernels = {f"self/{ours}": f"self_attn.{theirs}" for ours, theirs in attention.items()}
-    kernels |= {f"mlp/{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")}
-    for ours, theirs in kernels.items():
+    kernels: dict[tuple[Part, str], str] = {
+        ("qkv", f"self/{name}"): f"self_attn.{name[0]}_proj" for name in ("query", "key", "value")
+    }
+    kernels["out", "self/out"] = "self_attn.o_proj"
+    for name in ("gate", "up", "down"):
+        kernels["mlp", f"mlp/{name}"] = f"mlp.{name}_proj"
+    for (part, ours), theirs in kernels.items():
         found[f"{blocks}/{ours}"] = Place(f"{layer}.{theirs}.weight", 2 if ours == "self/out" else 1, True)
-        if model.bias:
+        if model.biased(part):
             found[f"{blocks}/{ours}_bias"] = Place(f"{layer}.{theirs}.bias")
     if model.predicts_pieces and not model.tied:
         found["output"] = Place("lm_head.weight", 1, True)
+    if model.head == "sequence":
+        found["head/kernel"] = Place(SCORE, 1, True)
     return found
 
 
 def settings_of(model: Model, kind: str) -> dict[str, Any]:
     """The fields of config.json for the model; positions as transformers 5 and as 4 write them."""
-    scaling: dict[str, Any] = {"rope_type": {ours: theirs for theirs, ours in SCALINGS.items()}[model.rotary_scaling]}
-    if model.rotary_scaling != "none":
-        scaling["factor"] = model.rotary_factor
-    if model.rotary_scaling == "llama3":
-        scaling |= {"low_freq_factor": model.rotary_low, "high_freq_factor": model.rotary_high}
-        scaling["original_max_position_embeddings"] = model.rotary_length
+    own = {"attention_bias": model.biased("qkv"), "mlp_bias": model.biased("mlp")} if kind == "llama" else {}
+    own |= {"sliding_window": None} if kind == "mistral" else {}
+    own |= {"use_sliding_window": False} if kind == "qwen2" else {}
     return {
         "hidden_size": model.embed,
         "num_hidden_layers": model.decoder_layers,
@@ -82,38 +117,44 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "head_dim": model.kv,
         "intermediate_size": model.mlp,
         "hidden_act": THEIR_ACTIVATION[model.activation],
-        "max_position_embeddings": model.max_positions or 2048,
+        "max_position_embeddings": model.max_positions or DEFAULTS[kind]["max_position_embeddings"],
         "rms_norm_eps": model.norm_epsilon,
         "initializer_range": model.embedding_deviation,
-        "rope_parameters": {"rope_theta": model.rotary_base, **scaling},
-        "rope_theta": model.rotary_base,
-        "rope_scaling": None if model.rotary_scaling == "none" else scaling,
-        "attention_bias": model.bias,
-        "mlp_bias": model.bias,
+        "attention_dropout": model.dropout,
+        **rotary_settings(model),
+        **own,
         "vocab_size": model.vocab,
         "tie_word_embeddings": model.tied,
+        **label_fields(model),
     }
 
 
 def kinds(model: Model) -> list[str]:
-    """The model types that have this architecture."""
+    """The model types that have this architecture: they differ in which projections have biases."""
     fits = (
         model.family == "decoder"
         and model.positions == "rotary"
         and model.norm == "rms"
         and model.norm_position == "pre"
-        and model.head in CLASSES["llama"]
+        and model.head in ENDINGS
+        and (model.head != "sequence" or (model.pooling == "last" and not model.head_bias))
         and all((model.gated, model.scale_attention))
         and not any((model.scale_logits, model.scale_embedding, model.embedding_norm, model.pooler))
         and not any((model.output_transform, model.output_bias))
     )
-    return ["llama"] if fits else []
+    biases = [model.biased(part) for part in PARTS]
+    if not fits:
+        return []
+    if biases == [True, False, False]:
+        return ["qwen2"]
+    plain = ["mistral"] if not any(biases) else []
+    return ["llama", *plain] if biases[0] == biases[1] else []
 
 
 def canonical(name: str, model: Model) -> str:
     """A tensor's name with or without the prefix, as the model's own class has it."""
     bare = name.removeprefix(BODY)
-    return bare if model.head == "none" or bare.startswith("lm_head.") else BODY + bare
+    return bare if model.head == "none" or bare.startswith(("lm_head.", "score.")) else BODY + bare
 
 
 def copies(model: Model) -> dict[str, str]:
@@ -121,27 +162,41 @@ def copies(model: Model) -> dict[str, str]:
     return {"lm_head.weight": f"{BODY}embed_tokens.weight"} if model.tied else {}
 
 
+def repeated(model: Model) -> dict[str, str]:
+    """Tensors that an export stores a second time: none."""
+    return {}
+
+
 def unused(name: str, model: Model) -> str | None:
     """Why a tensor has no place in the model, if that is known."""
     if name.endswith("rotary_emb.inv_freq"):
         return "follows from config.json"
-    return "LlamaModel, which config.json names, has no head" if name.startswith("lm_head.") else None
+    if name.startswith(("lm_head.", "score.")) and model.head != "vocabulary":
+        return "the class that config.json names has no such head"
+    return None
 
 
-def _rotary(settings: Settings) -> dict[str, Any]:
-    """The `rotary_*` fields, from transformers 5's rope_parameters or 4's rope_theta and rope_scaling."""
-    given = settings.get("rope_parameters", {}) or settings.get("rope_scaling", {})
-    rope = Settings(given, f"{settings.file}, rope_parameters")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in SCALINGS:
-        raise UserError(f"{settings.file}: rope_type={kind!r} is not supported, only {', '.join(SCALINGS)}.")
-    rope.require("partial_rotary_factor", 1.0)
-    base = float(rope.get("rope_theta", settings.get("rope_theta", 10_000.0)))
-    fields: dict[str, Any] = {"rotary_base": base, "rotary_scaling": SCALINGS[kind]}
-    if kind != "default":
-        fields["rotary_factor"] = float(rope.get("factor", 1.0))
-    if kind == "llama3":
-        fields["rotary_low"] = float(rope.get("low_freq_factor", 1.0))
-        fields["rotary_high"] = float(rope.get("high_freq_factor", 4.0))
-        fields["rotary_length"] = rope.size("original_max_position_embeddings", 8192)
-    return fields
+def _biases(settings: Settings, kind: str) -> dict[str, bool]:
+    """The fields of `Model` for the projections that have biases; Mistral and Qwen2 do not ask config.json."""
+    if kind == "llama":
+        attention, mlp = settings.get("attention_bias", False), settings.get("mlp_bias", False)
+        if attention == mlp:
+            return {"bias": attention}
+        return {"qkv_bias": True, "out_bias": True} if attention else {"mlp_bias": True}
+    return {"qkv_bias": True} if kind == "qwen2" else {}
+
+
+def _require_no_window(settings: Settings, kind: str, layers: int, longest: int) -> None:
+    """Raises `UserError` if some layer attends to fewer tokens than the longest row has."""
+    if kind == "llama" or settings.fields.get("sliding_window") is None:
+        return
+    window, full = settings.size("sliding_window"), 0
+    if kind == "qwen2":
+        full = settings.size("max_window_layers") if settings.get("use_sliding_window", False) else layers
+        kinds = settings.get("layer_types", [])
+        full = 0 if "sliding_attention" in kinds else layers if kinds else full
+    if full < layers and window < longest:
+        raise UserError(
+            f"{settings.file}: sliding_window={window} is less than max_position_embeddings={longest}, and models here "
+            f"see whole rows: set max_position_embeddings to at most {window} there to import it for rows that short."
+        )

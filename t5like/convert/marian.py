@@ -13,19 +13,28 @@ from t5like.errors import UserError
 
 CLASSES = {"marian": {"vocabulary": "MarianMTModel"}}
 """Class of each head."""
+ALIASES = {
+    "num_attention_heads": "encoder_attention_heads",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+}
+"""Second names of fields, as transformers' MarianConfig takes them."""
+TIES: dict[str, str] = {}
+DROPOUTS: dict[str, float | None] = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
 def model_of(settings: Settings, names: Collection[str]) -> Model:
     """The model that a config.json and the names of the tensors beside it describe."""
-    settings.require("architectures", *([name] for name in CLASSES["marian"].values()))
+    settings = settings.over({}, ALIASES)
+    settings.head(CLASSES["marian"])
     for name in ("share_encoder_decoder_embeddings", "tie_word_embeddings", "static_position_embeddings"):
         settings.require(name, True)
     for name in ("normalize_before", "normalize_embedding", "add_final_layer_norm"):
         settings.require(name, False)
     embed, heads = settings.size("d_model", 1024), settings.size("encoder_attention_heads", 16)
     mlp = settings.size("encoder_ffn_dim", 4096)
-    settings.require("decoder_attention_heads", heads)
-    settings.require("decoder_ffn_dim", mlp)
+    for name, default, same in (("decoder_attention_heads", 16, heads), ("decoder_ffn_dim", 4096, mlp)):
+        settings.over({name: default}).require(name, same)
     if embed % heads:
         raise UserError(f"{settings.file}: d_model={embed} is no multiple of encoder_attention_heads={heads}.")
     return Model(
@@ -105,7 +114,7 @@ def kinds(model: Model) -> list[str]:
         and model.kv * model.heads == model.embed
         and model.key_heads == model.heads
         and model.head == "vocabulary"
-        and all((model.bias, model.tied, model.scale_attention, model.output_bias))
+        and all((*map(model.biased, ("qkv", "out", "mlp")), model.tied, model.scale_attention, model.output_bias))
         and not any((model.gated, model.scale_logits, model.embedding_norm, model.output_transform, model.pooler))
     )
     return ["marian"] if fits else []
@@ -120,6 +129,11 @@ def copies(model: Model) -> dict[str, str]:
     """Tensors that older versions store twice -> what they are copies of."""
     names = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
     return dict.fromkeys(names, "model.shared.weight")
+
+
+def repeated(model: Model) -> dict[str, str]:
+    """Tensors that an export stores a second time: none."""
+    return {}
 
 
 def unused(name: str, model: Model) -> str | None:

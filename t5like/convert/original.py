@@ -49,11 +49,17 @@ class Original:
             self._net = kind.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="eager").eval()
 
     def outcome(self, case: Case) -> Outcome:
-        """What it makes of a case: the rows as one padded batch, or each example alone where rows are packed."""
-        if any(len(row) > 1 for row in case.rows):
-            alone = [self._run([example]) for example in case.examples]
-            return Outcome([one.tokens[0] for one in alone], [one.rows[0] for one in alone], None)
-        return self._run(case.examples)
+        """Its outputs for a case: of the rows as one padded batch, or of each example alone where rows are packed, and
+        where it would look for the last token of a row by comparing with the padding's number."""
+        packed = any(len(row) > 1 for row in case.rows)
+        by_last = self._model.head == "sequence" and self._model.family == "decoder"
+        if not packed and not by_last:
+            return self._run(case.examples)
+        if by_last:
+            self._net.config.pad_token_id = None  # the last token, whatever its number
+        alone = [self._run([example]) for example in case.examples]
+        loss = None if packed else float(np.mean([one.loss or 0.0 for one in alone]))
+        return Outcome([one.tokens[0] for one in alone], [one.rows[0] for one in alone], loss)
 
     def greedy(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """The likeliest continuation of one prompt, up to EOS and with it."""
@@ -94,7 +100,8 @@ class Original:
         if head == "span":
             return {"start_positions": labels[:, 0], "end_positions": labels[:, 1]}
         if head == "sequence":
-            return {"labels": labels.astype(np.float32 if self._model.labels == 1 else np.int64)}
+            one = self._model.label_problem == "single_label_classification"
+            return {"labels": labels.astype(np.int64 if one else np.float32)}
         # Decoders shift the labels that they are given.
         shift = self._model.family == "decoder"
         targets = [[NO_TARGET, *e.targets[:-1]] if shift else e.targets for e in examples]

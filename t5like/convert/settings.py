@@ -1,7 +1,7 @@
 """A Hugging Face config.json, read strictly: what is needed must be there, and what we cannot do must be off.
 
-transformers keeps defaults out of the file or in it as it pleases, so every `get` names its own. An option that would
-change the numbers and that our models lack is refused by name, never passed over.
+transformers keeps defaults out of the file or in it as it pleases, so every `get` names its own, which is the very
+class's. An option that would change the numbers and that our models lack is refused by name, never passed over.
 """
 
 import json
@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from t5like.config import Model
 from t5like.errors import UserError
 
 ACTIVATIONS = {
@@ -18,9 +19,16 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "silu": "silu",
 }
-ACTIVATIONS |= {"swish": "silu", "gelu_fast": "gelu_tanh"}
+ACTIVATIONS |= {"swish": "silu", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh"}
+ACTIVATIONS |= {"gelu_python": "gelu", "gelu_python_tanh": "gelu_tanh"}
 """transformers' names of activations -> ours."""
 THEIR_ACTIVATION = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}
+ABSENT: Any = object()
+"""Value of a field that an exported config.json must not have."""
+PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
+LABEL_FIELDS = ("id2label", "label2id", "problem_type")
+UNREAD = ("quantization_config", "per_layer_config", "pruned_heads", "compression_config")
+"""Fields that no model of ours follows, whatever its family; nothing or an empty object in them is no setting."""
 
 
 class Settings:
@@ -28,6 +36,24 @@ class Settings:
 
     def __init__(self, fields: Mapping[str, Any], file: str):
         self.fields, self.file = dict(fields), file
+
+    def over(self, defaults: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> "Settings":
+        """These settings with a class's defaults for the fields that are missing, and a field's own name for aliases.
+
+        As in transformers an alias, such as `hidden_size` for T5's `d_model`, wins over the name that it stands for.
+
+        Raises:
+          UserError: a field that changes the numbers in any family and that we cannot follow.
+        """
+        for name in UNREAD:
+            if self.fields.get(name):
+                raise UserError(
+                    f"{self.file}: {name}={str(self.fields[name])[:60]} is not supported: fetch the model as it was "
+                    "before, without that field."
+                )
+        renamed = {name: self.fields[alias] for alias, name in (aliases or {}).items() if alias in self.fields}
+        kept = {name: value for name, value in self.fields.items() if name not in (aliases or {})}
+        return Settings({**defaults, **kept, **renamed}, self.file)
 
     def get(self, name: str, default: Any) -> Any:
         """A field's value, or the default where it is missing or null; of the default's type.
@@ -89,11 +115,49 @@ class Settings:
         named = self.fields.get("architectures") or [""]
         return str(named[0])
 
+    def head(self, classes: Mapping[str, str]) -> Any:
+        """The head of the class that the folder was saved from; of the vocabulary, where it names none.
+
+        Raises:
+          UserError: a class that is none of `classes`, head -> class.
+        """
+        self.require("architectures", *([name] for name in classes.values()))
+        return {name: head for head, name in classes.items()}.get(self.architecture, "vocabulary")
+
     @property
     def labels(self) -> int:
-        """The number of labels, as `num_labels` or `id2label` say it; transformers' default is 2."""
+        """The number of labels, as `id2label` or `num_labels` say it; transformers' default is 2."""
         names = self.fields.get("id2label")
         return len(names) if isinstance(names, dict) and names else self.size("num_labels", 2)
+
+    def labelled(self, head: str) -> dict[str, Any]:
+        """The fields of `Model` that say how many labels a row or a token has, and of what kind.
+
+        Raises:
+          UserError: a problem type that transformers does not have.
+        """
+        if head not in ("sequence", "token"):
+            return {}
+        if head == "token":
+            return {"labels": self.labels}
+        self.require("problem_type", *PROBLEMS)
+        problem = self.fields.get("problem_type")
+        default = "regression" if self.labels == 1 else "single_label_classification"
+        return {"labels": self.labels, "problem_type": None if problem == default else problem}
+
+
+def label_fields(model: Model) -> dict[str, Any]:
+    """The fields of config.json for a model's labels, which are named by their numbers."""
+    if not model.labels:
+        return dict.fromkeys(LABEL_FIELDS, ABSENT)
+    names = [f"LABEL_{number}" for number in range(model.labels)]
+    numbers = {name: number for number, name in enumerate(names)}
+    said = model.head == "sequence" and (model.problem_type or model.labels == 1)
+    return {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": numbers,
+        "problem_type": model.label_problem if said else ABSENT,
+    }
 
 
 def read_settings(folder: pathlib.Path) -> Settings:

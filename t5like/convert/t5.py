@@ -5,7 +5,7 @@ from typing import Any
 
 from t5like.config import Model
 from t5like.convert.layout import Place, Places
-from t5like.convert.settings import THEIR_ACTIVATION, Settings
+from t5like.convert.settings import ACTIVATIONS, THEIR_ACTIVATION, Settings
 
 CLASSES = {
     "t5": {"vocabulary": "T5ForConditionalGeneration", "none": "T5EncoderModel"},
@@ -15,25 +15,43 @@ CLASSES = {
 """Class of each model type and head; those without a head are encoders."""
 FIRST_CLASS = "T5WithLMHeadModel"
 """What transformers 2 called T5ForConditionalGeneration."""
+ALIASES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+}
+"""Second names of fields, as transformers' configs of the family take them."""
+FIRST = {"vocab_size": 32_128, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "feed_forward_proj": "relu"}
+LATER = {"vocab_size": 250_112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
+DEFAULTS: dict[str, dict[str, Any]] = {"t5": FIRST, "mt5": LATER, "umt5": LATER}
+"""Values of fields that a config.json may leave out, where they differ by model type."""
+TIES = {"lm_head.weight": "shared.weight"}
+"""Tensors that are tied if they are equal, whatever config.json says: transformers 5 always writes that they are."""
+ENCODER_END, DECODER_END = "encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight"
 MULTILINGUAL_ROWS = 200_000
 """Rows of the vocabulary from which on a model is one of mT5's."""
+DROPOUTS: dict[str, float | None] = {"dropout_rate": 0.1}
 
 
 def model_of(settings: Settings, names: Collection[str]) -> Model:
     """The model that a config.json and the names of the tensors beside it describe."""
-    kind, gated, activation = settings.get("model_type", ""), *_feed_forward(settings)
+    kind = settings.get("model_type", "")
+    settings, before = settings.over(DEFAULTS[kind], ALIASES), settings.over(DEFAULTS[kind])
+    gated, activation = _feed_forward(settings)
     known = [name for classes in CLASSES.values() for name in classes.values()]
     settings.require("architectures", *([name] for name in (*known, FIRST_CLASS)))
     encoder_only = settings.architecture in [classes["none"] for classes in CLASSES.values()]
-    layers = settings.size("num_layers", 6)
-    tied, scaled = _output(settings, kind, "lm_head.weight" in names)
+    encoder_only |= not settings.architecture and {ENCODER_END, DECODER_END} & {*names} == {ENCODER_END}
+    # Where it is left out, transformers takes the number of encoder layers by their own name, never by the alias.
+    decoder_layers = 0 if encoder_only else settings.size("num_decoder_layers", before.size("num_layers"))
     return Model(
-        encoder_layers=layers,
-        decoder_layers=0 if encoder_only else settings.size("num_decoder_layers", layers),
+        encoder_layers=settings.size("num_layers"),
+        decoder_layers=decoder_layers,
         embed=settings.size("d_model", 512),
-        heads=settings.size("num_heads", 8),
+        heads=settings.size("num_heads"),
         kv=settings.size("d_kv", 64),
-        mlp=settings.size("d_ff", 2048),
+        mlp=settings.size("d_ff"),
         vocab=settings.size("vocab_size"),
         relative_buckets=settings.size("relative_attention_num_buckets", 32),
         relative_distance=settings.size("relative_attention_max_distance", 128),
@@ -41,8 +59,8 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
         norm_epsilon=settings.get("layer_norm_epsilon", 1e-6),
         activation=activation,
         gated=gated,
-        tied=tied and not encoder_only,
-        scale_logits=scaled and not encoder_only,
+        tied="lm_head.weight" not in names and not encoder_only,
+        scale_logits=_scaled(settings, kind) and not encoder_only,
         head="none" if encoder_only else "vocabulary",
         pooling="mean" if encoder_only else "first",
         dropout=settings.get("dropout_rate", 0.1),
@@ -69,7 +87,8 @@ def places(model: Model) -> Places:
 
 def settings_of(model: Model, kind: str) -> dict[str, Any]:
     """The fields of config.json for the model; `kind` is its model type."""
-    feed_forward = {"gelu_tanh": "gelu"}.get(model.activation, model.activation) if model.gated else model.activation
+    activation = THEIR_ACTIVATION[model.activation]
+    plain = "gelu" if model.gated and model.activation == "gelu_tanh" else activation
     return {
         "d_model": model.embed,
         "num_heads": model.heads,
@@ -81,7 +100,9 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "relative_attention_num_buckets": model.relative_buckets,
         "relative_attention_max_distance": model.relative_distance,
         "layer_norm_epsilon": model.norm_epsilon,
-        "feed_forward_proj": f"gated-{feed_forward}" if model.gated else THEIR_ACTIVATION[model.activation],
+        "feed_forward_proj": f"gated-{plain}" if model.gated else plain,
+        "dense_act_fn": activation,
+        "is_gated_act": model.gated,
         "dropout_rate": model.dropout,
         "is_encoder_decoder": bool(model.decoder_layers),
         "tie_word_embeddings": model.tied,
@@ -98,15 +119,17 @@ def kinds(model: Model) -> list[str]:
         and model.norm == "rms"
         and model.norm_position == "pre"
         and model.key_heads == model.heads
-        and model.activation != ("gelu" if model.gated else "")
-        and not any((model.bias, model.scale_attention, model.scale_embedding, model.embedding_norm))
+        and not any(map(model.biased, ("qkv", "out", "mlp")))
+        and not any((model.scale_attention, model.scale_embedding, model.embedding_norm))
         and not any((model.token_types, model.output_transform, model.output_bias, model.pooler))
     )
     if not fits:
         return []
     if model.relative_per_layer:
         return ["umt5"]
-    return ["mt5", "t5"] if model.vocab >= MULTILINGUAL_ROWS and not model.scale_logits else ["t5", "mt5"]
+    if model.scale_logits:  # which transformers' mT5 never does
+        return ["t5"]
+    return ["mt5", "t5"] if model.vocab >= MULTILINGUAL_ROWS else ["t5", "mt5"]
 
 
 def canonical(name: str, model: Model) -> str:
@@ -120,6 +143,11 @@ def copies(model: Model) -> dict[str, str]:
     return found | ({"lm_head.weight": "shared.weight"} if model.tied else {})
 
 
+def repeated(model: Model) -> dict[str, str]:
+    """Tensors that an export stores a second time: none."""
+    return {}
+
+
 def unused(name: str, model: Model) -> str | None:
     """Why a tensor has no place in the model, if that is known."""
     if name.endswith("EncDecAttention.relative_attention_bias.weight"):
@@ -129,26 +157,31 @@ def unused(name: str, model: Model) -> str | None:
     return None
 
 
-def _output(settings: Settings, kind: str, has_own: bool) -> tuple[bool, bool]:
-    """Whether the output shares the embedding, and whether the last states are scaled.
+def _scaled(settings: Settings, kind: str) -> bool:
+    """True if the last states are scaled before the output, as transformers 5 derives it.
 
-    transformers 4 says both in tie_word_embeddings, which is true by default for T5 1.0 alone. 5 always writes true
-    there and the second in scale_decoder_outputs, so that only the tensors show the first.
+    transformers 4 says so by tie_word_embeddings; 5 always writes true there, and scale_decoder_outputs beside it. Its
+    mT5 never scales.
     """
-    says = settings.get("tie_word_embeddings", kind == "t5")
-    if kind == "t5" and "scale_decoder_outputs" not in settings.fields:
-        return says, says
-    return says and not has_own, settings.get("scale_decoder_outputs", False)
+    if kind == "mt5":
+        return False
+    settings.get("tie_word_embeddings", True)
+    if "scale_decoder_outputs" in settings.fields:
+        return settings.get("scale_decoder_outputs", False)
+    return settings.fields.get("tie_word_embeddings") is not False
 
 
 def _feed_forward(settings: Settings) -> tuple[bool, Any]:
-    supported = ["relu", "gelu", "silu", "gated-gelu", "gated-silu", "gated-relu"]
-    settings.require("feed_forward_proj", *supported, "gelu_new")
+    """True for a gated feed-forward layer, and its activation; dense_act_fn and is_gated_act win where they are given,
+    as in transformers."""
     name = settings.get("feed_forward_proj", "relu")
-    if name == "gated-gelu":  # transformers takes the approximation here, as the released code does
-        return True, "gelu_tanh"
-    gated, plain = name.startswith("gated-"), name.removeprefix("gated-")
-    return gated, "gelu_tanh" if plain == "gelu_new" else plain
+    first, last = name.split("-")[0], name.split("-")[-1]
+    if name not in (last, f"gated-{last}") or last not in ACTIVATIONS:
+        supported = [*ACTIVATIONS, *(f"gated-{name}" for name in ACTIVATIONS)]
+        settings.require("feed_forward_proj", *supported)
+    # For gated-gelu transformers takes the approximation, as the released code does.
+    activation = settings.activation("dense_act_fn", "gelu_new" if name == "gated-gelu" else last)
+    return settings.get("is_gated_act", first == "gated"), activation
 
 
 def _sublayer(stack: str, part: str, where: str, gated: bool) -> dict[str, Place]:

@@ -17,8 +17,8 @@ from flax.traverse_util import flatten_dict
 
 from t5like.config.options import Sampling, VerifyOptions
 from t5like.convert.cases import Case, Outcome, cases_of, outcome_of
-from t5like.convert.families import Named, family_of
-from t5like.convert.files import Safetensors
+from t5like.convert.families import Named, family_of, model_in
+from t5like.convert.files import open_weights
 from t5like.convert.layout import Places, Tensors, layers_of
 from t5like.convert.original import STORED, Original, Stored, has_transformers, original_tokenizer
 from t5like.convert.settings import read_settings
@@ -57,8 +57,8 @@ def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: 
       UserError: the folder has no config, no weights, or another architecture than the run.
     """
     settings = read_settings(folder)
-    family, files = family_of(settings), Safetensors(folder)
-    model = family.model_of(settings, {*files.names()})
+    family, files = family_of(settings), open_weights(folder)
+    model = model_in(settings, files)
     require_same_architecture(net.model, model, folder)
     yield compare_tensors(restored.params, Named(files, family, model), family.places(net.model))
     encode = tokenizer_of(folder, settings.fields)

@@ -14,8 +14,12 @@ def lower_generation(plan: Plan, prompts: int, tokens: int) -> jax.stages.Lowere
     """Greedy answers of `tokens` tokens to `prompts` prompts, each as long as a row of the run; call it under
     `jax.set_mesh(plan.mesh)`."""
     config = plan.config
-    integer = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)  # noqa: E731
-    number, mask = jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((config.model.vocab,), jnp.bool_)
+
+    def integer(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+    number: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    mask: Any = jax.ShapeDtypeStruct((config.model.vocab,), jnp.bool_)
     features: Any = None
     length = config.data.lengths["decoder"]
     if config.model.family == "encoder-decoder":

@@ -28,10 +28,11 @@ def architecture(name: str, **changes: Any) -> Model:
 def parameter_count(model: Model) -> int:
     """The number of parameters, from the config alone."""
     m = model
-    norm, biased = m.embed * (1 if m.norm == "rms" else 2), int(m.bias)
-    attention = 2 * m.embed * m.kv * (m.heads + m.key_heads) + biased * (m.kv * (m.heads + 2 * m.key_heads) + m.embed)
+    norm = m.embed * (1 if m.norm == "rms" else 2)
+    attention = 2 * m.embed * m.kv * (m.heads + m.key_heads)
+    attention += m.biased("qkv") * m.kv * (m.heads + 2 * m.key_heads) + m.biased("out") * m.embed
     wide = 2 if m.gated else 1
-    mlp = (wide + 1) * m.embed * m.mlp + biased * (wide * m.mlp + m.embed)
+    mlp = (wide + 1) * m.embed * m.mlp + m.biased("mlp") * (wide * m.mlp + m.embed)
     relative = m.relative_buckets * m.heads if m.positions == "relative" else 0
 
     def stack(layers: int, attentions: int) -> int:
@@ -50,7 +51,7 @@ def _head_parameters(m: Model, norm: int) -> int:
     output = m.embed * m.vocab if m.predicts_pieces and not m.tied else 0
     output += (square + norm) * m.output_transform + m.vocab * m.output_bias
     labels = {"next_sentence": 2, "span": 2}.get(m.head, m.labels)
-    return output + square * m.pooler + labels * (m.embed + 1)
+    return output + square * m.pooler + labels * (m.embed + m.head_bias)
 
 
 def _t5(embed: int, heads: int, layers: int, mlp: int, kv: int = 64, **changes: Any) -> Model:

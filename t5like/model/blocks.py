@@ -81,15 +81,16 @@ class Attention(nn.Module):
         self.key = param(self, "key", self.rules, *shared, fan_in(0))
         self.value = param(self, "value", self.rules, *shared, fan_in(0))
         self.out = param(self, "out", self.rules, (m.heads, m.kv, m.embed), ("heads", "kv", "embed"), fan_in(0, 1))
-        if m.bias:
+        if m.biased("qkv"):
             places = {"query_bias": (heads, axes), "key_bias": shared, "value_bias": shared}
             self.biases = [param(self, n, self.rules, s[1:], a[1:], ZEROS) for n, (s, a) in places.items()]
+        if m.biased("out"):
             self.out_bias = param(self, "out_bias", self.rules, (m.embed,), ("norm",), ZEROS)
 
     def _project(self, x: Hidden, kernel: Array, number: int, positions: Ids | None) -> Array:
         m = self.model
         y = jnp.einsum("bld,dhk->blhk", x, kernel.astype(x.dtype))
-        if m.bias:
+        if m.biased("qkv"):
             y = layers.add_bias(y, self.biases[number])
         if positions is not None and m.positions == "rotary":
             y = layers.rotate(y, positions, rotary_speeds(m))
@@ -114,7 +115,7 @@ class Attention(nn.Module):
         drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
         y = attend(query, *memory, seen, relative, self.rules, m.attention, drop)
         y = checkpoint_name(jnp.einsum("blhk,hkd->bld", y, self.out.astype(y.dtype)), "attention")
-        return layers.add_bias(y, self.out_bias) if m.bias else y
+        return layers.add_bias(y, self.out_bias) if m.biased("out") else y
 
 
 class Mlp(nn.Module):
@@ -127,7 +128,7 @@ class Mlp(nn.Module):
 
         def dense(name: str, x: Array, shape: tuple[int, int], axes: tuple[str, str]) -> Array:
             y = jnp.einsum("blx,xy->bly", x, param(self, name, rules, shape, axes, fan_in(0)).astype(x.dtype))
-            if not m.bias:
+            if not m.biased("mlp"):
                 return y
             bias_axis = "norm" if axes[1] == "embed" else axes[1]
             return layers.add_bias(y, param(self, f"{name}_bias", rules, shape[1:], (bias_axis,), ZEROS))

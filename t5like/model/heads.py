@@ -98,8 +98,10 @@ class Head(nn.Module):
     def __call__(self, x: Float[Array, "batch *length embed"]) -> Float[Array, "batch *length labels"]:
         m = self.model
         kernel = param(self, "kernel", self.rules, (m.embed, self.labels), ("pooled", "labels"), fan_in(0))
-        bias = param(self, "bias", self.rules, (self.labels,), ("labels",), ZEROS)
         # Dropout has one mask for the tokens of a row, thus one for each row.
         x = maybe_drop(self, x[:, None] if x.ndim == 2 else x, m.dropout).reshape(x.shape)
         y = jnp.einsum("...d,dc->...c", x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        if not m.head_bias:
+            return y
+        bias = param(self, "bias", self.rules, (self.labels,), ("labels",), ZEROS)
         return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

@@ -18,7 +18,7 @@ from t5like.plan.counts import Counts, count
 from t5like.plan.estimate import StepTime, step_time
 from t5like.plan.hlo import read_module
 from t5like.plan.placed import plan_on
-from t5like.plan.programs import TRAIN, Answers
+from t5like.plan.programs import NONE, TRAIN, Answers
 from t5like.plan.topology import Topology
 from t5like.train.compile import shard_bytes, state_bytes
 from t5like.train.state import Plan
@@ -31,7 +31,7 @@ def figures(
     topology: Topology,
     price: float | None = None,
     full: bool = False,
-    answers: Answers = Answers(),
+    answers: Answers = NONE,
 ) -> dict[str, Any]:
     """The figures of a run on a topology: of its compiled programs, or of its step by formula where there is no
     compiler. All but `programs` and `largest_program` are of the train step.
@@ -44,10 +44,8 @@ def figures(
         return by_formula(plan, topology, price)
     programs = compile_all(plan, topology, full, answers)
     step = programs[TRAIN]
-    if isinstance(step, TooLarge):
-        found = of_refusal(plan, topology, step)
-    else:
-        found = of_program(plan, topology, step, price)
+    refused = isinstance(step, TooLarge)
+    found = of_refusal(plan, topology, step) if refused else of_program(plan, topology, step, price)
     return found | _of_all(plan, programs, found["memory"])
 
 

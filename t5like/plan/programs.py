@@ -25,6 +25,9 @@ class Answers(NamedTuple):
     tokens: int = 0
 
 
+NONE = Answers()
+
+
 def names(config: Config, answers: Answers) -> tuple[str, ...]:
     """The programs of a run.
 

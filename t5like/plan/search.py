@@ -1,8 +1,9 @@
 """What fits, by trying: the largest batch with the cheapest remat, or the smallest slice.
 
-Each try compiles the train step; the plan of what is found then tells whether the other programs fit too. Memory grows with the rows that a device holds at once, so the largest batch of a policy is
-found by doubling and bisection; the policies that compute less again are tried first, since they are faster, and a
-dearer one is taken only if it makes room for a larger batch.
+Each try compiles the train step; the plan of what is found then tells whether the other programs fit too. Memory grows
+with the rows that a device holds at once, so the largest batch of a policy is found by doubling and bisection; the
+policies that compute less again are tried first, since they are faster, and a dearer one is taken only if it makes room
+for a larger batch.
 """
 
 import dataclasses

@@ -2,7 +2,6 @@
 
 import itertools
 import pathlib
-import shutil
 import time
 
 import jax
@@ -53,8 +52,8 @@ def train(config: Config) -> None:
             require_vocabulary(start, vocabulary, config.data.vocabulary)
         if leads():
             vocabulary.save(run.vocabulary)
-            if start and start.run.hugging_face.is_dir():
-                shutil.copytree(start.run.hugging_face, run.hugging_face, dirs_exist_ok=True)
+            if start:
+                run.take_hugging_face(start.run)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
             state, origin = starting_state(plan, checkpoints, source)
             first = int(jax.device_get(state.step))

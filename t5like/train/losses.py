@@ -32,17 +32,23 @@ def token_losses(logits: Float[Array, "*rows vocab"], targets: Int[Array, "*rows
 
 
 def label_losses(
-    scores: Float[Array, "batch *length labels"], labels: Num[Array, "batch *ends"]
+    scores: Float[Array, "batch *length labels"], labels: Num[Array, "batch *ends"], problem: str | None = None
 ) -> Float[Array, " batch"]:
-    """The cost of each row's label, float32: cross-entropy, or for a single score the squared error.
+    """The cost of each row's labels, float32, by `model.problem_type`; None is one label, or a number for one score.
 
-    Of spans, `scores` are `[batch, length, 2]` and `labels` the first and last place, `[batch, 2]`; the cost is the
-    mean of the two cross-entropies over the row's places (Devlin et al. 2019).
+    One label costs its cross-entropy; several, `[batch, labels]` of zeros and ones, the mean of a binary cross-entropy
+    for each; numbers, `[batch]` or `[batch, labels]`, the mean squared error. Of spans, `scores` are `[batch, length,
+    2]` and `labels` the first and last place, `[batch, 2]`; the cost is the mean of the two cross-entropies over the
+    row's places (Devlin et al. 2019).
     """
     if scores.ndim == 3:
         return jnp.mean(_cross_entropy(jnp.swapaxes(scores, 1, 2), labels), axis=-1)
-    if scores.shape[-1] == 1:
-        return jnp.square(scores[:, 0] - labels.astype(jnp.float32))
+    scores = scores.astype(jnp.float32)
+    if problem == "multi_label_classification":
+        wanted = labels.astype(jnp.float32)
+        return jnp.mean(jax.nn.softplus(scores) - scores * wanted, axis=-1)
+    if problem == "regression" or (problem is None and scores.shape[-1] == 1):
+        return jnp.mean(jnp.square(scores - labels.astype(jnp.float32).reshape(scores.shape)), axis=-1)
     return _cross_entropy(scores, labels)
 
 
@@ -83,17 +89,24 @@ def sums_of(losses: TokenLosses, weights: Float[Array, "*rows"], z_loss: float) 
 
 
 def label_sums(
-    scores: Float[Array, "batch *length labels"], labels: Num[Array, "batch *ends"], real: Float[Array, " batch"]
+    scores: Float[Array, "batch *length labels"],
+    labels: Num[Array, "batch *ends"],
+    real: Float[Array, " batch"],
+    problem: str | None = None,
 ) -> Sums:
-    """The sums of rows that have a label and nothing else to predict; a row counts as one target.
+    """The sums of rows that have labels and nothing else to predict; a row counts as one target.
 
-    A span is right if both of its ends are, a number never is.
+    A span is right if both of its ends are, several labels if all of them are; a number never is.
     """
-    nll = label_losses(scores, labels)
+    nll = label_losses(scores, labels, problem)
     if scores.ndim == 3:
         right = jnp.all(jnp.argmax(scores, axis=1) == labels, axis=-1)
+    elif problem == "multi_label_classification":
+        right = jnp.all((scores > 0) == (labels > 0), axis=-1)
+    elif problem == "regression" or scores.shape[-1] == 1:
+        right = jnp.zeros_like(real, bool)
     else:
-        right = jnp.argmax(scores, axis=-1) == labels if scores.shape[-1] > 1 else jnp.zeros_like(real, bool)
+        right = jnp.argmax(scores, axis=-1) == labels
     total, correct, count = jnp.sum(real * nll), jnp.sum(real * right.astype(jnp.float32)), jnp.sum(real)
     return Sums(total, total, correct, count, correct, count)
 

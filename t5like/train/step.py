@@ -82,7 +82,8 @@ def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys:
     """The sums of a batch, as the model's head predicts it.
 
     Scores of pieces and of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
-    of spans against `labels`: `[batch]`, or `[batch, 2]` for the places where a span starts and ends.
+    of spans against `labels`: `[batch]`, `[batch, labels]` for several labels or numbers of a row, or `[batch, 2]` for
+    the places where a span starts and ends.
     """
     apply = functools.partial(net.apply, {"params": params}, batch, rngs=keys)
     if net.model.head in ("vocabulary", "next_sentence"):
@@ -96,7 +97,8 @@ def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys:
     real = real_tokens(batch)
     if net.model.head == "span":
         scores = jnp.where(real[:, :, None], scores, -1e10)
-    return label_sums(scores, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32))
+    problem = net.model.label_problem if net.model.head == "sequence" else None
+    return label_sums(scores, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32), problem)
 
 
 def targets_and_weights(batch: Batch) -> tuple[Array, Array]:

@@ -1,0 +1,86 @@
+"""Fields of a Hugging Face folder that `Model` cannot say: kept in the run directory, and written back by an export.
+
+A run keeps the folder's config.json, and the fields that an export would have written at once. An export writes the
+kept fields, except those that it says otherwise by now: so names of labels, dropouts of single places and fields that
+nothing here reads survive, and what training changed is told as it is. A run that starts from such a run takes both
+along (`RunDirectory.take_hugging_face`).
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from t5like.config import Model
+from t5like.config.run_directory import RunDirectory
+from t5like.convert.families import RECORD, Family
+from t5like.convert.rotary import ROTARY
+from t5like.convert.settings import ABSENT, LABEL_FIELDS, Settings
+
+CONFIG, STATED = "config.json", "stated.json"
+OWN = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path", "auto_map")
+"""Fields that an export writes by itself or that say nothing of it."""
+TOGETHER = (ROTARY, (*LABEL_FIELDS, "num_labels"))
+"""Fields that say the same thing in several ways, so that they are kept together or not at all."""
+
+
+def keep(run: RunDirectory, settings: Settings, family: Family, model: Model, special: Mapping[str, Any]) -> None:
+    """Keeps the fields of a folder, and what an export of `model` would say now, in a run directory.
+
+    `special` are the numbers of pieces that frame a text; those that the folder has otherwise are not counted as known.
+    """
+    kind = settings.get("model_type", "")
+    fields = {**family.DROPOUTS, **settings.over({}, family.ALIASES).fields}
+    known = {name: number for name, number in special.items() if _agree(fields.get(name), number)}
+    stated = _present(family.settings_of(model, kind)) | known
+    run.hugging_face.mkdir(parents=True, exist_ok=True)
+    for name, content in ((CONFIG, fields), (STATED, stated)):
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (run.hugging_face / name).write_text(text + "\n", "utf-8")
+
+
+def kept_kind(run: RunDirectory) -> str:
+    """The model type of the folder that a run's parameters were once imported from, or nothing."""
+    if kind := _read(run.hugging_face / CONFIG).get("model_type"):
+        return kind
+    return _read(run.path / RECORD).get("model_type", "")
+
+
+def written_back(ours: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
+    """The fields of an export: those that the run keeps, but `ours` where these are others than at the import."""
+    kept, stated = _read(run.hugging_face / CONFIG), _read(run.hugging_face / STATED)
+    if kept.get("model_type") != ours["model_type"]:
+        return _present(ours)
+    found = {name: value for name, value in kept.items() if name not in OWN}
+    changed = {name for name, value in ours.items() if name in OWN or stated.get(name, ABSENT) != value}
+    for group in TOGETHER:
+        if changed & {*group}:
+            found = {name: value for name, value in found.items() if name not in group}
+    found |= {name: value for name, value in ours.items() if name in changed or name not in found}
+    order = {name: found.pop(name) for name in ("architectures", "model_type", "dtype")}
+    return _present(order | found)
+
+
+def notes_on(settings: Settings, family: Family, model: Model) -> Iterator[str]:
+    """A line for the fields of a folder that are lost, and for the dropouts that training here does not follow."""
+    if settings.fields.get("auto_map"):
+        yield "Lost: auto_map of config.json, which names code of the folder's own."
+    rates = {name: settings.fields.get(name, default) for name, default in family.DROPOUTS.items()}
+    others = [f"{name}={rate}" for name, rate in rates.items() if rate is not None and rate != model.dropout]
+    if others:
+        yield (
+            f"Training here drops {model.dropout:g} of all activations (model.dropout); {', '.join(others)} of "
+            "config.json is kept for an export alone."
+        )
+
+
+def _agree(kept: Any, number: int) -> bool:
+    return number in kept if isinstance(kept, list) else kept == number
+
+
+def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not ABSENT}
+
+
+def _read(file: pathlib.Path) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}

@@ -1,0 +1,243 @@
+"""Weights that torch.save wrote, read without torch and without running anything that a pickle asks for.
+
+A pickle is a program. Before it is read, its instructions are looked through: it may name nothing but dictionaries,
+torch's storages and the functions that make a tensor of one, and none of these is called: they become descriptions of
+where a tensor's numbers lie in the file, which are read one tensor at a time. Both formats of torch.save are known: the
+zip file of torch 1.6 and later, and the row of pickles before it.
+"""
+
+import io
+import math
+import pathlib
+import pickle
+import pickletools
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from t5like.errors import UserError
+
+STORAGES: dict[str, tuple[str, Any]] = {
+    "DoubleStorage": ("F64", np.float64),
+    "FloatStorage": ("F32", np.float32),
+    "HalfStorage": ("F16", np.float16),
+    "BFloat16Storage": ("BF16", ml_dtypes.bfloat16),
+    "LongStorage": ("I64", np.int64),
+    "IntStorage": ("I32", np.int32),
+    "ShortStorage": ("I16", np.int16),
+    "CharStorage": ("I8", np.int8),
+    "ByteStorage": ("U8", np.uint8),
+    "BoolStorage": ("BOOL", np.bool_),
+}
+"""torch's classes of storages -> the type as safetensors names it, and numpy's."""
+REBUILT = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+MAGIC = 0x1950A86A20F9469CFC6C
+"""First number of a file in the format before torch 1.6."""
+LONGEST = 2**28
+"""Bytes of the longest pickle that is read: a million tensors take fewer."""
+FORBIDDEN = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
+
+
+class Storage(NamedTuple):
+    """A run of numbers in `file`: `length` of a type, from byte `begin` on."""
+
+    file: pathlib.Path
+    begin: int
+    kind: str
+    length: int
+
+
+class Pickled(NamedTuple):
+    """A tensor of a storage: its first number there, its shape, and how far apart neighbours of each dimension lie."""
+
+    storage: Storage
+    first: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        """The type as safetensors names it."""
+        return STORAGES[self.storage.kind][0]
+
+    def read(self) -> np.ndarray:
+        """The tensor's numbers; of the file only those between its first and its last."""
+        kind, storage = np.dtype(STORAGES[self.storage.kind][1]), self.storage
+        if 0 in self.shape:
+            return np.zeros(self.shape, kind)
+        count = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        with storage.file.open("rb") as file:
+            file.seek(storage.begin + self.first * kind.itemsize)
+            numbers = np.frombuffer(_exactly(file, count * kind.itemsize, storage.file), kind)
+        strides = [stride * kind.itemsize for stride in self.strides]
+        return np.array(np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False), order="C")
+
+
+def open_pickle(file: pathlib.Path) -> dict[str, Pickled]:
+    """The tensors of a file of torch.save by name, without their numbers.
+
+    Raises:
+      UserError: it is damaged or no such file, it names anything else than tensors, or it holds something else.
+    """
+    try:
+        found = _of_zip(file) if zipfile.is_zipfile(file) else _of_row(file)
+    except UserError:
+        raise
+    except Exception as error:  # whatever reading a damaged file can raise
+        told = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        raise UserError(
+            f"{file} is damaged or no file of torch.save ({type(error).__name__}: {told[:80]}): fetch it again."
+        ) from None
+    wrong = [name for name, value in found.items() if not (isinstance(name, str) and isinstance(value, Pickled))]
+    if wrong:
+        raise UserError(
+            f"{file} holds {wrong[0]!r}, which is no tensor: the weights of a model are a dictionary of tensors alone, "
+            "so load it with what wrote it and save the model's state_dict()."
+        )
+    for name, tensor in found.items():
+        _check_bounds(file, name, tensor)
+    return dict(found)
+
+
+def _of_zip(file: pathlib.Path) -> dict[Any, Any]:
+    """The content of a zip file: data.pkl, and a member for each storage, uncompressed."""
+    with zipfile.ZipFile(file) as archive, file.open("rb") as raw:
+        members = {member.filename: member for member in archive.infolist()}
+        main = next((name for name in members if name.endswith("/data.pkl")), None)
+        if main is None:
+            raise ValueError("no data.pkl in it")
+        folder = main.removesuffix("data.pkl")
+        order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in members else b"little"
+        if order != b"little":
+            raise ValueError(f"its bytes are in {order.decode(errors='replace')}-endian order")
+        if members[main].file_size > LONGEST:
+            raise ValueError("its data.pkl is too long")
+
+        def storage(kind: str, key: str, count: int) -> Storage:
+            member = members[f"{folder}data/{key}"]
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size < count * _size(kind):
+                raise ValueError(f"the storage {key} is compressed or too short")
+            raw.seek(member.header_offset)
+            lengths = struct.unpack("<2H", raw.read(30)[26:])
+            return Storage(file, member.header_offset + 30 + sum(lengths), kind, count)
+
+        return _load(archive.read(main), file, storage)
+
+
+def _of_row(file: pathlib.Path) -> dict[Any, Any]:
+    """The content of a file before torch 1.6: pickles one after the other, then each storage behind its length."""
+    begins: dict[str, int] = {}
+    wanted: dict[str, tuple[str, int]] = {}
+
+    def first_pass(kind: str, key: str, count: int) -> Storage:
+        wanted[key] = kind, count
+        return Storage(file, 0, kind, count)
+
+    with file.open("rb") as raw:
+        if _load(_next(raw), file) != MAGIC:
+            raise ValueError("it does not begin as one")
+        for _ in range(2):  # the version and what is known of the machine
+            _load(_next(raw), file)
+        content = _next(raw)
+        _load(content, file, first_pass)
+        for key in _load(_next(raw), file):
+            kind, count = wanted[key]
+            if struct.unpack("<q", _exactly(raw, 8, file))[0] != count:
+                raise ValueError(f"the storage {key} has another length than its tensors")
+            begins[key] = raw.tell()
+            raw.seek(count * _size(kind), io.SEEK_CUR)
+    return _load(content, file, lambda kind, key, count: Storage(file, begins[key], kind, count))
+
+
+def _next(raw: Any) -> bytes:
+    """The bytes of the pickle that a file is at."""
+    begin = raw.tell()
+    for _ in pickletools.genops(raw):
+        if raw.tell() - begin > LONGEST:
+            raise ValueError("one of its pickles is too long")
+    end = raw.tell()
+    raw.seek(begin)
+    return raw.read(end - begin)
+
+
+def _load(data: bytes, file: pathlib.Path, storage: Callable[[str, str, int], Storage] | None = None) -> Any:
+    """The object of a pickle whose instructions are harmless, with tensors as descriptions."""
+    for code, argument, _ in pickletools.genops(data):
+        if code.name in FORBIDDEN or (code.name.endswith("PUT") and int(str(argument)) > len(data)):
+            raise ValueError(f"the instruction {code.name} has no place in it")
+        if code.name in ("GLOBAL", "INST"):
+            module, _, name = str(argument).partition(" ")
+            _require_known(module, name, file)
+    reader = _Reader(io.BytesIO(data))
+    reader.file, reader.storage = file, storage
+    return reader.load()
+
+
+def _require_known(module: str, name: str, file: pathlib.Path) -> None:
+    tensors = (module == "torch" and name in STORAGES) or (module == "torch._utils" and name in REBUILT)
+    if not tensors and (module, name) != ("collections", "OrderedDict"):
+        raise UserError(
+            f"{file} is a pickle that names {module}.{name}, which is no part of a tensor, so it could run any code: "
+            "it was not opened. If you trust where it is from, load it with torch and save the model's state_dict()."
+        )
+
+
+class _Reader(pickle.Unpickler):
+    """An unpickler in which the few known names stand for functions of this module."""
+
+    file: pathlib.Path
+    storage: Callable[[str, str, int], Storage] | None
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        _require_known(module, name, self.file)
+        if name in STORAGES:
+            return name
+        return {"OrderedDict": OrderedDict, "_rebuild_parameter": _parameter}.get(name, _tensor)
+
+    def persistent_load(self, pid: Any, /) -> Storage:
+        tag, kind, key, _, count, *view = pid
+        if tag != "storage" or kind not in STORAGES or any(view) or self.storage is None:
+            raise ValueError("a storage of another form")
+        return self.storage(kind, str(key), _whole(count))
+
+
+def _tensor(storage: Any, first: Any, shape: Any, strides: Any, *rest: Any) -> Pickled:
+    """Takes the arguments of torch._utils._rebuild_tensor_v2; the rest are gradients and hooks, which nobody needs."""
+    if not isinstance(storage, Storage) or len(shape) != len(strides):
+        raise ValueError("a tensor of another form")
+    return Pickled(storage, _whole(first), tuple(map(_whole, shape)), tuple(map(_whole, strides)))
+
+
+def _parameter(data: Any, *rest: Any) -> Any:
+    return data
+
+
+def _whole(number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        raise ValueError(f"{number!r} where a size is expected")
+    return number
+
+
+def _size(kind: str) -> int:
+    return np.dtype(STORAGES[kind][1]).itemsize
+
+
+def _check_bounds(file: pathlib.Path, name: str, tensor: Pickled) -> None:
+    """Raises `UserError` if a tensor reaches beyond its storage, or the storage beyond the file."""
+    storage = tensor.storage
+    last = tensor.first + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
+    inside = 0 in tensor.shape or (last < storage.length and math.prod(tensor.shape) <= storage.length)
+    if not inside or storage.begin + storage.length * _size(storage.kind) > file.stat().st_size:
+        raise UserError(f"{file} is damaged: the tensor {name!r} reaches beyond its numbers: fetch it again.")
+
+
+def _exactly(file: Any, count: int, name: pathlib.Path) -> bytes:
+    data = file.read(count)
+    if len(data) != count:
+        raise UserError(f"{name} is damaged: it ends too early: fetch it again.")
+    return data
