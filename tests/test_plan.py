@@ -15,6 +15,7 @@ from t5like.commands.plan import plan
 from t5like.config import Config
 from t5like.config.options import PlanOptions
 from t5like.plan import figures, search
+from t5like.plan.programs import Answers
 from t5like.plan.topology import SLICES, Topology, topology
 
 needs_compiler = pytest.mark.skipif(
@@ -27,11 +28,12 @@ STRATEGIES = {
     "sequence": dict(fsdp=2, sequence=2),
     "replicated": dict(fsdp=1, data=4),
 }
-GATHERED = {"all-gather", "reduce-scatter", "all-reduce", "collective-permute"}
+# The gradient of the embedding reaches its parts by an all-to-all of the tokens' gradients, which are fewer than rows.
+GATHERED = {"all-gather", "reduce-scatter", "all-reduce", "collective-permute", "all-to-all"}
 EXPECTED = {
     "fsdp": GATHERED,
     "fsdp and tensor": GATHERED,
-    "sequence": {*GATHERED, "all-to-all"},
+    "sequence": GATHERED,
     "replicated": {"all-reduce"},
 }
 
@@ -195,6 +197,31 @@ def test_the_search_ends_with_the_largest_batch_and_the_cheapest_remat(monkeypat
     assert search.largest_batch(settings_of("gpt"), topology("h100:4"), print).model.remat == "none"
 
 
+@needs_compiler
+def test_a_plan_is_of_every_program_of_the_run():
+    """While it evaluates or generates, the optimizer state stays where it is."""
+    settings, where = settings_of("t5", eval__batch=4096), topology("v5e:2x2")
+    found = figures.figures(settings, where, answers=Answers(prompts=8, tokens=4))
+    sizes, memory = found["programs"], found["memory"]
+    assert list(sizes) == ["train step", "evaluation", "generation"]
+    assert sizes["train step"] == memory["total"]
+    assert memory["params"] + memory["optimizer"] < sizes["generation"] < sizes["evaluation"]
+    assert found["largest_program"] == max(sizes, key=sizes.get) == "evaluation"
+
+
+@needs_compiler
+def test_an_evaluation_that_does_not_fit_is_refused_though_the_step_fits(say, preset, capsys):
+    said = sentence(say, "plan", preset, "--topology", "v5e:2x2", "--eval.batch", "4194304")
+    assert re.fullmatch(r"It does not fit: .* of 15.75 GiB on each device for the evaluation\.", said)
+    assert "--eval.batch 2097152: the same result" in capsys.readouterr().out
+
+
+def test_generation_is_planned_for_models_that_generate(say, preset):
+    assert sentence(figures.figures, settings_of("bert"), topology(""), answers=Answers(8, 4)) == (
+        "--generate is for models with a decoder: this one has an encoder alone."
+    )
+
+
 @pytest.fixture
 def preset(tmp_path) -> str:
     """A preset file with a small GPT."""
@@ -211,7 +238,7 @@ def test_machine_code_changes_nothing_but_adds_cycles_and_its_size():
         assert early[name] == full[name]
     for name in ("params", "optimizer", "batch"):
         assert early["memory"][name] == full["memory"][name]
-    assert 0 <= full["memory"]["total"] - full["memory"]["code"] - early["memory"]["total"] < 2**27
+    assert -(2**20) < full["memory"]["total"] - full["memory"]["code"] - early["memory"]["total"] < 2**27
     assert (early["memory"]["code"], early["time"]["scheduled"]) == (None, None)
     assert full["memory"]["code"] > 0
     assert full["time"]["scheduled"] > 0
