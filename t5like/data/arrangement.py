@@ -68,6 +68,7 @@ def write_table(
 
 
 def _drawings(store: Store, data: config.Data, source: int, split: Split) -> int:
+    """The number of drawings: several for a small source, which runs see often."""
     if not (data.packs_by_drawn_lengths or data.objective.kind == "next_sentence"):
         return 1
     there = store.manifest["sources"][source]["splits"][split]

@@ -1,12 +1,13 @@
-"""Which sentences of a document become a pair of next-sentence prediction, and where the second one begins.
+"""The division of documents into pairs of segments for next-sentence prediction.
 
 Documents are divided into chunks as by BERT (create_pretraining_data.py, Devlin et al. 2019): successive whole
 sentences, as many as fit into a row, or for `short_rate` of the chunks into a length drawn uniformly, but at least two.
 A chunk is cut between two of its sentences into A and B. A single sentence that is left at the end of a document
 takes the one before it along; a document of one sentence gives no pair.
 
-Whether a pair shows its own B or another's is not decided here. That is what keeps the label from being told by
-lengths or endings: every B is the second half of some chunk, made by one rule before any label is drawn.
+The label is drawn later, row by row (`t5like.data.examples.SentencePairs`), and may put the B of another chunk in the
+place of a pair's own. Every B is thus made by one rule before any label is drawn, so that neither its length nor its
+end tells the label. What follows A in the document is lost to an epoch where another B is shown, but not to the next.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Where the sentences of tokenised documents end.
+"""The ends of sentences in tokenised documents.
 
 The rules read the text that the tokens spell, so they are the same for every kind of vocabulary. A sentence ends
 
