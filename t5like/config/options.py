@@ -155,9 +155,9 @@ class GenerateOptions:
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling()
     """How the next token is chosen."""
     seed: int = 0
-    """Seed of the sampling."""
+    """Seed of the sampling; a prompt's choices depend on it and on the prompt's number."""
     batch: int = 16
-    """Prompts that are answered at once."""
+    """Prompts that are answered at once; no answer depends on it."""
     json: bool = False
     """Whether to print JSON lines."""
     step: int | None = None
