@@ -167,9 +167,9 @@ class GenerateOptions:
     sampling: Annotated[Sampling, tyro.conf.arg(name="")] = Sampling()
     """How the next token is chosen."""
     seed: Annotated[int, applies_to("sampling.temperature", words="--temperature above 0")] = 0
-    """Seed of the sampling."""
+    """Seed of the sampling; a prompt's choices depend on it and on the prompt's number."""
     batch: Annotated[int, applies_to("held_out", 0)] = 16
-    """Prompts that are answered at once."""
+    """Prompts that are answered at once; no answer depends on it."""
     json: bool = False
     """Whether to print JSON lines."""
     step: int | None = None

@@ -21,7 +21,7 @@ def with_added_tokens(
     pieces: SentencePiece, added: Mapping[int, str], sentinels: int, special: Collection[str]
 ) -> HuggingFace | None:
     """The pieces, `sentinels` behind them unless these are among the added ones, and those that were added, each at its
-    number; `special` are those that are no text. None for a model that T5's class cannot hold.
+    number; `special` are those that are no text. None for a model that T5's class cannot hold, or numbers with gaps.
     """
     told = describe(pieces.serialized)
     if told.algorithm != "unigram" or told.byte_fallback:
@@ -29,6 +29,8 @@ def with_added_tokens(
     beyond = {number: name for number, name in added.items() if number >= pieces.size}
     if not any(map(SENTINEL.fullmatch, beyond.values())):
         beyond |= {pieces.size + sentinels - 1 - n: f"<extra_id_{n}>" for n in range(sentinels)}
+    if sorted(beyond) != [*range(pieces.size, pieces.size + len(beyond))]:
+        return None
     names = [pieces.name(number) for number in range(pieces.size)]
     scored = list(zip(names, told.scores, strict=True))
     tokenizer = tokenizers.Tokenizer(models.Unigram(scored, pieces.own_control.unk))
@@ -44,9 +46,8 @@ def with_added_tokens(
     )
     control = [names[number] for number in sorted({n for n in pieces.own_control if n is not None})]
     tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in control])
-    for number in range(pieces.size, max(beyond) + 1):  # each gets the next number, so that none may be missing
-        name = beyond.get(number, f"<unused{number}>")
-        if name in special or number not in beyond or SENTINEL.fullmatch(name):
+    for _, name in sorted(beyond.items()):
+        if name in special or SENTINEL.fullmatch(name):
             tokenizer.add_special_tokens([AddedToken(name, normalized=False)])
         else:
             tokenizer.add_tokens([AddedToken(name, normalized=True)])

@@ -50,6 +50,7 @@ class Generator:
         Raises:
           UserError: an empty prompt, one longer than the model allows, or a model without a decoder.
         """
+        require_decoder(self.net.model)
         framed = self.framed(texts)
         longest, family = max(map(len, framed)), self.net.model.family
         check_length(self.net.model, longest + self.most if family == "decoder" else max(longest, self.most))
@@ -74,16 +75,13 @@ class Generator:
 
     def tokens(self, params: Any, framed: Sequence[Sequence[int]], first: int = 0) -> np.ndarray:
         """The answers in numbers, `[prompts, most]`, to framed prompts in numbers; zeros after the end."""
-        model = self.net.model
-        require_pieces(model)
-        if model.family == "encoder":
-            raise UserError("An encoder has nothing to generate with: use `t5like fill` with [MASK] in the text.")
+        require_decoder(self.net.model)
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
         full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(self.net.rules))]
         filters, strength = settings_of(self.sampling)
         answers = generate(
             params,
-            _prompts(full, first, model, self.vocabulary),
+            _prompts(full, first, self.net.model, self.vocabulary),
             jnp.int32(self.seed),
             self._limits_of_program(),
             strength,
@@ -127,6 +125,13 @@ def require_pieces(model: Model) -> None:
             f"model.head={model.head!r} predicts no pieces, so this run has no text to give: use one with "
             "model.head='vocabulary'."
         )
+
+
+def require_decoder(model: Model) -> None:
+    """Raises `UserError` if the model cannot generate."""
+    require_pieces(model)
+    if model.family == "encoder":
+        raise UserError("An encoder has nothing to generate with: use `t5like fill` with [MASK] in the text.")
 
 
 def check_length(model: Model, length: int) -> None:
