@@ -88,7 +88,7 @@ TOKENIZERS = {
     "more pieces than rows": (
         "t5_1_1",
         fields(vocab_size=299),
-        "The vocabulary has 300 pieces, but the embedding only 299 rows: either the tokenizer belongs to another model, ",
+        "The vocabulary has 300 pieces, but the embedding only 299 rows: either the tokenizer belongs to another model",
     ),
     "an end beyond the pieces": (
         "t5_1_1",
