@@ -190,7 +190,8 @@ def test_fill_needs_a_mask_in_the_vocabulary(tmp_path):
 @pytest.mark.parametrize("name", ["t5_1_1", "marian", "llama", "bert_masked", "bert_sequence", "t5_encoder"])
 def test_an_import_suggests_commands_that_work(say, tmp_path, name):
     target = tmp_path / "run"
-    _, told, *suggested = say("import", GOLDEN / name, target).splitlines()
+    shown = [line for line in say("import", GOLDEN / name, target).splitlines() if not line.startswith("Training here")]
+    _, told, *suggested = shown
     assert re.fullmatch(rf"{target}: \w+, [\d,]+ parameters, [\d,]+ pieces\.", told)
     assert suggested[0] == f"  t5like verify {target} {GOLDEN / name}"
     assert len(suggested) == (1 if name in LABELLED else 2)
