@@ -4,7 +4,7 @@
 
 For v5e and v5p each model starts on the smallest slice whose memory holds its state, and goes on to larger ones until
 the compiled step fits. Rows are a fixed number on each chip, so that slices are compared at equal work. Prints a row
-for each plan, then one JSON line with all. It needs libtpu (`pip install 't5like[plan]'`) and takes about 20 s for a
+for each plan, then one JSON line with all. It needs libtpu (the extra `plan`) and takes about 20 s for a
 plan; with --full, which has the compiler make machine code and tell its cycles, many minutes.
 """
 
