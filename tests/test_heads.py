@@ -17,6 +17,7 @@ from t5like.train.step import train_step
 
 HEADS = {
     "classes": dict(head="sequence", labels=3, pooler=True),
+    "several": dict(head="sequence", labels=3, pooler=True, problem_type="multi_label_classification"),
     "regression": dict(head="sequence", labels=1, pooling="mean"),
     "tokens": dict(head="token", labels=5),
     "spans": dict(head="span"),
@@ -31,6 +32,8 @@ def labelled_batch(settings: Any, head: str) -> dict[str, jax.Array]:
     match head:
         case "classes":
             return batch | {"labels": tokens[:, 0] % 3}
+        case "several":
+            return batch | {"labels": (tokens[:, :3] % 2).astype(jnp.float32)}
         case "regression":
             return batch | {"labels": (tokens[:, 0] % 7).astype(jnp.float32) / 7}
         case "tokens":
