@@ -69,6 +69,8 @@ TABLE = [
         for name in ("rotary_low", "rotary_high", "rotary_length")
     ],
     (encoder, "labels", 2, dict(head="span"), dict(head="token")),
+    (encoder, "head_bias", False, dict(head="vocabulary"), dict(head="span")),
+    (encoder, "problem_type", "regression", dict(head="token", labels=1), dict(head="sequence", labels=1)),
     (encoder, "pooling", "mean", dict(head="token", labels=2), dict(head="none")),
     (encoder, "pooler", True, dict(head="vocabulary"), dict(head="sequence", labels=1)),
     (encoder, "output_transform", True, dict(head="none"), dict(head="vocabulary")),
@@ -79,6 +81,7 @@ TABLE = [
     (OBJECTIVE, "sentinels", False, dict(kind="prefix"), dict(kind="span_corruption")),
     (OBJECTIVE, "denoisers", config.UL2, dict(kind="span_corruption"), dict(kind="ul2")),
     (OBJECTIVE, "whole_words", True, dict(kind="span_corruption"), dict(kind="next_sentence")),
+    (OBJECTIVE, "short_rate", 0.2, dict(kind="masked"), dict(kind="next_sentence")),
     (OBJECTIVE, "middle_rate", 0.9, dict(kind="causal"), dict(kind="fill_in_the_middle")),
     (VOCABULARY, "path", "a", dict(kind="bytes", size=259, sentinels=0), dict(kind="file")),
     (VOCABULARY, "coverage", 0.99, dict(kind="byte_bpe"), dict(kind="wordpiece")),
@@ -98,6 +101,8 @@ TABLE = [
     (options.PlanOptions, "price", 1.0, dict(explain=True), dict()),
     (options.PlanOptions, "search", "batch", dict(explain=True), dict()),
     (options.PlanOptions, "full", True, dict(explain=True), dict()),
+    (options.PlanOptions, "generate", 8, dict(explain=True), dict()),
+    (options.PlanOptions, "prompts", 8, dict(), dict(generate=8)),
     (options.Sampling, "top_k", 3, dict(), dict(temperature=1.0)),
     (options.Sampling, "top_p", 0.9, dict(), dict(temperature=1.0)),
     (asked, "seed", 1, dict(), dict(sampling=SAMPLED)),
@@ -115,7 +120,9 @@ TABLE = [
 CLASSES = {*presets._classes(config.Config), *(k for k in vars(options).values() if dataclasses.is_dataclass(k))}
 
 
-@pytest.mark.parametrize(("kind", "name", "value", "idle", "active"), TABLE, ids=lambda part: str(part)[:24])
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "idle", "active"), TABLE, ids=[f"{number}-{row[1]}" for number, row in enumerate(TABLE)]
+)
 def test_a_field_is_refused_without_its_effect_and_taken_with_it(kind, name, value, idle, active):
     said = sentence(kind, **{name: value}, **idle)
     assert f"{name} {value} has no effect " in said or f"{name}={value!r} has no effect " in said
