@@ -23,7 +23,7 @@ from t5like.convert.families import FAMILIES, family_of, kind_of
 from t5like.convert.files import Safetensors
 from t5like.convert.layout import is_stacked, names_of, to_theirs
 from t5like.convert.settings import read_settings
-from t5like.convert.verify import Named, compare_greedy, compare_outcomes, compare_tensors
+from t5like.convert.verify import Named, compare_greedy, compare_outcomes, compare_tensors, generator_like_original
 from t5like.model.transformer import Transformer
 from t5like.train.losses import label_losses, token_losses
 
@@ -93,7 +93,8 @@ def test_greedy_continuations_are_the_originals(golden):
     pairs = golden.stored.greedy()
     assert [len(prompt) for prompt, _ in pairs] == [20, 15, 20]
     with jax.default_matmul_precision("highest"):
-        line = compare_greedy(golden.restored, golden.net, pairs, golden.kept["greedy"].shape[1])
+        generator = generator_like_original(golden.restored, golden.net, golden.kept["greedy"].shape[1])
+        line = compare_greedy(golden.restored.params, generator, *zip(*pairs, strict=True))
     assert line.passed, line
     assert line.result.startswith(f"{sum(len(answer) for _, answer in pairs)} of ")
 
