@@ -85,7 +85,7 @@ def test_a_random_folder_gives_the_originals_numbers_and_its_export_too(kind, se
         net = inference_net(restored.config)
         export_run(restored, tmp_path / "out", ExportOptions())
         originals = [Original(tmp_path / folder, net.model) for folder in ("source", "out")]
-        for case in cases_of(net.model, restored.vocabulary, (), 16):
+        for case in cases_of(net.model, restored.vocabulary, restored.frame, (), 16):
             ours = outcome_of(restored.params, net, case, 1)
             for original in originals:
                 assert_close(ours, original.outcome(case), told)
