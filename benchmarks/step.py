@@ -95,7 +95,7 @@ def measure(config: Config, steps: int, profile: str | None) -> dict[str, Any]:
         seconds = (time.monotonic() - started) / steps
         loss = float(metrics.sums.nll / metrics.sums.weight)
     needed, device = step_flops(config), mesh.devices.flat[0]
-    held = device.memory_stats() or {}
+    held = jax.local_devices()[0].memory_stats() or {}
     return {
         "device": device.device_kind,
         "devices": mesh.size,

@@ -43,7 +43,7 @@ SENTINELS = (
 """Of a ByT5 they are the bytes that UTF-8 never uses, as in T5X; transformers numbers them on from 259."""
 LEADING_SPACE = (" leading and trailing ", "   ")
 """A Llama's SentencePiece puts one space more before it, which transformers leaves out."""
-OTHERWISE = {name: (CONTROL,) for name in FOLDERS if name not in ("gpt2", "llama", "llama3")}
+OTHERWISE = {name: (CONTROL,) for name in FOLDERS if name not in ("gpt2", "llama", "llama3", "marian")}
 OTHERWISE = {name: texts for name, texts in OTHERWISE.items() if not name.startswith("bert")}
 OTHERWISE |= {"mt5": (CONTROL, *UNSPACED), "byt5": (CONTROL, *SENTINELS), "llama_linear": (CONTROL, *LEADING_SPACE)}
 """The texts of each folder that transformers numbers otherwise than we do, on purpose."""

@@ -199,7 +199,7 @@ def test_what_is_no_number_is_imported_and_named(tmp_path, capsys):
             ["--vocabulary", GOLDEN / "t5_1_1" / "config.json"],
             f"{GOLDEN}/t5_1_1/config.json is not a tokenizer.json of",
         ),
-        (["--sentinels", "-1"], "--sentinels -1 must not be negative."),
+        (["--vocabulary", "bytes", "--sentinels", "-1"], "--sentinels -1 must not be negative."),
         (["--ignores", "a"], "t5like import PATH... has no flag --ignores; did you mean '--ignore'?"),
         (["--step", "1"], "t5like import PATH... has no flag --step;"),
     ],

@@ -104,7 +104,8 @@ def test_a_decoder_keeps_its_model_type_and_what_only_that_has(kind, tmp_path):
 def test_a_position_scaling_that_changed_leaves_nothing_of_the_old_one(tmp_path):
     rope = DECODERS["llama"]["rope_parameters"] | {"rope_theta": 10_000.0}
     old = {"model_type": "llama", "rope_scaling": rope, "original_max_position_embeddings": 64, "rope_theta": 10_000.0}
-    for changes in (dict(rotary_scaling="none", rotary_factor=1.0), dict(rotary_length=128), dict(rotary_base=5e5)):
+    defaults = dict(rotary_factor=1.0, rotary_low=1.0, rotary_high=4.0, rotary_length=8192)
+    for changes in (dict(rotary_scaling="none", **defaults), dict(rotary_length=128), dict(rotary_base=5e5)):
         after = exported(RunDirectory(tmp_path), old, **changes)
         assert ("original_max_position_embeddings" in after) == ("rotary_scaling" not in changes)
         model = FAMILIES["llama"].model_of(Settings(after, ""), set())

@@ -238,7 +238,8 @@ def test_machine_code_changes_nothing_but_adds_cycles_and_its_size():
         assert early[name] == full[name]
     for name in ("params", "optimizer", "batch"):
         assert early["memory"][name] == full["memory"][name]
-    assert -(2**20) < full["memory"]["total"] - full["memory"]["code"] - early["memory"]["total"] < 2**27
+    # Machine code may keep small arrays out of the device's main memory, and adds what collectives use.
+    assert -(2**22) < full["memory"]["total"] - full["memory"]["code"] - early["memory"]["total"] < 2**27
     assert (early["memory"]["code"], early["time"]["scheduled"]) == (None, None)
     assert full["memory"]["code"] > 0
     assert full["time"]["scheduled"] > 0

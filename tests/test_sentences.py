@@ -23,7 +23,8 @@ KINDS = ("unigram", "bpe", "byte_bpe", "wordpiece", "bytes")
 def vocabulary(request) -> Vocabulary:
     if request.param == "bytes":
         return Vocabulary(Bytes())
-    return Vocabulary(train_pieces(config.Vocabulary(kind=request.param, size=500, coverage=1.0), LEARNED))
+    whole = {} if request.param == "byte_bpe" else {"coverage": 1.0}
+    return Vocabulary(train_pieces(config.Vocabulary(kind=request.param, size=500, **whole), LEARNED))
 
 
 def sentences_of(text: str, vocabulary: Vocabulary) -> list[str]:

@@ -55,7 +55,15 @@ def test_what_is_set_already_stays():
 
 
 STEPS = [str(ROOT / "benchmarks" / "step.py"), str(CONFIGS / "tiny_t5.py"), "--steps=6", "--json"]
-JOINED = "import jax, runpy, sys; jax.distributed.initialize(); runpy.run_path(sys.argv[1], run_name='__main__')"
+JOINED = """
+import os, runpy, sys
+import jax
+
+address, *numbers = (os.environ[f"JAX_{name}"] for name in ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID"))
+jax.distributed.initialize(address, *map(int, numbers))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @pytest.mark.slow
