@@ -33,7 +33,7 @@ from t5like.convert import importing, t5
 from t5like.convert.card import model_card
 from t5like.convert.exporting import export_run
 from t5like.convert.families import Named, kind_of
-from t5like.convert.files import INDEX, Safetensors
+from t5like.convert.files import INDEX, open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.verify import compare_tensors
 from t5like.infer import restored as restoring
@@ -179,13 +179,13 @@ def test_layers_in_another_order_are_not_the_same_tensors(tmp_path):
         export_run(golden.restored, tmp_path / "out", ExportOptions())
         model, tensors = golden.net.model, tensors_of(tmp_path / "out")
         places = t5.places(model)
-        same = compare_tensors(golden.restored.params, Named(Safetensors(tmp_path / "out"), t5, model), places)
+        same = compare_tensors(golden.restored.params, Named(open_weights(tmp_path / "out"), t5, model), places)
         assert same.passed
         for ours in ("decoder/blocks/cross/query", "encoder/blocks/mlp/down", "decoder/blocks/norm_mlp/scale"):
             first, second = (places[ours].name.format(layer=layer) for layer in range(2))
             swapped = {**tensors, first: tensors[second], second: tensors[first]}
             safetensors.numpy.save_file(swapped, tmp_path / "out" / "model.safetensors")
-            line = compare_tensors(golden.restored.params, Named(Safetensors(tmp_path / "out"), t5, model), places)
+            line = compare_tensors(golden.restored.params, Named(open_weights(tmp_path / "out"), t5, model), places)
             assert not line.passed
             assert line.result.startswith(f"{len(places) - 1} of {len(places)} parameters equal, bit for bit; {ours} ")
 

@@ -20,7 +20,7 @@ from t5like.config.options import ExportOptions
 from t5like.convert.cases import NO_TARGET, Case, Example, features_of, outcome_of
 from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES, family_of, kind_of
-from t5like.convert.files import Safetensors
+from t5like.convert.files import open_weights
 from t5like.convert.layout import is_stacked, names_of, to_theirs
 from t5like.convert.settings import read_settings
 from t5like.convert.verify import Named, compare_greedy, compare_outcomes, compare_tensors, generator_like_original
@@ -70,7 +70,7 @@ def lines_pass(lines: Any) -> int:
 def test_every_parameter_is_its_tensor_bit_for_bit(golden):
     params, model = golden.restored.params, golden.net.model
     family = FAMILIES[kind_of(model, _kind(golden))]
-    files = Named(Safetensors(golden.folder), family, model)
+    files = Named(open_weights(golden.folder), family, model)
     line = compare_tensors(params, files, family.places(model))
     assert line.passed
     count = len(jax.tree.leaves(params))

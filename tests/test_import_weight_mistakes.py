@@ -19,7 +19,7 @@ from damage import (
     weights,
 )
 
-from t5like.convert.files import Safetensors
+from t5like.convert.files import open_weights
 from t5like.errors import UserError
 
 SHARDED, SECOND = "t5_1_1_bfloat16", "model-00002-of-00002.safetensors"
@@ -135,7 +135,7 @@ def test_a_header_of_which_some_bytes_changed_is_refused_or_read_whole(tmp_path)
         changed[random.integers(0, header_size, count)] = random.integers(0, 256, count)
         (tmp_path / WEIGHTS).write_bytes(changed.tobytes())
         try:
-            tensors = Safetensors(tmp_path)
+            tensors = open_weights(tmp_path)
             assert all(tensors.read(name).shape == tensors.shape(name) for name in tensors.names())
         except UserError as error:
             refusals += 1

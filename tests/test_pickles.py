@@ -30,7 +30,7 @@ from torch_format import (
 )
 
 from t5like.config.options import ImportOptions
-from t5like.convert.files import Pickles, open_weights
+from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.pickles import open_pickle
 
@@ -100,7 +100,7 @@ def test_shards_are_read_by_their_index_and_safetensors_come_first(tmp_path):
     assert sentence(open_weights, tmp_path).startswith(f"{tmp_path} lacks second.bin, which {PICKLE_INDEX} names: ")
     source = damaged(tmp_path / "both", "gpt2")
     (source / PICKLE).write_bytes(b"no weights at all")
-    assert not isinstance(open_weights(source), Pickles)
+    assert "wte.weight" in {name.removeprefix("transformer.") for name in open_weights(source).names()}
 
 
 def test_one_tensor_at_a_time_is_in_memory(tmp_path):

@@ -9,12 +9,11 @@ way to convert them.
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5like.convert.layout import Tensors
 from t5like.convert.pickles import Pickled, open_pickle
 from t5like.errors import UserError
 
@@ -40,77 +39,25 @@ ADAPTER = "adapter_config.json"
 
 
 class Stored(NamedTuple):
-    """Where a tensor is stored, and its shape and type."""
+    """A tensor `name` of a safetensors file, with its shape and type."""
 
     file: pathlib.Path
+    name: str
     shape: tuple[int, ...]
     dtype: str
 
-
-def open_weights(folder: pathlib.Path) -> Tensors:
-    """The tensors of a folder's weights.
-
-    Raises:
-      UserError: no weights, those of another format, a missing or damaged file, one that could run code, or an index
-        that does not fit its files.
-    """
-    if (folder / ADAPTER).is_file():
-        raise UserError(
-            f"{folder} holds an adapter ({ADAPTER}), which changes the weights of a model: load both with peft, "
-            f"`merge_and_unload()`, and {SAVE}."
-        )
-    pickled = any((folder / name).is_file() for name in (PICKLE, PICKLE_INDEX))
-    safe = any((folder / name).is_file() for name in (WEIGHTS, INDEX))
-    return Pickles(folder) if pickled and not safe else Safetensors(folder)
-
-
-class Safetensors:
-    """The tensors of model.safetensors or of its shards (`layout.Tensors`)."""
-
-    def __init__(self, folder: pathlib.Path):
-        """Raises:
-        UserError: no weights, a missing or damaged file, or an index that does not fit its files.
-        """
-        self._folder = folder
-        self._tensors: dict[str, Stored] = {}
-        for file in _weight_files(folder, WEIGHTS, INDEX):
-            with _open(file) as opened:
-                for name in opened.keys():  # noqa: SIM118, it is no mapping
-                    part = opened.get_slice(name)
-                    self._tensors[name] = Stored(file, tuple(part.get_shape()), part.get_dtype())
-        _require_indexed(folder, WEIGHTS, INDEX, self._tensors)
-
-    def names(self) -> Iterable[str]:
-        return self._tensors.keys()
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensors[name].shape
-
-    def read(self, name: str) -> np.ndarray:
-        """A tensor as it is stored.
-
-        Raises:
-          UserError: it does not hold floating-point numbers, or its file is damaged.
-        """
-        stored = self._tensors[name]
-        _require_floats(self._folder, name, stored.dtype)
+    def read(self) -> np.ndarray:
+        """The tensor's numbers."""
         # Opened for each tensor, since what an open file has shown stays mapped into memory.
-        with _open(stored.file) as opened:
-            return opened.get_tensor(name)
+        with _open(self.file) as opened:
+            return opened.get_tensor(self.name)
 
 
-class Pickles:
-    """The tensors of pytorch_model.bin or of its shards (`layout.Tensors`)."""
+class Weights:
+    """The tensors of a folder's files by name (`layout.Tensors`)."""
 
-    def __init__(self, folder: pathlib.Path):
-        """Raises:
-        UserError: a missing or damaged file, one that could run code, or an index that does not fit its files.
-        """
-        self._folder = folder
-        self._tensors: dict[str, Pickled] = {}
-        for file in _weight_files(folder, PICKLE, PICKLE_INDEX):
-            self._tensors |= open_pickle(file)
-        _require_indexed(folder, PICKLE, PICKLE_INDEX, self._tensors)
+    def __init__(self, folder: pathlib.Path, tensors: Mapping[str, Stored | Pickled]):
+        self._folder, self._tensors = folder, tensors
 
     def names(self) -> Iterable[str]:
         return self._tensors.keys()
@@ -126,6 +73,35 @@ class Pickles:
         """
         _require_floats(self._folder, name, self._tensors[name].dtype)
         return self._tensors[name].read()
+
+
+def open_weights(folder: pathlib.Path) -> Weights:
+    """The tensors of a folder's weights: those of safetensors files, or else those of pickles.
+
+    Raises:
+      UserError: no weights, those of another format, a missing or damaged file, one that could run code, or an index
+        that does not fit its files.
+    """
+    if (folder / ADAPTER).is_file():
+        raise UserError(
+            f"{folder} holds an adapter ({ADAPTER}), which changes the weights of a model: load both with peft, "
+            f"`merge_and_unload()`, and {SAVE}."
+        )
+    pickled = any((folder / name).is_file() for name in (PICKLE, PICKLE_INDEX))
+    safe = any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+    names, described = ((PICKLE, PICKLE_INDEX), open_pickle) if pickled and not safe else ((WEIGHTS, INDEX), _stored)
+    tensors: dict[str, Stored | Pickled] = {}
+    for file in _weight_files(folder, *names):
+        tensors |= described(file)
+    _require_indexed(folder, *names, tensors)
+    return Weights(folder, tensors)
+
+
+def _stored(file: pathlib.Path) -> dict[str, Stored]:
+    """The tensors of a safetensors file by name."""
+    with _open(file) as opened:
+        parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
+        return {name: Stored(file, name, tuple(p.get_shape()), p.get_dtype()) for name, p in parts.items()}
 
 
 def _require_floats(folder: pathlib.Path, name: str, dtype: str) -> None:
