@@ -1,4 +1,4 @@
-"""What bfloat16 does to the gradient of each parameter, beside float32 on the same batch.
+"""The error of each parameter's gradient in bfloat16, beside float32 on the same batch.
 
     python benchmarks/gradients.py [t5 bert gpt2 llama ...] [--devices 8] [--accumulate 2] [--json]
 

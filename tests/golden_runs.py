@@ -6,6 +6,7 @@ is replaced: commands take all that there are.
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -53,6 +54,22 @@ def on_one_device() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (importing, restoring, loop):
             patch.setattr(module, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:1]))
+        yield
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """transformers without network and progress bars, on one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        # It reads a spiece.model by classes made for a newer protobuf than TensorFlow takes.
+        patch.setitem(os.environ, "TEMPORARILY_DISABLE_PROTOBUF_VERSION_CHECK", "true")
+        patch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
+        import torch
+        import transformers
+
+        torch.set_num_threads(1)
+        transformers.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
         yield
 
 

@@ -1,4 +1,4 @@
-"""How well a classifier guesses labels from features, to show that these tell nothing of them."""
+"""The accuracy of a classifier that guesses labels from features, to show that these tell nothing of them."""
 
 from typing import NamedTuple
 

@@ -66,7 +66,7 @@ def epoch_of(rows: Rows, epoch: int) -> dict[str, np.ndarray]:
 
 
 def measured(rows: Rows, epochs: int) -> dict[str, float]:
-    """How full the rows of some epochs are in each stack."""
+    """The fill of each stack, over the rows of some epochs."""
     batches = [epoch_of(rows, epoch) for epoch in range(epochs)]
     return {
         stack: float(np.mean([(batch[f"{stack}_segment_ids"] > 0).mean() for batch in batches]))

@@ -1,4 +1,4 @@
-"""What a Hugging Face folder says beyond its model is kept in the run, followed where we can, and exported again."""
+"""Files of a Hugging Face folder beyond its model: kept in the run, followed where we can, and exported again."""
 
 import json
 import pathlib

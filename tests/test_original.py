@@ -5,7 +5,6 @@ that the golden folder keeps. Torch and transformers are loaded in this process,
 """
 
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from golden_runs import GOLDEN, float32, on_one_device, opened, tensors_of
+from golden_runs import GOLDEN, float32, on_one_device, opened, quiet_transformers, tensors_of
 from settings import sentence
 from starts import run_config, write_texts
 
@@ -60,17 +59,8 @@ VERIFY = ("--tokens=6", "--train.compilation_cache=")
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:
-    """One device and one thread, nothing from the network, no progress bars."""
-    with on_one_device(), pytest.MonkeyPatch.context() as patch:
-        # transformers reads a spiece.model by classes made for a newer protobuf than TensorFlow takes.
-        patch.setitem(os.environ, "TEMPORARILY_DISABLE_PROTOBUF_VERSION_CHECK", "true")
-        patch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
-        import torch
-        import transformers
-
-        torch.set_num_threads(1)
-        transformers.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+    """One device, and transformers without network."""
+    with on_one_device(), quiet_transformers():
         yield
 
 

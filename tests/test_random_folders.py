@@ -5,14 +5,13 @@ configs as older versions wrote them. And of every field that a config.json may 
 """
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from golden_runs import float32, on_one_device
+from golden_runs import float32, on_one_device, quiet_transformers
 from random_folders import CONFIGS, one_of, write_folder
 from settings import sentence
 
@@ -55,15 +54,8 @@ FOLDERS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:
-    """One device and one thread, nothing from the network, no progress bars."""
-    with on_one_device(), pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
-        import torch
-        import transformers
-
-        torch.set_num_threads(1)
-        transformers.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+    """One device, and transformers without network."""
+    with on_one_device(), quiet_transformers():
         yield
 
 

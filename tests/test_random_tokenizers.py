@@ -5,12 +5,12 @@ and without the pieces that frame a text.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from golden_runs import quiet_transformers
 from random_tokenizers import KINDS, TEMPLATE, drawing
 
 from t5like import config
@@ -42,10 +42,7 @@ SEEDS = range(4)
 
 @pytest.fixture(scope="module", autouse=True)
 def offline() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "HF_HUB_OFFLINE", "1")
-        # transformers reads a spiece.model by classes made for a newer protobuf than TensorFlow takes.
-        patch.setitem(os.environ, "TEMPORARILY_DISABLE_PROTOBUF_VERSION_CHECK", "true")
+    with quiet_transformers():
         yield
 
 

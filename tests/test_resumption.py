@@ -1,4 +1,4 @@
-"""What a resumed run may change: it goes on with the numbers it would have had, or says both, or is refused."""
+"""Changes of a resumed run: it goes on with the numbers it would have had, or says both, or is refused."""
 
 import dataclasses
 import json

@@ -116,7 +116,7 @@ class PlanOptions:
     """Tries what fits: `batch` finds the largest batch with the cheapest remat, `slice` the smallest slice of the
     topology's type."""
     full: Annotated[bool, applies_to("explain", False)] = False
-    """Whether to make machine code for TPUs too, which takes ten times as long and tells the cycles that the compiler
+    """Makes machine code for TPUs too, which takes ten times as long and tells the cycles that the compiler
     expects and the size of the code."""
     generate: Annotated[int, applies_to("explain", False)] = 0
     """Tokens of the answers whose generation is planned too; 0 plans none."""

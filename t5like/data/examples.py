@@ -1,4 +1,4 @@
-"""What rows are made of: windows of running text, documents that a table packs, or pairs of sentences."""
+"""Examples, of which rows are made: windows of running text, documents that a table packs, or pairs of sentences."""
 
 from typing import NamedTuple, Protocol
 

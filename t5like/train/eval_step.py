@@ -75,7 +75,7 @@ def _segments(batch: dict[str, Array]) -> Int[Array, "batch length"]:
 def _answers(
     correct: Float[Array, "batch length"], weights: Float[Array, "batch length"], segments: Int[Array, "batch length"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """How many segments have targets, and how many of these have no wrong one.
+    """The number of segments that have targets, and of those among them that have no wrong one.
 
     With segments 1 1 1 2 2 0, weights 0 1 1 1 1 0 and correct 0 1 1 0 1 0, there are 2, of which 1 is right.
     """

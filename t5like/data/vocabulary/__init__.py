@@ -89,11 +89,11 @@ class Vocabulary:
         return self._strips(name, left=True), self._strips(name, left=False)
 
     def _strips(self, name: str, left: bool) -> bool:
-        """Whether white space on that side of a special piece does not count: as the file says of its own."""
+        """True if white space on that side of a special piece does not count, as the file says of its own."""
         return self.pieces.strips[name][not left] if name in self.pieces.strips else self._drops(name, left)
 
     def _drops(self, name: str, left: bool) -> bool:
-        """Whether spaces on that side of a special piece do not count where no file says it."""
+        """True if spaces on that side of a special piece do not count, where no file says it."""
         return bool(name) and not name.startswith("<|") and (left or self.pieces.strips_after)
 
     def encode_document(self, text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""What each piece means for words, told from the bytes that it spells.
+"""The part of each piece in words, told from the bytes that it spells.
 
 A table knows a piece and not its neighbours. So the letter after a hyphen continues the hyphen's word.
 """
