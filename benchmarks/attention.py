@@ -21,9 +21,9 @@ import numpy as np
 
 from t5like.config import Mesh, Rules
 from t5like.errors import UserError
-from t5like.model.attention import KINDS, attend
+from t5like.model.attention.attend import KINDS, attend
+from t5like.model.attention.masks import Relative, Seen
 from t5like.model.sharding import make_mesh
-from t5like.model.visibility import Relative, Seen
 
 RULES = Rules()
 

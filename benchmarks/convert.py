@@ -25,7 +25,7 @@ PROGRAM = "import sys; from t5like.cli import main; sys.argv = ['t5like', *sys.a
 
 def write_folder(folder: pathlib.Path, name: str, **changes: int) -> int:
     """A Hugging Face folder of the architecture with random weights, in files of 500 MB; returns the bytes of them."""
-    from t5like.train.checkpoint import shapes_of
+    from t5like.runs.checkpoints import shapes_of
 
     model = architecture(name, dtype="float32", **changes)
     folder.mkdir()
@@ -58,7 +58,7 @@ def abstract(model: object) -> object:
 
     from t5like.config import Config, Data, Mesh, Objective, Train, Vocabulary
     from t5like.model.sharding import make_mesh
-    from t5like.train.state import plan_run
+    from t5like.train.state import make_training
 
     data = Data(
         store="-",
@@ -69,7 +69,7 @@ def abstract(model: object) -> object:
     mesh = make_mesh(Mesh(fsdp=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         config = Config(model=model, data=data, train=Train(directory="-", steps=1, batch=1))
-        return plan_run(config, mesh).abstract.params
+        return make_training(config, mesh).abstract.params
 
 
 def measured(*arguments: object) -> tuple[float, float]:

@@ -22,10 +22,10 @@ from etils import epath
 
 from t5like import config
 from t5like.data.order import hash_of, locate
-from t5like.data.packing import pack
+from t5like.data.packing.packing import pack
 from t5like.data.prepare import prepare
-from t5like.data.stream import Rows, training_stream
-from t5like.data.workers import pool
+from t5like.data.prepare.workers import pool
+from t5like.data.rows.stream import Rows, training_stream
 
 BATCH, STEPS = 128, 150
 MODES = ("[R]", "[S]", "[X]")

@@ -18,12 +18,12 @@ import numpy as np
 
 from t5like.config import Mesh
 from t5like.config.options import ImportOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.convert.cases import outcome_of
 from t5like.convert.importing import import_run
 from t5like.convert.original import Stored
 from t5like.infer.generate import inference_net
-from t5like.infer.restored import restore
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import restore
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden"
 

@@ -21,8 +21,10 @@ import jax
 import numpy as np
 
 from t5like.config import CLS, MASK, SEP, Config, Mesh, Vocabulary, presets
+from t5like.model.network import abstract_batch
 from t5like.model.sharding import batch_sharding, make_mesh
-from t5like.train.state import State, abstract_batch, plan_run
+from t5like.runs.checkpoints import State
+from t5like.train.state import make_training
 from t5like.train.step import accumulated_gradient
 from t5like.xla import set_flags
 
@@ -78,12 +80,12 @@ def gradient(config: Config, devices: int) -> tuple[dict[str, np.ndarray], float
     mesh, rng = make_mesh(config.mesh, jax.devices()[:devices]), np.random.default_rng(1)
     move = lambda x: x + 0.05 * rng.normal(size=x.shape).astype(x.dtype) * (np.ptp(x) == 0)  # noqa: E731
     with jax.set_mesh(mesh):
-        plan = plan_run(config, mesh)
-        state = plan.initial_state()
-        params = jax.device_put(jax.tree.map(move, jax.device_get(state.params)), plan.shardings.params)
+        training = make_training(config, mesh)
+        state = training.initial_state()
+        params = jax.device_put(jax.tree.map(move, jax.device_get(state.params)), training.shardings.params)
         given = State(state.step, params, state.opt_state)
         batch = jax.device_put(zipf_batch(config), batch_sharding(config.rules, mesh))
-        function = functools.partial(accumulated_gradient, config=config, net=plan.net)
+        function = functools.partial(accumulated_gradient, config=config, net=training.network.net)
         compiled = jax.jit(function).lower(given, batch).compile()
         jax.block_until_ready(compiled(given, batch))
         started = time.monotonic()

@@ -6,7 +6,7 @@ Batches are made here, of random tokens, so neither a data set nor tensorflow no
 needed: jax, flax, optax and jaxtyping will do, with PYTHONPATH=. where t5like is not installed. `model=NAME` takes a
 published size of `t5like architectures`. A step's time is the mean of `--steps` steps of which the last is waited for,
 after three that do not count. FLOPs are those of the matrix products of the compiled program, bodies of loops as often
-as they run, over those that the model needs by `t5like/model/flops.py`; MFU is of the latter. The last line is JSON.
+as they run, over those that the model needs by `t5like/cost/flops.py`; MFU is of the latter. The last line is JSON.
 """
 
 import argparse
@@ -22,15 +22,16 @@ import jax
 import numpy as np
 
 from t5like.config import Config, presets
+from t5like.cost.devices import device_of, mfu
+from t5like.cost.flops import step_flops
 from t5like.errors import UserError
 from t5like.model.architectures import architecture
-from t5like.model.devices import device_of, mfu
-from t5like.model.flops import step_flops
+from t5like.model.network import abstract_batch
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.plan.counts import count
 from t5like.plan.hlo import read_module
 from t5like.train.compile import lower_step, step_memory
-from t5like.train.state import Plan, abstract_batch, plan_run
+from t5like.train.state import Training, make_training
 from t5like.xla import set_flags
 
 DROPPED = 3
@@ -54,15 +55,15 @@ def configured(source: str, changes: list[str]) -> Config:
     return config
 
 
-def random_batch(plan: Plan, seed: int) -> dict[str, jax.Array]:
+def random_batch(training: Training, seed: int) -> dict[str, jax.Array]:
     """Rows without padding, each of one segment; every target counts."""
     rng, batch = np.random.default_rng(seed), {}
-    place = batch_sharding(plan.config.rules, plan.mesh)
-    for name, feature in abstract_batch(plan.config, plan.config.train.batch).items():
+    place = batch_sharding(training.config.rules, training.mesh)
+    for name, feature in abstract_batch(training.config, training.config.train.batch).items():
         if name.endswith("_positions"):
             values = np.broadcast_to(np.arange(feature.shape[1]), feature.shape)
         elif name.endswith("_tokens"):
-            values = rng.integers(3, plan.config.data.vocabulary.size, feature.shape)
+            values = rng.integers(3, training.config.data.vocabulary.size, feature.shape)
         else:
             values = np.zeros(feature.shape) if name.endswith("_types") or name == "labels" else np.ones(feature.shape)
         batch[name] = jax.device_put(values.astype(feature.dtype), place)
@@ -78,12 +79,12 @@ def products(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled, devices
 def measure(config: Config, steps: int, profile: str | None) -> dict[str, Any]:
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        plan = plan_run(config, mesh)
+        training = make_training(config, mesh)
         started = time.monotonic()
-        lowered = lower_step(plan)
+        lowered = lower_step(training)
         compiled = lowered.compile()
         compiling = time.monotonic() - started
-        state, batch = plan.initial_state(), random_batch(plan, 0)
+        state, batch = training.initial_state(), random_batch(training, 0)
         for _ in range(DROPPED):
             state, metrics = compiled(state, batch)
         jax.block_until_ready(state)
@@ -100,7 +101,7 @@ def measure(config: Config, steps: int, profile: str | None) -> dict[str, Any]:
         "device": device.device_kind,
         "devices": mesh.size,
         "jax": jax.__version__,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params)),
         "batch": config.train.batch,
         "lengths": config.data.lengths,
         "compile_seconds": compiling,

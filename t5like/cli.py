@@ -129,7 +129,7 @@ def _configure(name: str, source: str, flags: Sequence[str], command: Command) -
     SOURCE is the preset that it was started from."""
     from t5like.config import options as kinds
     from t5like.config import presets
-    from t5like.config.run_directory import RunDirectory, moved
+    from t5like.runs.directory import RunDirectory, moved
 
     def override(config: Any) -> tuple[Any, Any]:
         return presets.override(config, getattr(kinds, command.options), flags, f"t5like {name} {source}")
@@ -177,6 +177,6 @@ def _end(status: int, sentence: str = "") -> NoReturn:
     """Ends the process, and its part in a run of several."""
     if sentence:
         print(f"t5like: {sentence}", file=sys.stderr, flush=True)
-    if distributed := sys.modules.get("t5like.train.distributed"):
+    if distributed := sys.modules.get("t5like.processes.distributed"):
         distributed.leave(status)
     sys.exit(status)

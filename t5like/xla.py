@@ -5,8 +5,13 @@ set in `XLA_FLAGS` or, for TPUs, in `LIBTPU_INIT_ARGS` already stays as it is.
 """
 
 import os
+import pathlib
 import re
 from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jax
 
 THREADS = 32
 """Threads that each of several CPU devices adds to the pool which they share.
@@ -56,3 +61,17 @@ def set_for_cpu_devices(count: int, environment: MutableMapping[str, str] = os.e
 def _with(added: Mapping[str, str], flags: str) -> str:
     new = (f"--{name}={value}" for name, value in added.items() if f"--{name}=" not in flags)
     return " ".join((flags, *new)).strip()
+
+
+def keep_programs(folder: str, mesh: "jax.sharding.Mesh") -> None:
+    """Keeps compiled programs in a folder, where a restart finds them; an empty name keeps none.
+
+    Nor are any kept for several CPU devices: a program that XLA reads back for them may run its collectives in another
+    order on each device, and hang (jaxlib 0.10.2: Adafactor's step on four devices does, every time).
+    """
+    import jax
+
+    if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
+        jax.config.update("jax_compilation_cache_dir", None)
+    elif folder:
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))

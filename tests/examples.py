@@ -10,7 +10,7 @@ from t5like import config
 from t5like.data.objectives import OBJECTIVES
 from t5like.data.order import hash_of
 from t5like.data.ragged import Draws, Ragged, Streams
-from t5like.data.rows import place
+from t5like.data.rows.layout import place
 from t5like.data.vocabulary import Vocabulary, train_pieces
 
 PIECES, EOS = 400, 1

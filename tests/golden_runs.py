@@ -18,16 +18,16 @@ import safetensors.numpy
 
 from t5like.config import Config
 from t5like.config.options import ImportOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.convert import importing
 from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.original import Stored
-from t5like.infer import restored as restoring
 from t5like.infer.generate import inference_net
-from t5like.infer.restored import Restored, restore
 from t5like.model.sharding import make_mesh
 from t5like.model.transformer import Transformer
+from t5like.runs import restored as restoring
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import Restored, restore
 from t5like.train import loop
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"

@@ -11,8 +11,8 @@ from flax import linen as nn
 from jax.sharding import AbstractDevice, AbstractMesh
 
 from t5like import config
+from t5like.model.network import abstract_batch
 from t5like.model.transformer import Transformer
-from t5like.train.state import abstract_batch
 
 BERT = dict(
     encoder_layers=2,

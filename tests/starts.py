@@ -10,11 +10,12 @@ from small import random_params, replace, small_config
 
 from t5like import config
 from t5like.config import Config
-from t5like.config.run_directory import RunDirectory
 from t5like.data.prepare import prepare
+from t5like.model.network import abstract_batch
 from t5like.model.sharding import make_mesh
-from t5like.train.checkpoint import Checkpoints
-from t5like.train.state import abstract_batch, plan_run
+from t5like.runs.checkpoints import Checkpoints
+from t5like.runs.directory import RunDirectory
+from t5like.train.state import make_training
 
 WORDS = {
     "first": ["the", "model", "reads", "a", "line", "of", "text", "and", "writes", "it", "again", "你好", "世界"],
@@ -66,9 +67,9 @@ def import_run(settings: Config, step: int = 0) -> Any:
         )
     run.claim(settings)
     with jax.set_mesh(mesh), Checkpoints(run.checkpoints, 1, vocabulary.hash) as checkpoints:
-        plan = plan_run(settings, mesh)
+        training = make_training(settings, mesh)
         batch = {n: jnp.zeros(f.shape, f.dtype) for n, f in abstract_batch(settings, settings.train.batch).items()}
-        params = jax.device_put(random_params(plan.net, batch), plan.shardings.params)
+        params = jax.device_put(random_params(training.network.net, batch), training.shardings.params)
         checkpoints.save_params(params, step)
         checkpoints.wait()
     return jax.device_get(params)

@@ -10,7 +10,7 @@ import numpy as np
 
 from t5like import config
 from t5like.data.prepare import prepare
-from t5like.data.stream import Rows
+from t5like.data.rows.stream import Rows
 
 PAIRS = ("sequence_to_sequence", "prompt_target")
 EXTRA = (config.MASK, config.CLS, config.SEP, *config.FIM, "[R]", "[S]", "[X]")

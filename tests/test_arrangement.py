@@ -11,13 +11,12 @@ from etils import epath
 from streams import EXTRA, PAIRS, rows_of
 
 from t5like import config
-from t5like.data import arrangement
-from t5like.data.pack_table import PackTable, fill_of, make_tables
+from t5like.data.packing.pack_table import PackTable, fill_of, make_tables
 from t5like.data.prepare import prepare
 from t5like.data.ragged import Ragged
-from t5like.data.rows import MAIN
-from t5like.data.store import Store
-from t5like.data.stream import Rows
+from t5like.data.rows.layout import MAIN
+from t5like.data.rows.stream import Rows
+from t5like.data.store import Store, arrangement
 
 PACKED = ("span_corruption", "ul2", "prefix", "causal", "masked", "fill_in_the_middle", *PAIRS)
 DRAWN = ("ul2", "prefix", "fill_in_the_middle")
@@ -57,7 +56,7 @@ def folder(tmp_path_factory):
 def few_drawings():
     """Each drawing is packed, which is slow where every call is checked."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("t5like.data.arrangement.MOST_DRAWINGS", DRAWINGS)
+        patched.setattr("t5like.data.packing.arrangement.MOST_DRAWINGS", DRAWINGS)
         yield
 
 
@@ -155,7 +154,7 @@ def test_rows_are_divided_where_they_have_most_examples():
 
 
 def test_large_sources_are_drawn_once(folder, monkeypatch):
-    monkeypatch.setattr("t5like.data.arrangement.DRAWN", 1500)
+    monkeypatch.setattr("t5like.data.packing.arrangement.DRAWN", 1500)
     data = settings(folder, "ul2", store=f"{folder}/once")
     rows = rows_of(data)["train"]
     first, second = (epoch_of(rows, epoch) for epoch in range(2))
@@ -173,14 +172,14 @@ def test_unpacked_documents_are_drawn_anew_in_each_epoch(folder):
 
 @pytest.mark.parametrize(("kind", "told"), [("prefix", True), ("ul2", True), ("causal", False)])
 def test_that_rows_are_made_otherwise_than_before_is_told(folder, kind, told, monkeypatch):
-    monkeypatch.setattr("t5like.data.arrangement.MOST_DRAWINGS", 1)
+    monkeypatch.setattr("t5like.data.packing.arrangement.MOST_DRAWINGS", 1)
     data = settings(folder, kind, store=f"{folder}/before_{kind}")
     unpacked = dataclasses.replace(data, documents=False, objective=config.Objective(kind="causal"))
     vocabulary = prepare(unpacked, [].append)
     store = Store(epath.Path(data.store))
     with monkeypatch.context() as earlier:
         if told:
-            earlier.setattr("t5like.data.pack_table._key", lambda *_: _before(store, data))
+            earlier.setattr("t5like.data.packing.pack_table._key", lambda *_: _before(store, data))
         make_tables(store, data, vocabulary, [].append)
     if not told:
         (store.folder / "packs").rmtree()
@@ -193,7 +192,7 @@ def test_that_rows_are_made_otherwise_than_before_is_told(folder, kind, told, mo
 
 
 def _before(store: Store, data: config.Data) -> str:
-    from t5like.data import pack_table
+    from t5like.data.packing import pack_table
 
     found = pack_table._key_before(store, data)
     assert found

@@ -15,13 +15,15 @@ from small import mesh_of, random_batch, random_params, replace, small_config
 
 from t5like.config import Mesh, Objective, Rules
 from t5like.errors import UserError
-from t5like.model import attention, flash, kernels
+from t5like.model.attention import attend as attention
+from t5like.model.attention import flash, kernels
+from t5like.model.attention.masks import Relative, Seen
 from t5like.model.layers import dropout
+from t5like.model.network import abstract_batch
 from t5like.model.sharding import make_mesh, spec
 from t5like.model.transformer import Transformer
-from t5like.model.visibility import Relative, Seen
 from t5like.plan.topology import topology
-from t5like.train.state import abstract_batch, plan_run
+from t5like.train.state import make_training
 from t5like.train.step import accumulated_gradient
 
 RULES = Rules()
@@ -110,9 +112,9 @@ def test_no_array_of_a_models_gradient_grows_with_the_square_of_the_length(famil
             model__remat=remat,
             train__batch=1,
         )
-        plan = plan_run(settings, make_mesh(settings.mesh, jax.devices()[:1]))
-        step = functools.partial(accumulated_gradient, config=settings, net=plan.net)
-        return max(shapes(jax.make_jaxpr(step)(plan.abstract, abstract_batch(settings, 1)).jaxpr))
+        training = make_training(settings, make_mesh(settings.mesh, jax.devices()[:1]))
+        step = functools.partial(accumulated_gradient, config=settings, net=training.network.net)
+        return max(shapes(jax.make_jaxpr(step)(training.abstract, abstract_batch(settings, 1)).jaxpr))
 
     def shapes(jaxpr: Any) -> Iterator[int]:
         for equation in jaxpr.eqns:

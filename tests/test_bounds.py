@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from t5like.data import sources
-from t5like.data.arrays import Array
+from t5like.data.store.arrays import Array
 
 ROOT = str(pathlib.Path(__file__).parent.parent)
 PREPARE = """
@@ -18,7 +18,7 @@ import json, resource, sys
 sys.path.insert(0, sys.argv[1])
 from t5like import config
 from t5like.data.prepare import prepare
-from t5like.data.workers import pool
+from t5like.data.prepare.workers import pool
 from t5like.errors import UserError
 
 folder, fields = sys.argv[2], json.loads(sys.argv[3])
@@ -104,7 +104,7 @@ sys.path.insert(0, sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 import numpy as np
 from etils import epath
-from t5like.data.arrays import Array
+from t5like.data.store.arrays import Array
 
 array = Array(epath.Path(sys.argv[2]), [f"{n}.bin" for n in range(300)], [10] * 300, np.dtype("<u2"))
 positions = np.random.default_rng(0).integers(0, 2980, 500)
@@ -128,7 +128,7 @@ def test_files_are_read_alike_through_maps_and_when_opened_for_each_read(tmp_pat
     lengths = np.array([5, 6, 0, 1, 13])
     read = []
     for most in (2**14, 2):
-        monkeypatch.setattr("t5like.data.arrays.MOST_MAPS", most)
+        monkeypatch.setattr("t5like.data.store.arrays.MOST_MAPS", most)
         array = Array(epath.Path(tmp_path), list("0123"), counts, np.dtype("<u4"))
         read.append(array.read(positions, lengths))
     np.testing.assert_array_equal(*read)

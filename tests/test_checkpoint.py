@@ -13,29 +13,29 @@ from small import small_config
 from t5like import config
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
-from t5like.train.checkpoint import Checkpoints, first_difference, shapes_of
-from t5like.train.state import Plan, State, plan_run
+from t5like.runs.checkpoints import Checkpoints, State, first_difference, shapes_of
+from t5like.train.state import Training, make_training
 
 
-def plan_of(devices: int = 8, **changes: Any) -> Plan:
+def training_of(devices: int = 8, **changes: Any) -> Training:
     """A small GPT's plan for the first devices, with AdamW, whose state is twice as large as the parameters."""
     settings = small_config("gpt", optimizer__name="adamw", **changes)
     mesh = make_mesh(config.Mesh(data=2 if devices > 1 else 1), jax.devices()[:devices])
     with jax.set_mesh(mesh):
-        return plan_run(settings, mesh)
+        return make_training(settings, mesh)
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    return plan_of()
+def training() -> Training:
+    return training_of()
 
 
 @pytest.fixture(scope="module")
-def state(plan) -> State:
+def state(training) -> State:
     """Random numbers in every leaf: Orbax stores no zeros."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda x: jax.device_put(np.asarray(rng.integers(1, 99, x.shape), x.dtype), x.sharding), plan.abstract
+        lambda x: jax.device_put(np.asarray(rng.integers(1, 99, x.shape), x.dtype), x.sharding), training.abstract
     )
 
 
@@ -60,7 +60,7 @@ def assert_same(left: Any, right: Any) -> None:
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("step", [5, 9])
 def test_parameters_come_back_onto_any_mesh(step, devices, folder, state):
-    there = plan_of(devices, mesh__tensor=2 if devices > 1 else 1).abstract.params
+    there = training_of(devices, mesh__tensor=2 if devices > 1 else 1).abstract.params
     with Checkpoints(folder) as checkpoints:
         found, params = checkpoints.restore_params(there, step)
     assert found == step
@@ -68,17 +68,17 @@ def test_parameters_come_back_onto_any_mesh(step, devices, folder, state):
     assert [x.sharding for x in jax.tree.leaves(params)] == [x.sharding for x in jax.tree.leaves(there)]
 
 
-def test_the_newest_step_is_the_one_that_is_read(folder, plan):
+def test_the_newest_step_is_the_one_that_is_read(folder, training):
     with Checkpoints(folder) as checkpoints:
-        assert checkpoints.restore_params(plan.abstract.params)[0] == 9
+        assert checkpoints.restore_params(training.abstract.params)[0] == 9
 
 
-def test_a_whole_state_comes_back(folder, plan, state):
+def test_a_whole_state_comes_back(folder, training, state):
     with Checkpoints(folder) as checkpoints:
-        assert_same(checkpoints.restore(plan.abstract, 5), state)
+        assert_same(checkpoints.restore(training.abstract, 5), state)
 
 
-def test_a_checkpoint_of_the_earlier_format_is_read(plan, state, tmp_path):
+def test_a_checkpoint_of_the_earlier_format_is_read(training, state, tmp_path):
     """Until parameters could be read alone, Orbax's handler of standard trees wrote the states."""
     args: Any = ocp.args
     handlers: Any = {"state": ocp.StandardCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
@@ -87,8 +87,8 @@ def test_a_checkpoint_of_the_earlier_format_is_read(plan, state, tmp_path):
         manager.save(5, args=args.Composite(state=args.StandardSave(state), about=about))
         manager.wait_until_finished()
     with Checkpoints(tmp_path / "checkpoints", vocabulary_hash="abc") as checkpoints:
-        assert_same(checkpoints.restore(plan.abstract), state)
-        assert_same(checkpoints.restore_params(plan.abstract.params)[1], state.params)
+        assert_same(checkpoints.restore(training.abstract), state)
+        assert_same(checkpoints.restore_params(training.abstract.params)[1], state.params)
 
 
 def bytes_read() -> int:
@@ -96,13 +96,13 @@ def bytes_read() -> int:
     return sum(value["value"] for metric in metrics for value in metric["values"])
 
 
-def test_the_optimizer_state_is_not_read_with_the_parameters(folder, plan):
+def test_the_optimizer_state_is_not_read_with_the_parameters(folder, training):
     """AdamW's moments are two thirds of the checkpoint."""
     with Checkpoints(folder) as checkpoints:
         before = bytes_read()
-        checkpoints.restore_params(plan.abstract.params, 5)
+        checkpoints.restore_params(training.abstract.params, 5)
         alone = bytes_read() - before
-        checkpoints.restore(plan.abstract, 5)
+        checkpoints.restore(training.abstract, 5)
         whole = bytes_read() - before - alone
     assert 0 < alone < 0.6 * whole
 
@@ -115,8 +115,8 @@ def test_paths_and_shapes_are_known_without_the_numbers(step, folder, state):
     assert shapes["decoder/blocks/self/query"] == (2, 32, 4, 8)
 
 
-def test_parameters_may_be_left_out(folder, state, plan):
-    wanted = {name: tree for name, tree in plan.abstract.params.items() if name != "output"}
+def test_parameters_may_be_left_out(folder, state, training):
+    wanted = {name: tree for name, tree in training.abstract.params.items() if name != "output"}
     with Checkpoints(folder) as checkpoints:
         _, params = checkpoints.restore_params(wanted, left_out=["output"])
     assert_same(params, {name: tree for name, tree in state.params.items() if name != "output"})
@@ -134,7 +134,7 @@ def test_parameters_may_be_left_out(folder, state, plan):
     ],
 )
 def test_the_first_parameter_that_does_not_fit_is_named_with_both_shapes(changes, expected, folder):
-    other = plan_of(**changes).abstract
+    other = training_of(**changes).abstract
     said = f"The checkpoint {folder}/5 cannot be read with this config: the parameter {expected}; set model.* to the "
     with Checkpoints(folder) as checkpoints:
         for read in (
@@ -153,18 +153,18 @@ def test_trees_agree_or_differ_at_the_first_path():
     assert first_difference(there, {**there, "c": ()}) == "the parameter c is missing there and () here"
 
 
-def test_a_checkpoint_without_optimizer_state_says_how_to_train_on(folder, plan):
+def test_a_checkpoint_without_optimizer_state_says_how_to_train_on(folder, training):
     run = folder.parent
     with Checkpoints(folder) as checkpoints, pytest.raises(UserError) as raised:
-        checkpoints.restore(plan.abstract)
+        checkpoints.restore(training.abstract)
     assert str(raised.value) == (
         f"{run} holds parameters without an optimizer state, with which no training can go on: start another run from "
         f"it, `t5like train {run} --train.directory runs/NEW --train.init_from {run}`."
     )
 
 
-def test_a_checkpoint_that_is_not_there_or_of_another_vocabulary_is_one_sentence(folder, plan, tmp_path):
-    params = plan.abstract.params
+def test_a_checkpoint_that_is_not_there_or_of_another_vocabulary_is_one_sentence(folder, training, tmp_path):
+    params = training.abstract.params
     with Checkpoints(folder, vocabulary_hash="xyz") as checkpoints:
         with pytest.raises(UserError, match=rf"^{folder} has no step 6; there are 5, 9\.$"):
             checkpoints.restore_params(params, 6)
@@ -185,7 +185,7 @@ def test_a_checkpoint_that_is_not_there_or_of_another_vocabulary_is_one_sentence
         ("about/metadata", b"{}", "vocabulary_sha256"),
     ],
 )
-def test_a_damaged_checkpoint_is_one_sentence(name, content, reason, plan, state, tmp_path):
+def test_a_damaged_checkpoint_is_one_sentence(name, content, reason, training, state, tmp_path):
     folder = tmp_path / "checkpoints"
     with Checkpoints(folder, 1, "abc") as checkpoints:
         checkpoints.save(state, 5)
@@ -193,8 +193,8 @@ def test_a_damaged_checkpoint_is_one_sentence(name, content, reason, plan, state
     (folder / "5" / name).unlink() if content is None else (folder / "5" / name).write_bytes(content)
     with Checkpoints(folder, vocabulary_hash="abc") as checkpoints:
         for read in (
-            lambda: checkpoints.restore(plan.abstract),
-            lambda: checkpoints.restore_params(plan.abstract.params),
+            lambda: checkpoints.restore(training.abstract),
+            lambda: checkpoints.restore_params(training.abstract.params),
         ):
             with pytest.raises(UserError) as raised:
                 read()

@@ -11,8 +11,8 @@ from settings import change, sentence, valid
 from t5like import config
 from t5like.config import options
 from t5like.config.options import FillOptions, GenerateOptions, Sampling
-from t5like.config.run_directory import RunDirectory
 from t5like.errors import did_you_mean
+from t5like.runs.directory import RunDirectory
 
 SETTINGS = (
     "Config",

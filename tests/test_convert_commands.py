@@ -18,10 +18,10 @@ from small import random_batch, random_params, small_config
 from t5x_format import t5x_tree, write_legacy, written
 
 from t5like.cli import run as command
-from t5like.config.run_directory import RunDirectory
-from t5like.data.stream import Rows
-from t5like.infer.restored import restore
+from t5like.data.rows.stream import Rows
 from t5like.model.transformer import Transformer
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import restore
 from t5like.train.losses import weighted_sums
 from t5like.train.step import targets_and_weights
 
@@ -132,7 +132,7 @@ def test_training_starts_at_the_loss_of_the_imported_model_and_lowers_it(importe
     config = RunDirectory(tuned).config()
     with restore(RunDirectory(imported("t5_1_1")).config()) as restored:
         batch = jax.tree.map(jnp.asarray, Rows(config.data, restored.vocabulary, "train")(np.arange(8)))
-        logits = jax.jit(restored.plan.net.apply)({"params": restored.params}, batch)
+        logits = jax.jit(restored.network.net.apply)({"params": restored.params}, batch)
         sums = weighted_sums(logits, *targets_and_weights(batch), z_loss=0.0)
         expected = float(sums.nll / sums.weight)
     lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]

@@ -15,11 +15,11 @@ from settings import sentence
 
 from t5like.cli import run
 from t5like.config import Vocabulary, presets
-from t5like.config.run_directory import RunDirectory
 from t5like.data.prepare import prepare
-from t5like.data.stream import Rows, training_stream
+from t5like.data.rows.stream import Rows, training_stream
 from t5like.data.vocabulary import Vocabulary as Pieces
 from t5like.data.vocabulary import train_pieces
+from t5like.runs.directory import RunDirectory
 
 BATCH, ROWS = 4, 3
 POEM = "床前明月光，疑是地上霜。舉頭望明月，低頭思故鄉。"

@@ -15,7 +15,7 @@ from t5like.train.compile import lower_evaluation, step_memory
 from t5like.train.eval_step import EvalSums, eval_step
 from t5like.train.evaluate import figures, vocabulary_tables
 from t5like.train.losses import token_losses
-from t5like.train.state import plan_run
+from t5like.train.state import make_training
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
 
@@ -81,7 +81,7 @@ def test_an_answer_is_right_if_all_its_targets_are(one_device):
 def test_an_evaluation_never_holds_the_scores_of_its_batch(one_device):
     """They would take 1.7 GB here."""
     settings = small_config("gpt", model__vocab=50_304, data__length=128, eval__batch=64, mesh__fsdp=1)
-    memory = step_memory(lower_evaluation(plan_run(settings, one_device)).compile())
+    memory = step_memory(lower_evaluation(make_training(settings, one_device)).compile())
     assert memory.temporary < 0.25 * (64 * 128 * 50_304 * 4)
 
 

@@ -8,7 +8,7 @@ import pytest
 from streams import rows_of, settings, without_rates, write_texts
 
 from t5like import config
-from t5like.data.stream import Rows
+from t5like.data.rows.stream import Rows
 from t5like.errors import UserError
 
 

@@ -28,7 +28,6 @@ from starts import run_config, write_texts
 from t5like.cli import run as carry_out
 from t5like.config import CLS, MASK, SEP, Config, Mesh, Vocabulary
 from t5like.config.options import ExportOptions, ImportOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.convert import importing, t5
 from t5like.convert.card import model_card
 from t5like.convert.exporting import export_run
@@ -36,9 +35,10 @@ from t5like.convert.families import Named, kind_of
 from t5like.convert.files import INDEX, open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.verify import compare_tensors
-from t5like.infer import restored as restoring
-from t5like.infer.restored import restore
 from t5like.model.sharding import make_mesh
+from t5like.runs import restored as restoring
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import restore
 from t5like.train.loop import train
 
 BERT = dict(scale_attention=True, token_types=2, output_transform=True, output_bias=True)

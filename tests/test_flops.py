@@ -11,10 +11,10 @@ from products import count_products
 from small import random_batch, replace, small_config
 
 from t5like.config import Config
-from t5like.model.devices import DEVICES, device_of, mfu
-from t5like.model.flops import batch_flops, step_flops
+from t5like.cost.devices import DEVICES, device_of, mfu
+from t5like.cost.flops import batch_flops, step_flops
 from t5like.model.transformer import Transformer
-from t5like.train.state import plan_run
+from t5like.train.state import make_training
 from t5like.train.step import batch_sums
 
 GROUPED = dict(model__heads=4, model__kv_heads=2)
@@ -41,9 +41,9 @@ def test_the_formula_of_the_forward_pass_is_what_is_traced(case, one_device):
     family, changes = CASES[case]
 
     def forward(settings: Config) -> int:
-        plan, batch = plan_run(settings, one_device), random_batch(settings)
-        scores = functools.partial(plan.net.apply, method=Transformer.scores)
-        return count_products(scores, {"params": plan.abstract.params}, batch)
+        training, batch = make_training(settings, one_device), random_batch(settings)
+        scores = functools.partial(training.network.net.apply, method=Transformer.scores)
+        return count_products(scores, {"params": training.abstract.params}, batch)
 
     settings = small_config(family, **PLAIN, **changes)
     assert per_rows(forward, settings) == step_flops(settings).forward_unhalved
@@ -63,9 +63,9 @@ def test_heads_have_their_products(head, one_device):
 @pytest.mark.parametrize("family", ["t5", "gpt", "bert"])
 def test_training_is_three_times_the_forward_pass(family, one_device):
     def training(settings: Config) -> int:
-        plan, batch = plan_run(settings, one_device), random_batch(settings)
-        loss = lambda params: batch_sums(params, batch, plan.net, 0.0, {}).objective  # noqa: E731
-        return count_products(jax.grad(loss), plan.abstract.params)
+        training, batch = make_training(settings, one_device), random_batch(settings)
+        loss = lambda params: batch_sums(params, batch, training.network.net, 0.0, {}).objective  # noqa: E731
+        return count_products(jax.grad(loss), training.abstract.params)
 
     settings = small_config(family, **PLAIN)
     assert per_rows(training, settings) == step_flops(settings).training_unhalved
@@ -78,9 +78,9 @@ def test_the_formula_is_within_two_percent_of_the_compilers_count(family, one_de
     sizes = {f"model__{name}": 1 for name in layers.get(family, dict(encoder_layers=1))}
     wide = dict(model__embed=1024, model__mlp=2048, model__kv=64, model__vocab=512, train__batch=2)
     settings = small_config(family, **PLAIN, **sizes, **wide)
-    plan, batch = plan_run(settings, one_device), random_batch(settings)
-    forward = jax.jit(lambda params, batch: plan.net.apply({"params": params}, batch))
-    compiled = forward.lower(plan.abstract.params, batch).compile()
+    training, batch = make_training(settings, one_device), random_batch(settings)
+    forward = jax.jit(lambda params, batch: training.network.net.apply({"params": params}, batch))
+    compiled = forward.lower(training.abstract.params, batch).compile()
     counted: Any = compiled.cost_analysis()
     assert counted["flops"] == pytest.approx(step_flops(settings).forward_unhalved, rel=0.02)
 

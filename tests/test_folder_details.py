@@ -15,16 +15,16 @@ from small import small_config
 
 from t5like.config import Model
 from t5like.config.options import ExportOptions, ImportOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES, kind_of, model_in
 from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.settings import Settings, read_settings
-from t5like.infer.restored import restore
 from t5like.model.architectures import parameter_count
 from t5like.model.sharding import make_mesh
-from t5like.train.state import plan_run
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import restore
+from t5like.train.state import make_training
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -213,7 +213,7 @@ def test_parameters_are_counted_with_the_biases_of_each_part(family):
     for change in (dict(qkv_bias=True), dict(out_bias=True), dict(mlp_bias=True), dict(bias=True, mlp_bias=False)):
         config = small_config(family, **{f"model__{name}": value for name, value in change.items()})
         with jax.set_mesh(mesh):
-            abstract = plan_run(config, mesh).abstract.params
+            abstract = make_training(config, mesh).abstract.params
         assert sum(leaf.size for leaf in jax.tree.leaves(abstract)) == parameter_count(config.model)
 
 

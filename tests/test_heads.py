@@ -12,7 +12,7 @@ from small import random_batch, random_params, small_config
 from t5like.model.heads import pool
 from t5like.model.sharding import make_mesh
 from t5like.model.transformer import Transformer
-from t5like.train.state import plan_run
+from t5like.train.state import make_training
 from t5like.train.step import train_step
 
 HEADS = {
@@ -52,9 +52,11 @@ def test_every_head_learns_labels_that_follow_from_the_tokens(family, head, one_
         optimizer__name="adamw",
         optimizer__learning_rate=0.005,
     )
-    batch, plan = labelled_batch(settings, head), plan_run(settings, one_device)
-    step = jax.jit(functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer))
-    state, losses = plan.initial_state(), []
+    batch, training = labelled_batch(settings, head), make_training(settings, one_device)
+    step = jax.jit(
+        functools.partial(train_step, config=settings, net=training.network.net, optimizer=training.optimizer)
+    )
+    state, losses = training.initial_state(), []
     for _ in range(40):
         state, metrics = step(state, batch)
         losses.append(float(metrics.sums.nll / metrics.sums.weight))
@@ -71,11 +73,13 @@ def test_a_row_is_pooled_over_its_real_tokens(pooling, expected):
 @pytest.mark.parametrize("head", ["classes", "regression", "spans"])
 def test_rows_that_fill_up_a_batch_count_for_nothing(head, one_device):
     settings = small_config("bert", model__tied=False, **{f"model__{n}": v for n, v in HEADS[head].items()})
-    batch, plan = labelled_batch(settings, head), plan_run(settings, one_device)
+    batch, training = labelled_batch(settings, head), make_training(settings, one_device)
     filled = dict(batch, encoder_segment_ids=batch["encoder_segment_ids"].at[5:].set(0))
     changed = dict(filled, encoder_input_tokens=filled["encoder_input_tokens"].at[5:].add(1))
-    step = jax.jit(functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer))
-    state = plan.initial_state()
+    step = jax.jit(
+        functools.partial(train_step, config=settings, net=training.network.net, optimizer=training.optimizer)
+    )
+    state = training.initial_state()
     one, other = (step(state, each)[1].sums for each in (filled, changed))
     assert float(one.weight) == 5
     np.testing.assert_allclose(one.nll, other.nll, rtol=1e-6)

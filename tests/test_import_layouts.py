@@ -13,9 +13,9 @@ import safetensors.numpy
 from command_line import ROOT
 
 from t5like.config.options import ImportOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.convert.importing import import_run
-from t5like.infer.restored import restore
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import restore
 
 GOLDEN = ROOT / "tests" / "golden"
 Tensors = dict[str, np.ndarray]

@@ -16,14 +16,14 @@ from starts import LEARNED, flags_of, import_run, run_config, write_texts
 from t5like import config
 from t5like.cli import run as command
 from t5like.config import Config
-from t5like.config.run_directory import RunDirectory, find_start
-from t5like.data.stream import Rows
-from t5like.infer.restored import restore
+from t5like.data.rows.stream import Rows
 from t5like.model.sharding import make_mesh
-from t5like.train.checkpoint import Checkpoints, shapes_of
+from t5like.runs.checkpoints import Checkpoints, State, shapes_of
+from t5like.runs.directory import RunDirectory, find_start
+from t5like.runs.restored import restore
 from t5like.train.loop import check_start, find_source, starting_state, train
 from t5like.train.losses import weighted_sums
-from t5like.train.state import State, plan_run
+from t5like.train.state import make_training
 from t5like.train.step import targets_and_weights
 
 
@@ -39,11 +39,11 @@ def begun(settings: Config, devices: int = 8) -> tuple[State, list[str]]:
     start = check_start(run, settings)
     run.claim(settings)
     with jax.set_mesh(mesh), Checkpoints(run.checkpoints, 1) as checkpoints:
-        plan = plan_run(settings, mesh)
-        source = find_source(start, plan) if start else None
-        state, origin = starting_state(plan, checkpoints, source)
-        assert [x.sharding for x in jax.tree.leaves(state)] == jax.tree.leaves(plan.shardings)
-        return jax.device_get(state), [origin, *(source.differences(plan) if source else ())]
+        training = make_training(settings, mesh)
+        source = find_source(start, training) if start else None
+        state, origin = starting_state(training, checkpoints, source)
+        assert [x.sharding for x in jax.tree.leaves(state)] == jax.tree.leaves(training.shardings)
+        return jax.device_get(state), [origin, *(source.differences(training) if source else ())]
 
 
 def lines(run: pathlib.Path, name: str) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def test_fine_tuning_starts_at_the_loss_of_its_source_and_lowers_it(trained, tun
     with there as restored:
         assert restored.step == 30
         batch = jax.tree.map(jnp.asarray, Rows(tuned.data, restored.vocabulary, "train")(np.arange(tuned.train.batch)))
-        logits = jax.jit(restored.plan.net.apply)({"params": restored.params}, batch)
+        logits = jax.jit(restored.network.net.apply)({"params": restored.params}, batch)
         sums = weighted_sums(logits, *targets_and_weights(batch), z_loss=0.0)
         expected = float(sums.nll / sums.weight)
     losses = [line["loss"] for line in lines(pathlib.Path(tuned.train.directory), "metrics.jsonl") if "loss" in line]
@@ -136,9 +136,9 @@ def test_a_start_on_eight_devices_equals_one_on_a_single_device(optimizer, texts
     assert_trees_close(left.params, params, rtol=0)
     mesh = make_mesh(alone.mesh, jax.devices()[:1])
     with jax.set_mesh(mesh):
-        plan = plan_run(alone, mesh)
-        assert_trees_close(left.opt_state, jax.jit(plan.optimizer.init)(params), rtol=0)
-    assert jax.tree.structure(left) == jax.tree.structure(plan.abstract)
+        training = make_training(alone, mesh)
+        assert_trees_close(left.opt_state, jax.jit(training.optimizer.init)(params), rtol=0)
+    assert jax.tree.structure(left) == jax.tree.structure(training.abstract)
 
 
 def test_parameters_of_heads_that_the_source_lacks_are_initial_and_its_own_are_left_out(texts, tmp_path):

@@ -12,9 +12,9 @@ from starts import BYTES, LEARNED, import_run, quietly, run_config, write_texts
 from t5like import config
 from t5like.config import presets
 from t5like.config.options import NoOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import open_vocabulary
+from t5like.runs.directory import RunDirectory
 from t5like.train.loop import check_start, train
 
 

@@ -12,7 +12,7 @@ from examples import documents, parts_for, rows_of, settings, streams_of, vocabu
 from t5like import config
 from t5like.data.inspection import RowOrigin, as_json, as_text
 from t5like.data.objectives import OBJECTIVES
-from t5like.data.rows import place
+from t5like.data.rows.layout import place
 from t5like.data.vocabulary import Bytes, Vocabulary, train_pieces
 
 BYTES = Vocabulary(Bytes(), ("[MASK]",), 3)

@@ -10,13 +10,13 @@ import pytest
 from golden_runs import GOLDEN, float32, on_one_device
 
 from t5like.config.options import ImportOptions, Sampling
-from t5like.config.run_directory import RunDirectory, moved
 from t5like.convert.importing import import_run
 from t5like.convert.kept import tokenizer_config
 from t5like.data.vocabulary import Frame, open_vocabulary
-from t5like.infer.constraints import Constraints, read_constraints
+from t5like.infer.constraints import Constraints, constraints_of, read_constraints
 from t5like.infer.generate import generator_of, inference_net
-from t5like.infer.restored import restore
+from t5like.runs.directory import RunDirectory, moved
+from t5like.runs.restored import restore
 
 ENDS = [319, 22, 35]
 GENERATION = {
@@ -93,7 +93,7 @@ def test_an_import_names_what_is_lost_and_what_generate_does_not_follow(folder, 
 def test_an_answer_ends_with_any_of_several_ends(run):
     """Two of the ends are what the golden model says anyway, so that answers stop early."""
     with restore(float32(RunDirectory(run).config())) as restored:
-        assert restored.constraints == Constraints(tuple(ENDS), (40,))
+        assert constraints_of(restored) == Constraints(tuple(ENDS), (40,))
         net = inference_net(restored.config)
         several = generator_of(restored, net, Sampling(), 12)
         prompts = [[7, 30, 31], [50, 60], [90] * 5]
@@ -118,7 +118,7 @@ def test_a_run_that_was_trained_further_frames_texts_as_its_rows_had_them(run, t
     forget_frame(tmp_path / "run")
     with restore(moved(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
         assert restored.frame == Frame((319,))  # a decoder's rows begin with the start
-        assert restored.constraints.ends == tuple(ENDS)
+        assert constraints_of(restored).ends == tuple(ENDS)
     say("export", tmp_path / "run", tmp_path / "out")
     assert json_of(tmp_path / "out", "generation_config.json") == GENERATION
     post = json_of(tmp_path / "out", "tokenizer.json")["post_processor"]
@@ -132,7 +132,7 @@ def test_runs_imported_before_frames_were_kept_have_that_of_their_tokenizer(run,
     with restore(moved(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
         assert restored.vocabulary.frame is None
         assert restored.frame == Frame()
-        assert restored.constraints == Constraints((319,))
+        assert constraints_of(restored) == Constraints((319,))
 
 
 def forget_frame(run: pathlib.Path) -> None:

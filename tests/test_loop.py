@@ -12,12 +12,12 @@ from small import small_config
 
 from t5like import config
 from t5like.config import Config
-from t5like.config.run_directory import RunDirectory
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
-from t5like.train.checkpoint import Checkpoints
+from t5like.runs.checkpoints import Checkpoints, State
+from t5like.runs.directory import RunDirectory
 from t5like.train.loop import train
-from t5like.train.state import State, plan_run
+from t5like.train.state import make_training
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def final_state(settings: Config) -> State:
         jax.set_mesh(mesh),
         Checkpoints(RunDirectory(pathlib.Path(settings.train.directory)).checkpoints) as checkpoints,
     ):
-        return jax.device_get(checkpoints.restore(plan_run(settings, mesh).abstract))
+        return jax.device_get(checkpoints.restore(make_training(settings, mesh).abstract))
 
 
 def lines(run: pathlib.Path, name: str) -> list[dict[str, Any]]:

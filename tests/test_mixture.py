@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from t5like import config
-from t5like.data.mixture import BLOCK, Mixture, exact_counts, mixture
+from t5like.data.rows.mixture import BLOCK, Mixture, exact_counts, mixture
 from t5like.errors import UserError
 
 

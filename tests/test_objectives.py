@@ -22,7 +22,7 @@ from t5like import config
 from t5like.config.objective import FAMILIES
 from t5like.data.objectives import OBJECTIVES, prefixes, require_pieces, sizes, trained_frame
 from t5like.data.ragged import Ragged
-from t5like.data.rows import MAIN
+from t5like.data.rows.layout import MAIN
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 

@@ -11,7 +11,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from t5like import config
-from t5like.train.optimizer import make_optimizer, make_schedule
+from t5like.optim.optimizer import make_optimizer, make_schedule
 
 RNG = np.random.default_rng(0)
 Update = Callable[[np.ndarray, np.ndarray, int, dict[str, Any]], np.ndarray]

@@ -15,10 +15,11 @@ from small import assert_trees_close, random_batch, random_params, small_config
 
 from t5like import config
 from t5like.model.sharding import batch_sharding, make_mesh
-from t5like.train.matrices import per_matrix
-from t5like.train.placement import kept_dimensions, optimizer_shardings
-from t5like.train.scales import LEAST_FACTORED
-from t5like.train.state import Plan, State, plan_run
+from t5like.optim.matrices import per_matrix
+from t5like.optim.placement import kept_dimensions, optimizer_shardings
+from t5like.optim.scales import LEAST_FACTORED
+from t5like.runs.checkpoints import State
+from t5like.train.state import Training, make_training
 from t5like.train.step import train_step
 
 RATES = {"adafactor": 0.1, "adamw": 0.03, "adamw_rms": 0.2, "lion": 0.02, "muon": 0.03}
@@ -29,15 +30,15 @@ SQUARE = dict(model__embed=128, model__heads=4, model__kv=32, model__mlp=256)
 """Sizes from which Adafactor factors, and of which the matrices of attention are square."""
 
 
-def plan_of(name: str, family: str) -> Plan:
+def training_of(name: str, family: str) -> Training:
     mesh = make_mesh(MESH)
     with jax.set_mesh(mesh):
-        return plan_run(small_config(family, optimizer__name=name, **SQUARE), mesh)
+        return make_training(small_config(family, optimizer__name=name, **SQUARE), mesh)
 
 
 @pytest.fixture(scope="module")
-def adafactor() -> Plan:
-    return plan_of("adafactor", "t5")
+def adafactor() -> Training:
+    return training_of("adafactor", "t5")
 
 
 @pytest.mark.parametrize(
@@ -87,10 +88,10 @@ def test_a_factor_keeps_the_dimension_that_is_said_of_it(shape, names):
 @pytest.mark.parametrize("family", ["t5", "pairs"])
 def test_no_large_leaf_is_whole_where_its_parameter_is_split(name, family):
     """Moments are split among as many devices as their parameters; a factor keeps one of two dimensions."""
-    plan = plan_of(name, family)
-    params = flatten_dict(plan.abstract.params, sep="/")
+    training = training_of(name, family)
+    params = flatten_dict(training.abstract.params, sep="/")
     large = 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(plan.abstract.opt_state):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(training.abstract.opt_state):
         owner = "/".join(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
         if owner in params and leaf.size >= 128 and parts_of(params[owner]) > 1:
             param = params[owner]
@@ -125,7 +126,7 @@ class Course(NamedTuple):
     """A compiled step, the state after its first call, and the losses of all calls on one batch."""
 
     compiled: Any
-    plan: Plan
+    training: Training
     first: State
     losses: list[float]
 
@@ -133,18 +134,22 @@ class Course(NamedTuple):
 def train(settings: config.Config, devices: int, steps: int) -> Course:
     mesh = make_mesh(settings.mesh, jax.devices()[:devices])
     with jax.set_mesh(mesh):
-        plan, batch = plan_run(settings, mesh), random_batch(settings)
-        params = random_params(plan.net, batch)
-        state = jax.device_put(State(jnp.int32(0), params, jax.jit(plan.optimizer.init)(params)), plan.shardings)
+        training, batch = make_training(settings, mesh), random_batch(settings)
+        params = random_params(training.network.net, batch)
+        state = jax.device_put(
+            State(jnp.int32(0), params, jax.jit(training.optimizer.init)(params)), training.shardings
+        )
         batch = jax.device_put(batch, batch_sharding(settings.rules, mesh))
-        step = functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer)
-        compiled = jax.jit(step, out_shardings=(plan.shardings, None), donate_argnums=0).lower(state, batch).compile()
+        step = functools.partial(train_step, config=settings, net=training.network.net, optimizer=training.optimizer)
+        compiled = (
+            jax.jit(step, out_shardings=(training.shardings, None), donate_argnums=0).lower(state, batch).compile()
+        )
         state, metrics = compiled(state, batch)
         first, losses = jax.device_get(state), [float(metrics.sums.nll)]
         for _ in range(steps - 1):
             state, metrics = compiled(state, batch)
             losses.append(float(metrics.sums.nll))
-    return Course(compiled, plan, first, losses)
+    return Course(compiled, training, first, losses)
 
 
 @pytest.mark.slow
@@ -157,7 +162,7 @@ def test_a_split_step_is_in_place_learns_and_equals_that_of_one_device(name):
         small_config, "gpt", optimizer__name=name, optimizer__learning_rate=RATES[name], data__length=16, **sizes
     )
     split = train(settings(**AXES, train__accumulate=2 if name == "lion" else 1), 8, 8)
-    leaves = jax.tree.leaves(split.plan.abstract)
+    leaves = jax.tree.leaves(split.training.abstract)
     state = sum(leaf.size // parts_of(leaf) * leaf.dtype.itemsize for leaf in leaves)
     assert split.compiled.memory_analysis().alias_size_in_bytes >= 0.95 * state
     assert split.losses[-1] < 0.8 * split.losses[0]

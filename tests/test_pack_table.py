@@ -15,7 +15,7 @@ from etils import epath
 from preparations import contents
 
 from t5like import config
-from t5like.data.pack_table import PackTable, make_tables
+from t5like.data.packing.pack_table import PackTable, make_tables
 from t5like.data.prepare import prepare
 from t5like.data.store import SPLITS, Store
 from t5like.data.vocabulary import Bytes, Vocabulary
@@ -52,7 +52,7 @@ def examples(
 
 @pytest.mark.parametrize(("pack", "window"), [(True, 2**16), (False, 2**16), (True, 7)])
 def test_each_token_of_a_document_is_in_one_example_of_one_row(tmp_path, monkeypatch, pack, window):
-    monkeypatch.setattr("t5like.data.arrangement.WINDOW", window)
+    monkeypatch.setattr("t5like.data.packing.arrangement.WINDOW", window)
     data = settings(tmp_path, pack=pack)
     store = opened(data)
     for source, split in itertools.product(range(2), SPLITS):

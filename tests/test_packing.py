@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from t5like.data.packing import pack
+from t5like.data.packing.packing import pack
 
 FOLDER = pathlib.Path(os.environ.get("T5LIKE_DATA", "/nonexistent"))
 

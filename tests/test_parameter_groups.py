@@ -15,10 +15,10 @@ from small import small_config
 
 from t5like.config import Config, Group, Groups, Optimizer, presets
 from t5like.config.options import NoOptions
+from t5like.model.network import abstract_batch
 from t5like.model.transformer import Transformer
-from t5like.train.groups import KINDS, group_of, is_decayed, is_frozen, require_groups, stop_frozen
-from t5like.train.optimizer import make_optimizer
-from t5like.train.state import abstract_batch
+from t5like.optim.groups import KINDS, group_of, is_decayed, is_frozen, require_groups, stop_frozen
+from t5like.optim.optimizer import make_optimizer
 
 ATTENTION = {"self/query", "self/key", "self/value", "self/out"}
 CROSS = {name.replace("self", "cross") for name in ATTENTION}

@@ -11,15 +11,15 @@ from jax.sharding import NamedSharding, PartitionSpec
 from products import count_products
 from small import small_config
 
-from t5like.model.devices import DEVICES
-from t5like.model.flops import step_flops
+from t5like.cost.devices import DEVICES
+from t5like.cost.flops import step_flops
 from t5like.plan import collectives
 from t5like.plan.collectives import Collective, find_collectives, totals
 from t5like.plan.compiled import too_large
 from t5like.plan.counts import count
 from t5like.plan.hlo import read_module
 from t5like.train.compile import lower_step
-from t5like.train.state import plan_run
+from t5like.train.state import make_training
 
 LOOPED = """HloModule m, is_scheduled=true
 
@@ -211,6 +211,6 @@ def test_products_and_collectives_of_a_real_program(mesh):
 
 def test_the_products_of_a_train_step_are_the_formulas(one_device):
     settings = small_config("gpt", model__attention="plain")
-    plan = plan_run(settings, one_device)
-    module = read_module(lower_step(plan).compile().as_text() or "")
+    training = make_training(settings, one_device)
+    module = read_module(lower_step(training).compile().as_text() or "")
     assert count(module).products == step_flops(settings).training_unhalved

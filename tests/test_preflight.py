@@ -15,9 +15,9 @@ from settings import valid
 from test_processes import finish, start
 
 from t5like.errors import UserError
-from t5like.train import preflight, roll_call
-from t5like.train.distributed import VARIABLES, Place, find_place
-from t5like.train.preflight import Report, call_roll, complaint_about, report_of
+from t5like.processes import preflight, roll_call
+from t5like.processes.distributed import VARIABLES, Place, find_place
+from t5like.processes.preflight import Report, call_roll, complaint_about, report_of
 
 
 @pytest.fixture

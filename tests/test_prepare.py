@@ -15,8 +15,8 @@ from etils import epath
 from t5like import config
 from t5like.data import sources
 from t5like.data.prepare import prepare, sample
+from t5like.data.prepare.tokenise import split_of
 from t5like.data.store import Store
-from t5like.data.tokenise import split_of
 from t5like.data.vocabulary import open_vocabulary
 from t5like.errors import UserError
 

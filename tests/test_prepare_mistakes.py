@@ -13,8 +13,8 @@ from preparations import LEAKED, contents, settings
 
 from t5like import config
 from t5like.data.prepare import prepare
-from t5like.data.progress import Progress
-from t5like.data.workers import pool
+from t5like.data.prepare.progress import Progress
+from t5like.data.prepare.workers import pool
 from t5like.errors import UserError
 
 
@@ -109,7 +109,7 @@ import pathlib, resource, sys
 sys.path[:0] = sys.argv[1:3]
 from preparations import settings
 from t5like.data.prepare import prepare
-from t5like.data.workers import pool
+from t5like.data.prepare.workers import pool
 from t5like.errors import UserError
 
 data = settings(pathlib.Path(sys.argv[3]), filters=())

@@ -13,7 +13,7 @@ from command_line import PROGRAM, command, environment
 from starts import run_config, write_texts
 
 from t5like.config import presets
-from t5like.config.run_directory import RunDirectory
+from t5like.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.slow
 SEVERAL = """
@@ -30,7 +30,7 @@ for words in json.loads(sys.argv[1]):
 APART = """
 import jax
 import os
-from t5like.train.feeding import Feed, everywhere
+from t5like.processes.batches import Feed, everywhere
 
 os.dup2(2, 1)  # where Gloo writes
 devices = np.array(jax.devices()).reshape(2, 2).T.ravel()  # every other row of devices is of the same process

@@ -17,7 +17,6 @@ from settings import sentence
 
 from t5like.config import CLS, MASK, SEP
 from t5like.config.options import ExportOptions, ImportOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.convert.cases import Outcome, cases_of, outcome_of
 from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES
@@ -28,7 +27,8 @@ from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import inference_net
-from t5like.infer.restored import restore
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import restore
 
 pytestmark = [
     pytest.mark.skipif(

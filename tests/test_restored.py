@@ -11,9 +11,9 @@ from starts import BYTES, LEARNED, flags_of, import_run, quietly, run_config, wr
 
 from t5like.cli import run as command
 from t5like.config import Config
-from t5like.config.run_directory import RunDirectory, moved
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import open_vocabulary
+from t5like.runs.directory import RunDirectory, moved
 from t5like.train.loop import train
 
 

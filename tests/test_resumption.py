@@ -16,9 +16,9 @@ from test_loop import final_state, run_config
 from t5like.commands.models import longer
 from t5like.config import Config, Optimizer, presets
 from t5like.config.options import NoOptions
-from t5like.config.run_directory import RunDirectory
+from t5like.optim.optimizer import make_schedule
+from t5like.runs.directory import RunDirectory
 from t5like.train.loop import train
-from t5like.train.optimizer import make_schedule
 from t5like.train.start import changes as lines_of
 
 

@@ -19,7 +19,7 @@ from examples import (
 from t5like.config import Data
 from t5like.data.objectives import OBJECTIVES, sizes
 from t5like.data.ragged import Ragged, Streams
-from t5like.data.rows import place
+from t5like.data.rows.layout import place
 
 PACKED = sorted(OBJECTIVES.keys() - {"next_sentence"})
 

@@ -14,8 +14,8 @@ from guesses import accuracy
 from streams import EXTRA, rows_of
 
 from t5like import config
-from t5like.data.sentences import Sentences
-from t5like.data.stream import Rows
+from t5like.data.packing.sentences import Sentences
+from t5like.data.rows.stream import Rows
 
 FOLDER = pathlib.Path(os.environ.get("T5LIKE_DATA", "/nonexistent")) / "pretrain_en_c4_sample"
 
@@ -161,7 +161,7 @@ def test_another_b_is_of_another_document_and_as_long(folder):
 
 
 def test_many_pairs_are_sorted_in_parts_and_other_bs_come_from_the_same_part(folder, monkeypatch):
-    monkeypatch.setattr("t5like.data.arrangement.SORTED", 100)
+    monkeypatch.setattr("t5like.data.packing.arrangement.SORTED", 100)
     rows = rows_of(settings(folder, store=f"{folder}/parts"))["train"]
     positions, epochs = np.arange(rows.count), np.full(rows.count, 1)
     source: Any = rows.sources[0]

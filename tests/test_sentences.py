@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from t5like import config
-from t5like.data.sentences import Sentences
+from t5like.data.packing.sentences import Sentences
 from t5like.data.vocabulary import Bytes, Vocabulary, train_pieces
 
 TEXTS = {
@@ -63,6 +63,6 @@ def test_long_texts_are_read_in_parts_with_the_same_result(monkeypatch):
     vocabulary = Vocabulary(Bytes())
     tokens = np.array(vocabulary.encode_document("One is here. Two is there.\n" * 40))
     whole = Sentences(vocabulary).ends(tokens)
-    monkeypatch.setattr("t5like.data.sentences.AT_ONCE", 27 * 3)
+    monkeypatch.setattr("t5like.data.packing.sentences.AT_ONCE", 27 * 3)
     np.testing.assert_array_equal(Sentences(vocabulary).ends(tokens), whole)
     assert len(whole) == 80 and Sentences(vocabulary).ends(tokens[:0]).tolist() == []

@@ -18,7 +18,7 @@ from t5like import config
 from t5like.config import STRATEGIES, Rules, presets
 from t5like.errors import UserError
 from t5like.model import sharding
-from t5like.train.state import plan_run
+from t5like.train.state import make_training
 
 
 def test_a_misspelt_dimension_names_the_nearest(mesh):
@@ -81,7 +81,7 @@ def test_a_mesh_axis_of_minus_one_takes_the_devices_that_are_left():
 
 def test_a_parameter_that_the_mesh_does_not_divide_is_named(mesh):
     with pytest.raises(UserError, match=r"Parameter decoder/blocks/mlp/down has mlp=63, which 2 devices of mesh axes"):
-        plan_run(small_config("gpt", model__mlp=63), mesh)
+        make_training(small_config("gpt", model__mlp=63), mesh)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_parameter_that_the_mesh_does_not_divide_is_named(mesh):
 def test_activations_that_the_mesh_does_not_divide_are_named(changes, expected):
     settings = small_config("bert", mesh__tensor=2, **changes)
     with pytest.raises(UserError, match=expected), jax.set_mesh(made := sharding.make_mesh(settings.mesh)):
-        plan_run(settings, made)
+        make_training(settings, made)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,9 +148,9 @@ def test_every_preset_is_split_over_its_pod_without_a_device(name):
     sizes = dataclasses.asdict(settings.mesh)
     mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
     with jax.sharding.use_abstract_mesh(mesh):
-        plan = plan_run(settings, mesh)
+        training = make_training(settings, mesh)
     assert settings.train.batch % (sizes["slice"] * sizes["data"] * sizes["fsdp"]) == 0
-    for path, leaf in (large(plan.abstract.params, 2**16) | large(plan.abstract.opt_state, 2**20)).items():
+    for path, leaf in (large(training.abstract.params, 2**16) | large(training.abstract.opt_state, 2**20)).items():
         held = math.prod(leaf.sharding.shard_shape(leaf.shape))
         assert held * sizes["fsdp"] <= leaf.size, path
 
@@ -161,9 +161,11 @@ def test_a_strategy_splits_what_its_name_says(strategy, family):
     sizes = config.Mesh(tensor=2) if strategy not in ("replicated", "fsdp") else config.Mesh()
     settings = replace(small_config(family), rules=STRATEGIES[strategy], mesh=sizes)
     with jax.set_mesh(made := sharding.make_mesh(sizes)):
-        plan = plan_run(settings, made)
+        training = make_training(settings, made)
     used = {
-        axis for leaf in jax.tree.leaves(plan.abstract.params) for axis in jax.tree.leaves(tuple(leaf.sharding.spec))
+        axis
+        for leaf in jax.tree.leaves(training.abstract.params)
+        for axis in jax.tree.leaves(tuple(leaf.sharding.spec))
     }
     assert used == {"replicated": set(), "fsdp": {"fsdp"}}.get(strategy, {"fsdp", "tensor"})
     assert settings.rules.uses("sequence") == (strategy == "sequence")
@@ -171,10 +173,10 @@ def test_a_strategy_splits_what_its_name_says(strategy, family):
 
 @pytest.mark.parametrize("family", ["t5", "gpt", "bert"])
 def test_no_matrix_is_whole_on_every_device(family, mesh):
-    plan = plan_run(small_config(family), mesh)
+    training = make_training(small_config(family), mesh)
     whole = {
         jax.tree_util.keystr(path)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(plan.abstract.params)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(training.abstract.params)
         if leaf.ndim > 2 and leaf.sharding.is_fully_replicated
     }
     assert not whole

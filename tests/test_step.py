@@ -13,8 +13,9 @@ from t5like import config
 from t5like.config import Config
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.model.transformer import Transformer
+from t5like.runs.checkpoints import State
 from t5like.train.losses import weighted_sums
-from t5like.train.state import State, plan_run
+from t5like.train.state import make_training
 from t5like.train.step import Metrics, accumulated_gradient, targets_and_weights, train_step
 
 FAMILIES = ["t5", "gpt", "bert", "pairs"]
@@ -29,14 +30,16 @@ def steps(settings: Config, devices: int, batch: Any, count: int = 2) -> tuple[A
     """The first gradient, and the state and metrics after some steps on the same batch."""
     mesh = make_mesh(settings.mesh, jax.devices()[:devices])
     with jax.set_mesh(mesh):
-        plan = plan_run(settings, mesh)
-        params = random_params(plan.net, batch)
-        state = State(jnp.int32(0), params, plan.optimizer.init(params))
-        state = jax.device_put(state, plan.shardings)
+        training = make_training(settings, mesh)
+        params = random_params(training.network.net, batch)
+        state = State(jnp.int32(0), params, training.optimizer.init(params))
+        state = jax.device_put(state, training.shardings)
         batch = jax.device_put(batch, batch_sharding(settings.rules, mesh))
-        step = functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer)
-        compiled = jax.jit(step, out_shardings=(plan.shardings, None))
-        gradient = jax.jit(functools.partial(accumulated_gradient, config=settings, net=plan.net))(state, batch)[1]
+        step = functools.partial(train_step, config=settings, net=training.network.net, optimizer=training.optimizer)
+        compiled = jax.jit(step, out_shardings=(training.shardings, None))
+        gradient = jax.jit(functools.partial(accumulated_gradient, config=settings, net=training.network.net))(
+            state, batch
+        )[1]
         metrics = None
         for _ in range(count):
             state, metrics = compiled(state, batch)
@@ -100,20 +103,20 @@ def test_the_loss_is_a_mean_over_real_targets():
 
 def test_the_first_loss_is_near_that_of_an_even_guess(one_device):
     settings = small_config("t5", mesh__fsdp=1)
-    plan, batch = plan_run(settings, one_device), random_batch(settings)
-    logits = jax.jit(plan.net.apply)({"params": plan.initial_state().params}, batch)
+    training, batch = make_training(settings, one_device), random_batch(settings)
+    logits = jax.jit(training.network.net.apply)({"params": training.initial_state().params}, batch)
     sums = weighted_sums(logits, *targets_and_weights(batch), z_loss=0.0)
     assert float(sums.nll / sums.weight) == pytest.approx(np.log(256), rel=0.25)
 
 
 def test_an_update_that_is_not_finite_is_left_out_and_counted(one_device):
     settings = small_config("gpt", mesh__fsdp=1)
-    plan, batch = plan_run(settings, one_device), random_batch(settings)
+    training, batch = make_training(settings, one_device), random_batch(settings)
     batch["decoder_loss_weights"] = batch["decoder_loss_weights"].at[0, 0].set(jnp.inf)
-    before = plan.initial_state()
-    after, metrics = jax.jit(functools.partial(train_step, config=settings, net=plan.net, optimizer=plan.optimizer))(
-        before, batch
-    )
+    before = training.initial_state()
+    after, metrics = jax.jit(
+        functools.partial(train_step, config=settings, net=training.network.net, optimizer=training.optimizer)
+    )(before, batch)
     assert not metrics.finite
     assert int(after.step) == 1
     assert_trees_close(after.params, before.params, rtol=0)
@@ -121,9 +124,9 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted(one_device):
 
 
 def test_optimizer_moments_live_with_their_parameters(mesh):
-    plan = plan_run(small_config("t5", optimizer__name="adamw"), mesh)
-    moments = plan.shardings.opt_state[1][0].mu
-    assert jax.tree.leaves(moments) == jax.tree.leaves(plan.shardings.params)
+    training = make_training(small_config("t5", optimizer__name="adamw"), mesh)
+    moments = training.shardings.opt_state[1][0].mu
+    assert jax.tree.leaves(moments) == jax.tree.leaves(training.shardings.params)
 
 
 def test_steps_on_one_batch_lower_its_loss():
@@ -144,7 +147,7 @@ def test_steps_on_one_batch_learn_its_labels_along_with_its_tokens():
 def test_a_token_type_and_the_segment_of_a_pair_change_what_is_predicted(one_device):
     settings = small_config("pairs", mesh__fsdp=1)
     batch = random_batch(settings)
-    net = plan_run(settings, one_device).net
+    net = make_training(settings, one_device).net
     params = random_params(net, batch)
     scores = jax.jit(functools.partial(net.apply, method=Transformer.scores))
     tokens, labels = scores({"params": params}, batch)

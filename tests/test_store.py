@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from t5like.data.arrays import Array
-from t5like.data.store import Store, documents_name, token_type, write_whole
+from t5like.data.files import write_whole
+from t5like.data.store import Store, documents_name, token_type
+from t5like.data.store.arrays import Array
 from t5like.errors import UserError
 
 LENGTHS = (5, 1, 9, 0, 3)

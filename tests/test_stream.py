@@ -17,7 +17,7 @@ from streams import PAIRS, assert_same, join, rows_of, settings, without_rates, 
 from t5like import config
 from t5like.data.objectives import OBJECTIVES
 from t5like.data.prepare import prepare
-from t5like.data.stream import Rows, evaluation_stream, training_stream
+from t5like.data.rows.stream import Rows, evaluation_stream, training_stream
 from t5like.errors import UserError
 
 BATCH = 8
@@ -103,7 +103,7 @@ def test_a_host_may_read_rows_that_are_apart(store):
 
 @pytest.mark.parametrize("at_once", [1, 24, 512])
 def test_each_row_is_computed_once_however_many_at_a_time(store, monkeypatch, at_once):
-    monkeypatch.setattr("t5like.data.stream.ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr("t5like.data.rows.stream.ROWS_AT_ONCE", at_once)
 
     class Counted(Rows):
         asked: ClassVar[list[list[int]]] = []

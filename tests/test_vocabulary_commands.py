@@ -13,8 +13,8 @@ from settings import sentence
 from t5like.cli import run
 from t5like.commands.vocabulary import HELD_OUT
 from t5like.config import Source, Vocabulary
+from t5like.data.prepare.tokenise import split_of
 from t5like.data.sources import read, units
-from t5like.data.tokenise import split_of
 from t5like.data.vocabulary import Bytes
 from t5like.data.vocabulary import Vocabulary as Pieces
 from t5like.data.vocabulary.files import load_pieces

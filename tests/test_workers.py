@@ -12,7 +12,7 @@ import pytest
 from preparations import contents, settings
 
 from t5like.data.prepare import prepare
-from t5like.data.workers import beam, pool
+from t5like.data.prepare.workers import beam, pool
 from t5like.errors import UserError
 
 HERE = pathlib.Path(__file__).parent
@@ -22,7 +22,7 @@ sys.path[:0] = sys.argv[1:3]
 from preparations import settings
 from t5like import cli
 from t5like.data.prepare import prepare
-from t5like.data.workers import pool
+from t5like.data.prepare.workers import pool
 
 
 def run(arguments):

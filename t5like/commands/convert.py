@@ -42,7 +42,7 @@ NEXT = {
 
 def export(config: Any, options: Any, folder: str) -> None:
     from t5like.convert.exporting import export_run
-    from t5like.infer.restored import restore
+    from t5like.runs.restored import restore
 
     target = pathlib.Path(folder).expanduser()
     with restore(config, options.step) as restored:
@@ -54,7 +54,7 @@ def export(config: Any, options: Any, folder: str) -> None:
 def verify(config: Any, options: Any, folder: str) -> None:
     from t5like.convert.verify import as_json, as_table, verify
     from t5like.infer.generate import inference_net
-    from t5like.infer.restored import restore
+    from t5like.runs.restored import restore
 
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
     with restore(config, options.step) as restored:

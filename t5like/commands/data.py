@@ -18,8 +18,8 @@ SHOWN = 3
 
 def prepare(config: Any, options: Any) -> None:
     from t5like.data.prepare import prepare
+    from t5like.data.prepare.workers import beam, pool
     from t5like.data.store import Store
-    from t5like.data.workers import beam, pool
 
     workers, reported = None, []
     if options.runner:
@@ -49,7 +49,7 @@ def inspect(config: Any, options: Any) -> None:
 
     from t5like.data.inspection import as_json, as_text
     from t5like.data.prepare import prepare
-    from t5like.data.stream import Rows
+    from t5like.data.rows.stream import Rows
 
     vocabulary = prepare(config.data, lambda text: print(text, file=sys.stderr, flush=True))
     vocabulary = _vocabulary_of_run(config, vocabulary)
@@ -68,8 +68,8 @@ def inspect(config: Any, options: Any) -> None:
 
 def _vocabulary_of_run(config: Any, prepared: Any) -> Any:
     """The vocabulary in the run directory, if a run of this very data has one; else the prepared one."""
-    from t5like.config.run_directory import RunDirectory
     from t5like.data.vocabulary import open_vocabulary
+    from t5like.runs.directory import RunDirectory
 
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     if not (run.vocabulary / "vocabulary.json").exists() or not run.exists() or run.config().data != config.data:

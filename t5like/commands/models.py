@@ -18,22 +18,22 @@ NEXT = {
 
 
 def train(config: Any, options: Any) -> None:
+    from t5like.processes.preflight import processes
     from t5like.train.loop import train
-    from t5like.train.preflight import processes
 
     with processes(config, {}, writes=True):
         train(config)
 
 
 def evaluate(config: Any, options: Any) -> None:
-    from t5like.infer.restored import prepare_store, restore
+    from t5like.processes.preflight import processes
+    from t5like.runs.restored import prepare_store, restore
     from t5like.train.evaluate import Evaluator, require_objective
-    from t5like.train.preflight import processes
 
     require_objective(config)
     with processes(config, {"options": options}), restore(config, options.step) as restored:
         prepare_store(restored)
-        figures = Evaluator(restored.plan, restored.vocabulary)(restored.params)
+        figures = Evaluator(restored.network, restored.vocabulary)(restored.params)
         print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
         print(f"  loss               {figures['loss']:8.3f} nats a token")
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
@@ -55,8 +55,8 @@ def generate(config: Any, options: Any) -> None:
     if not prompts and not options.held_out:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
     from t5like.infer.generate import fill_sentinels, generator_of, inference_net
-    from t5like.infer.restored import restore
-    from t5like.train.preflight import processes
+    from t5like.processes.preflight import processes
+    from t5like.runs.restored import restore
 
     asked = {"options": options, "prompts": prompts}
     with processes(config, asked), restore(config, options.step) as restored:
@@ -76,8 +76,8 @@ def generate(config: Any, options: Any) -> None:
 def fill(config: Any, options: Any) -> None:
     from t5like.infer.fill import fill
     from t5like.infer.generate import inference_net
-    from t5like.infer.restored import restore
-    from t5like.train.preflight import processes
+    from t5like.processes.preflight import processes
+    from t5like.runs.restored import restore
 
     with processes(config, {"options": options}), restore(config, options.step) as restored:
         net = inference_net(restored.config)
@@ -107,7 +107,7 @@ def _prompts(options: Any) -> Iterator[str]:
 
 def _print_passages(restored: Any, net: Any, options: Any) -> None:
     from t5like.infer.passages import as_json_lines, as_text, held_out_passages
-    from t5like.infer.restored import prepare_store
+    from t5like.runs.restored import prepare_store
 
     prepare_store(restored)
     passages = held_out_passages(restored, net, options.held_out)
@@ -134,7 +134,7 @@ def longer(config: Config) -> str:
 
 def _keep(file: pathlib.Path, text: str) -> None:
     """Writes a result into the run directory, from one process of the run."""
-    from t5like.train.distributed import leads
+    from t5like.processes.distributed import leads
 
     if not leads():
         return

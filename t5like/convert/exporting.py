@@ -27,8 +27,8 @@ from t5like.convert.layout import Place, Places, is_stacked, names_of, their_sha
 from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
-from t5like.infer.constraints import FILE
-from t5like.infer.restored import Restored
+from t5like.infer.constraints import FILE, constraints_of
+from t5like.runs.restored import Restored
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
@@ -56,7 +56,7 @@ def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions)
         settings |= family.settings_of(model, kind) | special
         _write_json(partial / "config.json", written_back(settings, restored.run))
         if model.decoder_layers and model.predicts_pieces:
-            _write_json(partial / FILE, generation_config(kept, special, restored.constraints))
+            _write_json(partial / FILE, generation_config(kept, special, constraints_of(restored)))
         write_tokenizer(vocabulary, model, restored.frame, partial, kept)
         (partial / "README.md").write_text(model_card(restored, name, target.name), "utf-8")
         partial.rename(target)

@@ -20,7 +20,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, presets
 from t5like.config import Vocabulary as VocabularySettings
 from t5like.config.options import ImportOptions
-from t5like.config.run_directory import RunDirectory
 from t5like.convert.exporting import special_ids
 from t5like.convert.families import RECORD, Family, Named, family_of, model_in, unused_tensors
 from t5like.convert.files import open_weights
@@ -34,9 +33,10 @@ from t5like.convert.t5x_files import T5XTensors, is_t5x, open_t5x
 from t5like.convert.tokenizer import read_tokenizer, with_frame
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabulary
 from t5like.errors import UserError
+from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
-from t5like.train.checkpoint import Checkpoints, shapes_of
-from t5like.train.state import plan_run
+from t5like.runs.checkpoints import Checkpoints, shapes_of
+from t5like.runs.directory import RunDirectory
 
 LONGEST = 512
 """Tokens of a row in an imported run's config; any command can change them."""
@@ -80,7 +80,7 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
     config = imported_config(found, target, options)
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        abstract = plan_run(config, mesh).abstract.params
+        abstract = make_network(config, mesh).params
         require_shapes(with_rows(found.tensors, found.places, found.added), found.places, abstract)
         if found.family and isinstance(found.tensors, Named):
             found.unused = unused_tensors(found.tensors, found.family, found.model, shapes_of(abstract), options.ignore)

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5like.config import Model
-from t5like.config.run_directory import RunDirectory
 from t5like.convert.families import RECORD, Family
 from t5like.convert.rotary import ROTARY
 from t5like.convert.settings import ABSENT, LABEL_FIELDS, Settings
+from t5like.runs.directory import RunDirectory
 
 CONFIG, STATED = "config.json", "stated.json"
 OWN = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path", "auto_map")

@@ -27,9 +27,9 @@ from t5like.convert.tokenizer import read_tokenizer
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import Generator, generator_of
-from t5like.infer.restored import Restored
 from t5like.model.sharding import row_parts
 from t5like.model.transformer import Transformer
+from t5like.runs.restored import Restored
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog, and nobody is surprised.",

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from t5like.config.run_directory import RunDirectory
+from t5like.runs.directory import RunDirectory
+from t5like.runs.restored import Restored
 
 FILE = "generation_config.json"
 FOLLOWED = ("eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "bad_words_ids")
@@ -26,6 +27,11 @@ class Constraints(NamedTuple):
     """For models with an encoder: the token after the start."""
     last: int | None = None
     """The last token of an answer that has not ended when it is as long as it may be."""
+
+
+def constraints_of(restored: Restored) -> Constraints:
+    """Ends of a run's answers, and tokens that are forced or forbidden in them."""
+    return read_constraints(restored.run, restored.vocabulary.eos, not restored.run.import_record.is_file())
 
 
 def read_constraints(run: RunDirectory, eos: int, trained: bool) -> Constraints:

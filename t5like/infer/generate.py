@@ -14,11 +14,11 @@ from t5like.config import Config, Model
 from t5like.config.options import Sampling
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
-from t5like.infer.constraints import Constraints
+from t5like.infer.constraints import Constraints, constraints_of
 from t5like.infer.decode import Limits, Prompts, generate, settings_of
-from t5like.infer.restored import Restored
 from t5like.model.sharding import row_parts
 from t5like.model.transformer import Transformer
+from t5like.runs.restored import Restored
 
 SENTINEL = re.compile(r"(<extra_id_\d+>)")
 ROUND = 32
@@ -110,7 +110,7 @@ class Generator:
 
 def generator_of(restored: Restored, net: Transformer, sampling: Sampling, most: int, seed: int = 0) -> Generator:
     """The generator of a run, with the frame of its prompts and the constraints of its answers."""
-    return Generator(net, restored.vocabulary, restored.frame, sampling, most, seed, restored.constraints)
+    return Generator(net, restored.vocabulary, restored.frame, sampling, most, seed, constraints_of(restored))
 
 
 def inference_net(config: Config) -> Transformer:

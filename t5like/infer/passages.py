@@ -7,12 +7,12 @@ import numpy as np
 
 from t5like.config import MASK
 from t5like.config.options import Sampling
-from t5like.data.stream import Rows
+from t5like.data.rows.stream import Rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer.fill import fill_tokens
 from t5like.infer.generate import generator_of, spans_of
-from t5like.infer.restored import Restored
 from t5like.model.transformer import Transformer
+from t5like.runs.restored import Restored
 
 CONTINUATION = 48
 
@@ -39,12 +39,12 @@ def held_out_passages(restored: Restored, net: Transformer, count: int) -> list[
     rows = Rows(restored.config.data, restored.vocabulary, "validation")
     features = rows(np.arange(min(count, rows.count)))
     if net.model.family == "encoder":
-        both = restored.params, restored.plan.initial_state().params
+        both = restored.params, restored.network.initial_params()
         return _masks(both, net, restored.vocabulary, features)
     asked = (_spans if net.model.family == "encoder-decoder" else _continuations)(features)
     generator = generator_of(restored, net, Sampling(), max(asked.rooms))
     decode, said = restored.vocabulary.decode, []
-    for params in (restored.params, restored.plan.initial_state().params):
+    for params in (restored.params, restored.network.initial_params()):
         # An answer has its own row's room, so that it does not depend on the other passages.
         answers = zip(generator.tokens(params, asked.prompts), asked.rooms, strict=True)
         said.append([decode(ids[: min(generator.length(ids), room)]) for ids, room in answers])

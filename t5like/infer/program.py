@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from t5like.infer.decode import Filters, Limits, Prompts, Strength, generate
 from t5like.infer.generate import inference_net
-from t5like.train.state import Plan, abstract_batch
+from t5like.model.network import Network, abstract_batch
 
 
-def lower_generation(plan: Plan, prompts: int, tokens: int) -> jax.stages.Lowered:
+def lower_generation(network: Network, prompts: int, tokens: int) -> jax.stages.Lowered:
     """Greedy answers of `tokens` tokens to `prompts` prompts, each as long as a row of the run; call it under
-    `jax.set_mesh(plan.mesh)`."""
-    config = plan.config
+    `jax.set_mesh(network.mesh)`."""
+    config = network.config
 
     def integer(*shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, jnp.int32)
@@ -26,7 +26,7 @@ def lower_generation(plan: Plan, prompts: int, tokens: int) -> jax.stages.Lowere
         given = abstract_batch(config, prompts).items()
         features, length = {name: shape for name, shape in given if name.startswith("encoder_")}, 1
     return generate.lower(
-        plan.abstract.params,
+        network.params,
         Prompts(integer(prompts, length), integer(prompts), integer(prompts), features),
         integer(),
         Limits(mask, mask, integer(), integer()),

@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
-from t5like.model.attention import KeysValues, attend, write
+from t5like.model.attention.attend import KeysValues, attend, write
+from t5like.model.attention.masks import Relative, Seen
 from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
-from t5like.model.visibility import Relative, Seen
 
 Ids = Int[Array, "batch length"]
 Memory = Float[Array, "batch memory embed"]

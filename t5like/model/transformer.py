@@ -16,13 +16,13 @@ from jaxtyping import Array, Float, Int
 from t5like.config import Model, Rules
 from t5like.errors import UserError
 from t5like.model import layers
-from t5like.model.attention import KeysValues, platform
+from t5like.model.attention.attend import KeysValues, platform
+from t5like.model.attention.masks import Seen
 from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, fan_in, maybe_drop, relative_bias
 from t5like.model.embedding import lookup
 from t5like.model.heads import LABELS, Head, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
 from t5like.model.sharding import param, shard
-from t5like.model.visibility import Seen
 
 Logits = Float[Array, "batch length vocab"]
 KEPT = ("attended", "attention", "mlp")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5like.model.devices import Device
+from t5like.cost.devices import Device
 from t5like.plan.hlo import Executed, Instruction, Module, Shape, executed, inside
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")

@@ -14,7 +14,7 @@ from t5like.plan.placed import mesh_of
 from t5like.plan.programs import Answers, lower, names
 from t5like.plan.topology import Topology, quiet
 from t5like.train.compile import StepMemory, step_memory
-from t5like.train.state import Plan
+from t5like.train.state import Training
 
 UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 SIZE = r"([\d.]+)([KMGT]?)B?"
@@ -51,22 +51,22 @@ class Program:
     complete: bool
 
 
-def compile_all(plan: Plan, where: Topology, full: bool, answers: Answers) -> dict[str, Program | TooLarge]:
+def compile_all(training: Training, where: Topology, full: bool, answers: Answers) -> dict[str, Program | TooLarge]:
     """All programs of a run by name; those that processes of their own compile, side by side."""
-    asked = names(plan.config, answers)
-    compile_one = functools.partial(compile_program, plan, where, full, answers)
+    asked = names(training.config, answers)
+    compile_one = functools.partial(compile_program, training, where, full, answers)
     with ThreadPoolExecutor(len(asked) if _in_a_process(where, full) else 1) as pool:
         return dict(zip(asked, pool.map(compile_one, asked), strict=True))
 
 
-def compile_program(plan: Plan, where: Topology, full: bool, answers: Answers, name: str) -> Program | TooLarge:
+def compile_program(training: Training, where: Topology, full: bool, answers: Answers, name: str) -> Program | TooLarge:
     """A compiled program of a plan; only `full` has machine code, and with it the compiler's cycles."""
     if _in_a_process(where, full):
-        found = compile_early(plan.config, where, name, answers)
+        found = compile_early(training.config, where, name, answers)
         return too_large(found) if isinstance(found, str) else Program(*found, complete=False)
     started = time.monotonic()
-    with mesh_of(plan):
-        lowered = lower(plan, name, answers)
+    with mesh_of(training):
+        lowered = lower(training, name, answers)
         lowering = time.monotonic() - started
         try:
             with quiet():

@@ -93,12 +93,12 @@ def _compile(folder: pathlib.Path, where: Topology, name: str, answers: Answers)
     """What the process does: it ends by itself only if the compiler refuses or is quicker than who waits."""
     import jax
 
-    from t5like.plan.placed import mesh_of, plan_on
+    from t5like.plan.placed import mesh_of, training_on
 
-    plan = plan_on(presets.read(folder), where)
+    training = training_on(presets.read(folder), where)
     options: dict[str, Any] = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True}
-    with mesh_of(plan):
-        lowered = lower(plan, name, answers)
+    with mesh_of(training):
+        lowered = lower(training, name, answers)
         (folder / LOWERED).touch()
         try:
             lowered.compile(compiler_options=options)

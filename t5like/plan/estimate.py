@@ -9,7 +9,7 @@ hosts or memory conflicts: a real step takes longer.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from t5like.model.devices import Device
+from t5like.cost.devices import Device
 from t5like.plan.collectives import Collective, seconds
 from t5like.plan.counts import Counts
 

@@ -9,19 +9,19 @@ from typing import Any
 import jax
 
 from t5like.config import Config
-from t5like.model.devices import mfu
-from t5like.model.flops import Flops, step_flops
+from t5like.cost.devices import mfu
+from t5like.cost.flops import Flops, step_flops
 from t5like.plan import formula
 from t5like.plan.collectives import find_collectives, totals
 from t5like.plan.compiled import Program, TooLarge, compile_all
 from t5like.plan.counts import Counts, count
 from t5like.plan.estimate import StepTime, step_time
 from t5like.plan.hlo import read_module
-from t5like.plan.placed import plan_on
+from t5like.plan.placed import training_on
 from t5like.plan.programs import NONE, TRAIN, Answers
 from t5like.plan.topology import Topology
 from t5like.train.compile import shard_bytes, state_bytes
-from t5like.train.state import Plan
+from t5like.train.state import Training
 
 DAY = 86_400
 
@@ -37,22 +37,22 @@ def figures(
     compiler. All but `programs` and `largest_program` are of the train step.
 
     Raises:
-      UserError: what `plan_on` and `programs.names` raise.
+      UserError: what `training_on` and `programs.names` raise.
     """
-    plan = plan_on(config, topology)
+    training = training_on(config, topology)
     if not topology.compiles:
-        return by_formula(plan, topology, price)
-    programs = compile_all(plan, topology, full, answers)
+        return by_formula(training, topology, price)
+    programs = compile_all(training, topology, full, answers)
     step = programs[TRAIN]
     refused = isinstance(step, TooLarge)
-    found = of_refusal(plan, topology, step) if refused else of_program(plan, topology, step, price)
-    return found | _of_all(plan, programs, found["memory"])
+    found = of_refusal(training, topology, step) if refused else of_program(training, topology, step, price)
+    return found | _of_all(training, programs, found["memory"])
 
 
-def _of_all(plan: Plan, programs: dict[str, Program | TooLarge], memory: dict[str, Any]) -> dict[str, Any]:
+def _of_all(training: Training, programs: dict[str, Program | TooLarge], memory: dict[str, Any]) -> dict[str, Any]:
     """Bytes of each program on a device, which is the largest, and whether all fit; the optimizer state stays there
     while others than the train step run."""
-    usable, idle = memory["usable"], state_sizes(plan)["optimizer"]
+    usable, idle = memory["usable"], state_sizes(training)["optimizer"]
     sizes = {
         name: (program.needed if isinstance(program, TooLarge) else program.memory.total) + (name != TRAIN) * idle
         for name, program in programs.items()
@@ -68,37 +68,37 @@ def _of_all(plan: Plan, programs: dict[str, Program | TooLarge], memory: dict[st
     return found
 
 
-def by_formula(plan: Plan, topology: Topology, price: float | None) -> dict[str, Any]:
+def by_formula(training: Training, topology: Topology, price: float | None) -> dict[str, Any]:
     """The figures that need no compiler; activations are what JAX keeps for the backward pass, before XLA."""
-    device, config = topology.device, plan.config
+    device, config = topology.device, training.config
     assert device is not None
-    kept, found = formula.kept_bytes(plan), formula.collectives(plan)
-    sizes = {**state_sizes(plan), "gradients": gradient_bytes(plan), "activations": kept}
-    counts = Counts(formula.products(config) // topology.count, formula.moved_bytes(plan, kept), 0)
+    kept, found = formula.kept_bytes(training), formula.collectives(training)
+    sizes = {**state_sizes(training), "gradients": gradient_bytes(training), "activations": kept}
+    counts = Counts(formula.products(config) // topology.count, formula.moved_bytes(training, kept), 0)
     total = sum(sizes.values())
-    time = step_time(counts, found, device, plan.mesh)
+    time = step_time(counts, found, device, training.mesh)
     return {
-        **_about(plan, topology),
+        **_about(training, topology),
         "memory": {**sizes, "total": total, "usable": device.memory, "fits": total <= device.memory},
         "programs": {TRAIN: total},
         "largest_program": TRAIN,
-        "largest": formula.largest_parts(plan),
+        "largest": formula.largest_parts(training),
         "flops": _flops(step_flops(config), counts, topology),
         "collectives": [vars(total) for total in totals(found)],
         **_times(config, topology, time, price),
     }
 
 
-def of_program(plan: Plan, topology: Topology, program: Program, price: float | None) -> dict[str, Any]:
+def of_program(training: Training, topology: Topology, program: Program, price: float | None) -> dict[str, Any]:
     """The figures of a step that was compiled."""
     memory, module = program.memory, read_module(program.text)
-    found, counts = find_collectives(module, plan.mesh), with_kernels(count(module), plan, topology)
+    found, counts = find_collectives(module, training.mesh), with_kernels(count(module), training, topology)
     device = topology.device
-    state, gradients = state_sizes(plan), gradient_bytes(plan)
+    state, gradients = state_sizes(training), gradient_bytes(training)
     usable = device.memory if device else None
-    time = step_time(counts, found, device, plan.mesh) if device else None
+    time = step_time(counts, found, device, training.mesh) if device else None
     return {
-        **_about(plan, topology),
+        **_about(training, topology),
         "memory": {
             **state,
             "gradients": gradients,
@@ -108,63 +108,63 @@ def of_program(plan: Plan, topology: Topology, program: Program, price: float | 
             "total": memory.total,
             "usable": usable,
             "fits": usable is None or memory.total <= usable,
-            "in_place": memory.aliased / max(state_bytes(plan), 1),
+            "in_place": memory.aliased / max(state_bytes(training), 1),
         },
-        "flops": _flops(step_flops(plan.config), counts, topology),
+        "flops": _flops(step_flops(training.config), counts, topology),
         "collectives": [vars(total) for total in totals(found)],
-        **_times(plan.config, topology, time, price),
+        **_times(training.config, topology, time, price),
         "seconds": {"lowering": program.lowering, "compiling": program.compiling},
     }
 
 
-def of_refusal(plan: Plan, topology: Topology, refused: TooLarge) -> dict[str, Any]:
+def of_refusal(training: Training, topology: Topology, refused: TooLarge) -> dict[str, Any]:
     """The figures of a step that does not fit."""
-    largest = [part._asdict() for part in refused.largest] or formula.largest_parts(plan)
-    memory = {**state_sizes(plan), "gradients": gradient_bytes(plan), "total": refused.needed}
+    largest = [part._asdict() for part in refused.largest] or formula.largest_parts(training)
+    memory = {**state_sizes(training), "gradients": gradient_bytes(training), "total": refused.needed}
     memory |= {"usable": refused.available, "fits": False}
-    flops = _flops(step_flops(plan.config), None, topology)
-    return {**_about(plan, topology), "memory": memory, "largest": largest, "flops": flops}
+    flops = _flops(step_flops(training.config), None, topology)
+    return {**_about(training, topology), "memory": memory, "largest": largest, "flops": flops}
 
 
-def with_kernels(counts: Counts, plan: Plan, topology: Topology) -> Counts:
+def with_kernels(counts: Counts, training: Training, topology: Topology) -> Counts:
     """The counts with attention's products by formula, where these are in kernels that the compiler cannot count.
 
     Their cycles are those of products at half of the peak, which splash attention reaches about.
     """
     if not counts.kernels:
         return counts
-    products, device = 3 * step_flops(plan.config).scores // topology.count, topology.device
+    products, device = 3 * step_flops(training.config).scores // topology.count, topology.device
     cycles = int(2 * products / device.peak * device.clock) if device and counts.cycles else 0
     return counts._replace(products=counts.products + products, cycles=counts.cycles + cycles)
 
 
-def state_sizes(plan: Plan) -> dict[str, int]:
+def state_sizes(training: Training) -> dict[str, int]:
     """Bytes of the parameters and of the optimizer state on each device."""
     params, optimizer = (
-        sum(map(shard_bytes, jax.tree.leaves(part))) for part in (plan.abstract.params, plan.abstract.opt_state)
+        sum(map(shard_bytes, jax.tree.leaves(part))) for part in (training.abstract.params, training.abstract.opt_state)
     )
     return {"params": params, "optimizer": optimizer}
 
 
-def gradient_bytes(plan: Plan) -> int:
+def gradient_bytes(training: Training) -> int:
     """Bytes of float32 gradients in the places of the parameters, on each device."""
-    leaves = jax.tree.leaves(plan.abstract.params)
+    leaves = jax.tree.leaves(training.abstract.params)
     return sum(shard_bytes(leaf) * 4 // leaf.dtype.itemsize for leaf in leaves)
 
 
-def _about(plan: Plan, topology: Topology) -> dict[str, Any]:
+def _about(training: Training, topology: Topology) -> dict[str, Any]:
     device = topology.device
     return {
         "topology": topology.name,
         "slices": topology.slices,
         "devices": topology.count,
         "device": device.name if device else "unknown",
-        "mesh": {name: size for name, size in plan.mesh.shape.items() if size > 1},
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)),
-        "batch": plan.config.train.batch,
-        "accumulate": plan.config.train.accumulate,
-        "lengths": dict(plan.config.data.lengths),
-        "remat": plan.config.model.remat,
+        "mesh": {name: size for name, size in training.mesh.shape.items() if size > 1},
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params)),
+        "batch": training.config.train.batch,
+        "accumulate": training.config.train.accumulate,
+        "lengths": dict(training.config.data.lengths),
+        "remat": training.config.model.remat,
     }
 
 

@@ -13,63 +13,64 @@ import jax
 import jax.numpy as jnp
 
 from t5like.config import Config
-from t5like.model.flops import Flops, step_flops
+from t5like.cost.flops import Flops, step_flops
+from t5like.model.network import abstract_batch
 from t5like.plan.collectives import Collective
 from t5like.plan.placed import mesh_of
 from t5like.train.compile import shard_bytes, state_bytes
-from t5like.train.state import Plan, abstract_batch
+from t5like.train.state import Training
 from t5like.train.step import batch_sums
 
 COMPUTE_BYTES = {"float32": 4, "bfloat16": 2}
 
 
-def kept_bytes(plan: Plan) -> int:
+def kept_bytes(training: Training) -> int:
     """Bytes that each device keeps for the backward pass of one part of a batch.
 
     They are the residuals of the traced gradient that grow with the rows. Those that tensor parallelism splits are
     counted whole.
     """
-    config, mesh = plan.config, plan.mesh.shape
+    config, mesh = training.config, training.mesh.shape
     parts = math.prod(mesh[axis] for axis in config.rules.batch)
-    each = residual_bytes(plan, 2 * parts) - residual_bytes(plan, parts)  # what does not grow is no activation
+    each = residual_bytes(training, 2 * parts) - residual_bytes(training, parts)  # what does not grow is no activation
     rows = config.train.batch // config.train.accumulate
     return each * rows // parts // parts // mesh["sequence"]
 
 
-def residual_bytes(plan: Plan, rows: int) -> int:
+def residual_bytes(training: Training, rows: int) -> int:
     """Bytes of all that the backward pass of some rows is given by the forward pass, on all devices together."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in residuals(plan, rows))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in residuals(training, rows))
 
 
-def residuals(plan: Plan, rows: int) -> list[jax.ShapeDtypeStruct]:
+def residuals(training: Training, rows: int) -> list[jax.ShapeDtypeStruct]:
     """The arrays that the backward pass of some rows is given by the forward pass."""
-    config = plan.config
+    config = training.config
     batch = abstract_batch(config, rows)
 
     def backward(params: Any, batch: Any) -> Any:
         keys = {"dropout": jax.random.key(0)} if config.model.dropout else {}
-        objective = lambda params: batch_sums(params, batch, plan.net, config.train.z_loss, keys).objective  # noqa: E731
+        objective = lambda params: batch_sums(params, batch, training.network.net, config.train.z_loss, keys).objective  # noqa: E731
         return jax.vjp(objective, params)[1]
 
-    with mesh_of(plan):
-        leaves = jax.tree.leaves(jax.eval_shape(backward, plan.abstract.params, batch))
+    with mesh_of(training):
+        leaves = jax.tree.leaves(jax.eval_shape(backward, training.abstract.params, batch))
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.number)]
 
 
-def largest_parts(plan: Plan, count: int = 5) -> list[dict[str, Any]]:
+def largest_parts(training: Training, count: int = 5) -> list[dict[str, Any]]:
     """What takes most memory on each device: state, gradients, and the arrays that are kept for the backward pass.
 
     Arrays of one shape and type are one part. What a device needs for a moment, within a layer, is not among them.
     """
-    mesh, config = plan.mesh.shape, plan.config
+    mesh, config = training.mesh.shape, training.config
     rows = config.train.batch // config.train.accumulate
     parts = math.prod(mesh[axis] for axis in config.rules.batch) * mesh["sequence"]
     found = [
         {"bytes": sum(map(shard_bytes, jax.tree.leaves(tree))), "shape": "", "operation": label}
-        for label, tree in (("parameters", plan.abstract.params), ("optimizer state", plan.abstract.opt_state))
+        for label, tree in (("parameters", training.abstract.params), ("optimizer state", training.abstract.opt_state))
     ]
     found.append({**found[0], "operation": "gradients"})
-    kept = Counter((leaf.dtype.name, leaf.shape) for leaf in residuals(plan, rows) if rows in leaf.shape)
+    kept = Counter((leaf.dtype.name, leaf.shape) for leaf in residuals(training, rows) if rows in leaf.shape)
     for (dtype, shape), times in kept.items():
         size = times * math.prod(shape) * jnp.dtype(dtype).itemsize // parts
         label = f"{times} kept for the backward pass, of all devices"
@@ -77,15 +78,15 @@ def largest_parts(plan: Plan, count: int = 5) -> list[dict[str, Any]]:
     return sorted(found, key=lambda part: -part["bytes"])[:count]
 
 
-def collectives(plan: Plan) -> list[Collective]:
+def collectives(training: Training) -> list[Collective]:
     """Gathers of the split parameters in both passes, the sum of their gradients, and what tensor parallelism adds."""
-    return list(_collectives(plan))
+    return list(_collectives(training))
 
 
-def _collectives(plan: Plan) -> Iterator[Collective]:
-    config, mesh = plan.config, dict(plan.mesh.shape)
+def _collectives(training: Training) -> Iterator[Collective]:
+    config, mesh = training.config, dict(training.mesh.shape)
     size, parts = COMPUTE_BYTES[config.model.dtype], config.train.accumulate
-    params = sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)) // mesh["tensor"]
+    params = sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params)) // mesh["tensor"]
     if mesh["fsdp"] > 1:
         yield Collective("all-gather", ("fsdp",), mesh["fsdp"], size * params, 2 * parts, True)
         yield Collective("reduce-scatter", ("fsdp",), mesh["fsdp"], 4 * params, parts, True)
@@ -119,10 +120,10 @@ def computed_again(config: Config, flops: Flops) -> int:
     return again.get(config.model.remat, flops.forward_unhalved - flops.output)
 
 
-def moved_bytes(plan: Plan, kept: int) -> int:
+def moved_bytes(training: Training, kept: int) -> int:
     """Bytes through each device's memory: weights thrice, gradient and state, and what is kept, written and read."""
-    params = sum(map(shard_bytes, jax.tree.leaves(plan.abstract.params)))
-    gathered = sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params)) // plan.mesh.shape["tensor"]
-    parts = plan.config.train.accumulate
-    weights = 3 * parts * gathered * COMPUTE_BYTES[plan.config.model.dtype]
-    return weights + 3 * params * parts + 2 * state_bytes(plan) + 2 * kept * parts
+    params = sum(map(shard_bytes, jax.tree.leaves(training.abstract.params)))
+    gathered = sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params)) // training.mesh.shape["tensor"]
+    parts = training.config.train.accumulate
+    weights = 3 * parts * gathered * COMPUTE_BYTES[training.config.model.dtype]
+    return weights + 3 * params * parts + 2 * state_bytes(training) + 2 * kept * parts

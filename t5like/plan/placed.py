@@ -9,10 +9,10 @@ from t5like.config import Config
 from t5like.model.sharding import AnyMesh, make_mesh
 from t5like.plan.topology import Topology
 from t5like.train.evaluate import check_rows
-from t5like.train.state import Plan, plan_run
+from t5like.train.state import Training, make_training
 
 
-def plan_on(config: Config, topology: Topology) -> Plan:
+def training_on(config: Config, topology: Topology) -> Training:
     """Shapes and places of a run on a topology's devices.
 
     Raises:
@@ -21,12 +21,12 @@ def plan_on(config: Config, topology: Topology) -> Plan:
     mesh = mesh_on(config, topology)
     with _current(mesh):
         check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
-        return plan_run(config, mesh)
+        return make_training(config, mesh)
 
 
-def mesh_of(plan: Plan) -> contextlib.AbstractContextManager[Any]:
+def mesh_of(training: Training) -> contextlib.AbstractContextManager[Any]:
     """Makes the plan's mesh the current one, whether it has devices or is only counted."""
-    return _current(plan.mesh)
+    return _current(training.mesh)
 
 
 def _current(mesh: AnyMesh) -> contextlib.AbstractContextManager[Any]:

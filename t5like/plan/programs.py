@@ -11,7 +11,7 @@ from t5like.config import Config
 from t5like.errors import UserError
 from t5like.infer.program import lower_generation
 from t5like.train.compile import lower_evaluation, lower_step
-from t5like.train.state import Plan
+from t5like.train.state import Training
 
 TRAIN, EVALUATION, GENERATION = "train step", "evaluation", "generation"
 FUNCTIONS = {TRAIN: "train_step", EVALUATION: "eval_step", GENERATION: "generate"}
@@ -41,8 +41,8 @@ def names(config: Config, answers: Answers) -> tuple[str, ...]:
     return TRAIN, EVALUATION, GENERATION
 
 
-def lower(plan: Plan, name: str, answers: Answers) -> jax.stages.Lowered:
+def lower(training: Training, name: str, answers: Answers) -> jax.stages.Lowered:
     """One of the programs; call it under the plan's mesh."""
     if name == TRAIN:
-        return lower_step(plan)
-    return lower_evaluation(plan) if name == EVALUATION else lower_generation(plan, answers.prompts, answers.tokens)
+        return lower_step(training)
+    return lower_evaluation(training.network) if name == EVALUATION else lower_generation(training.network, *answers)

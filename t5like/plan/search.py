@@ -14,7 +14,7 @@ from t5like.config import Config
 from t5like.errors import UserError
 from t5like.plan.advice import REMAT
 from t5like.plan.compiled import TooLarge, compile_program
-from t5like.plan.placed import mesh_on, plan_on
+from t5like.plan.placed import mesh_on, training_on
 from t5like.plan.programs import TRAIN, Answers
 from t5like.plan.topology import SLICES, Topology, slices_of
 
@@ -73,7 +73,7 @@ def rows_at_once(config: Config, where: Topology) -> int:
 
 def fits(config: Config, where: Topology, say: Say) -> bool:
     """True if the train step of a config fits a topology."""
-    program = compile_program(plan_on(config, where), where, False, Answers(), TRAIN)
+    program = compile_program(training_on(config, where), where, False, Answers(), TRAIN)
     label = f"{where.name}, {config.train.batch:,} rows, remat {config.model.remat}"
     if isinstance(program, TooLarge):
         say(f"{label}: {program.needed / GIB:.2f} GiB of {program.available / GIB:.2f} do not fit")

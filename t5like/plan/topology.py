@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from t5like.cost.devices import DEVICES, Device, device_of
 from t5like.errors import UserError
-from t5like.model.devices import DEVICES, Device, device_of
 from t5like.xla import set_flags
 
 FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))

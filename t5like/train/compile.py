@@ -5,7 +5,6 @@ collectives is said of the very step that will run.
 """
 
 import functools
-import pathlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from t5like.model.network import Network, abstract_batch
 from t5like.model.sharding import batch_sharding
 from t5like.train.eval_step import eval_step
-from t5like.train.state import Plan, abstract_batch
+from t5like.train.state import Training
 from t5like.train.step import train_step
 
 
@@ -38,24 +38,26 @@ class StepMemory:
         return self.arguments + self.outputs - self.aliased + self.temporary + self.code
 
 
-def lower_step(plan: Plan) -> jax.stages.Lowered:
-    """The train step of a run, with its state donated; call it under `jax.set_mesh(plan.mesh)`."""
-    function = functools.partial(train_step, config=plan.config, net=plan.net, optimizer=plan.optimizer)
-    step = jax.jit(function, out_shardings=(plan.shardings, None), donate_argnums=0)
-    return step.lower(plan.abstract, _batch(plan, plan.config.train.batch))
+def lower_step(training: Training) -> jax.stages.Lowered:
+    """The train step of a run, with its state donated; call it under `jax.set_mesh(training.mesh)`."""
+    function = functools.partial(
+        train_step, config=training.config, net=training.network.net, optimizer=training.optimizer
+    )
+    step = jax.jit(function, out_shardings=(training.shardings, None), donate_argnums=0)
+    return step.lower(training.abstract, _batch(training.network, training.config.train.batch))
 
 
-def lower_evaluation(plan: Plan) -> jax.stages.Lowered:
-    """The step of a run's evaluations; call it under `jax.set_mesh(plan.mesh)`."""
-    function = functools.partial(eval_step, net=plan.net)
-    whole = NamedSharding(plan.mesh, PartitionSpec())
-    table = jax.ShapeDtypeStruct((plan.config.model.vocab,), jnp.float32, sharding=whole)
-    return jax.jit(function).lower(plan.abstract.params, _batch(plan, plan.config.eval.batch), table, table)
+def lower_evaluation(network: Network) -> jax.stages.Lowered:
+    """The step of a run's evaluations; call it under `jax.set_mesh(network.mesh)`."""
+    function = functools.partial(eval_step, net=network.net)
+    whole = NamedSharding(network.mesh, PartitionSpec())
+    table = jax.ShapeDtypeStruct((network.config.model.vocab,), jnp.float32, sharding=whole)
+    return jax.jit(function).lower(network.params, _batch(network, network.config.eval.batch), table, table)
 
 
-def _batch(plan: Plan, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _batch(network: Network, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes, types and shardings of a batch's features."""
-    place, features = batch_sharding(plan.config.rules, plan.mesh), abstract_batch(plan.config, rows)
+    place, features = batch_sharding(network.config.rules, network.mesh), abstract_batch(network.config, rows)
     return {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=place) for n, f in features.items()}
 
 
@@ -71,9 +73,9 @@ def step_memory(compiled: jax.stages.Compiled) -> StepMemory:
     )
 
 
-def state_bytes(plan: Plan) -> int:
+def state_bytes(training: Training) -> int:
     """Bytes of the parameters and the optimizer state on each device."""
-    leaves = jax.tree.leaves(plan.abstract)
+    leaves = jax.tree.leaves(training.abstract)
     return sum(shard_bytes(leaf) for leaf in leaves)
 
 
@@ -83,27 +85,16 @@ def shard_bytes(leaf: jax.ShapeDtypeStruct) -> int:
     return functools.reduce(int.__mul__, shape, 1) * leaf.dtype.itemsize
 
 
-def keep_programs(folder: str, mesh: jax.sharding.Mesh) -> None:
-    """Keeps compiled programs in a folder, where a restart finds them; an empty name keeps none.
-
-    Nor are any kept for several CPU devices: a program that XLA reads back for them may run its collectives in another
-    order on each device, and hang (jaxlib 0.10.2: Adafactor's step on four devices does, every time).
-    """
-    if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
-        jax.config.update("jax_compilation_cache_dir", None)
-    elif folder:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))
-
-
-def compile_step(plan: Plan, say: Callable[[str], None]) -> jax.stages.Compiled:
+def compile_step(training: Training, say: Callable[[str], None]) -> jax.stages.Compiled:
     """The compiled train step; its memory is stated before the first one runs.
 
     A state that the step copies instead of changing it in place would double the memory of a run: that is said too.
     """
     started = time.monotonic()
-    compiled = lower_step(plan).compile()
+    compiled = lower_step(training).compile()
     memory = step_memory(compiled)
     say(f"Compiled in {time.monotonic() - started:.0f} s; a step needs {memory.total / 2**20:,.0f} MiB on each device.")
-    if memory.aliased < 0.95 * state_bytes(plan):
-        say(f"The compiler copies the state: only {memory.aliased:,} of {state_bytes(plan):,} bytes are kept in place.")
+    needed = state_bytes(training)
+    if memory.aliased < 0.95 * needed:
+        say(f"The compiler copies the state: only {memory.aliased:,} of {needed:,} bytes are kept in place.")
     return compiled

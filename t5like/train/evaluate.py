@@ -7,14 +7,14 @@ import jax
 import numpy as np
 
 from t5like.config import Config, Rules
-from t5like.data.stream import Rows, evaluation_stream
+from t5like.data.rows.stream import Rows, evaluation_stream
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.model.network import Network
 from t5like.model.sharding import batch_sharding, row_parts
+from t5like.processes.batches import Feed, everywhere
 from t5like.train.compile import lower_evaluation
 from t5like.train.eval_step import EvalSums
-from t5like.train.feeding import Feed, everywhere
-from t5like.train.state import Plan
 
 ANSWERING = ("sequence_to_sequence", "prompt_target")
 """Kinds of objectives whose targets are answers."""
@@ -23,15 +23,15 @@ ANSWERING = ("sequence_to_sequence", "prompt_target")
 class Evaluator:
     """Evaluates parameters on the same held-out rows each time; compiled on first use."""
 
-    def __init__(self, plan: Plan, vocabulary: Vocabulary):
-        require_objective(plan.config)
-        self._plan, settings = plan, plan.config.eval
-        self._rows = Rows(plan.config.data, vocabulary, "validation")
-        self._feed = Feed(batch_sharding(plan.config.rules, plan.mesh), settings.batch)
-        check_rows("eval.batch", settings.batch, plan.config.rules)
-        training = Rows(plan.config.data, vocabulary, "train")
-        tables = vocabulary_tables(vocabulary, training.piece_counts(), plan.config.model.vocab)
-        self._tables = [everywhere(plan.mesh, table) for table in tables]
+    def __init__(self, network: Network, vocabulary: Vocabulary):
+        require_objective(network.config)
+        self._network, settings = network, network.config.eval
+        self._rows = Rows(network.config.data, vocabulary, "validation")
+        self._feed = Feed(batch_sharding(network.config.rules, network.mesh), settings.batch)
+        check_rows("eval.batch", settings.batch, network.config.rules)
+        seen = Rows(network.config.data, vocabulary, "train")
+        tables = vocabulary_tables(vocabulary, seen.piece_counts(), network.config.model.vocab)
+        self._tables = [everywhere(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
     def __call__(self, params: Any) -> dict[str, float]:
@@ -39,15 +39,15 @@ class Evaluator:
         for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
         EOS included, that greedy decoding would write."""
-        settings = self._plan.config.eval
+        settings = self._network.config.eval
         totals = np.zeros(len(EvalSums._fields), np.float64)
         for features in evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows):
             sums = self._step()(params, self._feed(features), *self._tables)
             totals += np.array(jax.device_get(sums), np.float64)
-        return figures(EvalSums(*totals), self._plan.config.data.objective.kind in ANSWERING)
+        return figures(EvalSums(*totals), self._network.config.data.objective.kind in ANSWERING)
 
     def _compile(self) -> jax.stages.Compiled:
-        return lower_evaluation(self._plan).compile()
+        return lower_evaluation(self._network).compile()
 
 
 def figures(sums: EvalSums, answers: bool) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Literal
 import jax
 
 from t5like.errors import UserError
-from t5like.train.distributed import client, process
+from t5like.processes.distributed import client, process
 
 AGREED_WITHIN = 600
 """Seconds until all processes must have come to their loops, of which some may still compile."""

@@ -7,23 +7,25 @@ import time
 import jax
 
 from t5like.config import Config
-from t5like.config.run_directory import RunDirectory
+from t5like.cost.devices import device_of, mfu
+from t5like.cost.flops import step_flops
 from t5like.data.prepare import prepare
-from t5like.data.stream import Rows, training_stream
-from t5like.model.devices import device_of, mfu
-from t5like.model.flops import step_flops
+from t5like.data.rows.stream import Rows, training_stream
 from t5like.model.sharding import batch_sharding, make_mesh
-from t5like.train.checkpoint import Checkpoints
-from t5like.train.compile import compile_step, keep_programs
-from t5like.train.distributed import lead, leads
+from t5like.processes.batches import Feed
+from t5like.processes.distributed import lead, leads
+from t5like.runs.checkpoints import Checkpoints, State
+from t5like.runs.directory import RunDirectory
+from t5like.runs.start import check_start, find_source, require_vocabulary
+from t5like.train.compile import compile_step
 from t5like.train.evaluate import Evaluator, check_rows, require_objective
-from t5like.train.feeding import Feed
 from t5like.train.guard import InterruptedRunError, Interruption, check_finite
 from t5like.train.logger import Logger, Pace, duration
 from t5like.train.profile import Profile
-from t5like.train.start import changes, check_start, find_source, require_vocabulary, starting_state
-from t5like.train.state import Plan, State, plan_run
+from t5like.train.start import changes, starting_state
+from t5like.train.state import Training, make_training
 from t5like.train.step import Metrics
+from t5like.xla import keep_programs
 
 
 def train(config: Config) -> None:
@@ -45,8 +47,8 @@ def train(config: Config) -> None:
     with jax.set_mesh(mesh):
         check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
         check_rows("eval.batch", config.eval.batch, config.rules)
-        plan = plan_run(config, mesh)
-        source = find_source(start, plan) if start else None
+        training = make_training(config, mesh)
+        source = find_source(start, training.network) if start else None
         vocabulary = lead("prepare the data", lambda: prepare(config.data)) or prepare(config.data)
         if start:
             require_vocabulary(start, vocabulary, config.data.vocabulary)
@@ -55,7 +57,7 @@ def train(config: Config) -> None:
             if start:
                 run.take_hugging_face(start.run)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
-            state, origin = starting_state(plan, checkpoints, source)
+            state, origin = starting_state(training, checkpoints, source)
             first = int(jax.device_get(state.step))
             if first >= config.train.steps:
                 print(f"{run.path} is finished: step {first} of {config.train.steps}.")
@@ -66,13 +68,13 @@ def train(config: Config) -> None:
                 logger.event(begun, step=first, **sizes, changed=changed, init_from=str(source or ""))
                 devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
                 devices += f" of {count} processes" if count > 1 else ""
-                logger.say(f"{origin}: {parameter_count(plan):,} parameters on {devices}.")
-                told = source.differences(plan) if source else ()
+                logger.say(f"{origin}: {parameter_count(training):,} parameters on {devices}.")
+                told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
-                rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(plan, vocabulary)
+                rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(training.network, vocabulary)
                 logger.say(epochs_seen(rows, config))
-                run_steps(plan, state, first, rows, evaluator, checkpoints, logger, began)
+                run_steps(training, state, first, rows, evaluator, checkpoints, logger, began)
 
 
 def epochs_seen(rows: Rows, config: Config) -> str:
@@ -82,7 +84,7 @@ def epochs_seen(rows: Rows, config: Config) -> str:
 
 
 def run_steps(
-    plan: Plan,
+    training: Training,
     state: State,
     first: int,
     rows: Rows,
@@ -95,14 +97,14 @@ def run_steps(
 
     `began` is when the command did, by the monotonic clock.
     """
-    settings, last = plan.config.train, plan.config.train.steps
-    feed = Feed(batch_sharding(plan.config.rules, plan.mesh), settings.batch)
-    compiled = compile_step(plan, logger.say)
+    settings, last = training.config.train, training.config.train.steps
+    feed = Feed(batch_sharding(training.config.rules, training.mesh), settings.batch)
+    compiled = compile_step(training, logger.say)
     stream = training_stream(rows, first, last, settings.batch, feed.rows)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
     pace = Pace(first, last)
-    report = Reporter(plan, logger, pace, began)
+    report = Reporter(training, logger, pace, began)
     profile = Profile(pathlib.Path(settings.directory).expanduser() / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     with jax.transfer_guard("disallow"), Interruption() as interruption:
@@ -118,7 +120,7 @@ def run_steps(
             pending = step, metrics
             stopping = interruption.after(step)
             saves = step % settings.save_every == 0 or step == last or stopping is not None
-            evaluates = step % plan.config.eval.every == 0 or step == last
+            evaluates = step % training.config.eval.every == 0 or step == last
             if saves or evaluates:
                 report(*pending)
                 pending = None
@@ -139,8 +141,8 @@ def run_steps(
 class Reporter:
     """Checks each step's metrics, and logs those of every `train.log_every`th."""
 
-    def __init__(self, plan: Plan, logger: Logger, pace: Pace, began: float):
-        config, self._logger, self._pace = plan.config, logger, pace
+    def __init__(self, training: Training, logger: Logger, pace: Pace, began: float):
+        config, self._logger, self._pace = training.config, logger, pace
         self._settings, self._devices = config.train, jax.devices()
         self._tokens = config.train.batch * sum(config.data.lengths.values())
         self._flops, self._began = step_flops(config).training, began
@@ -196,6 +198,6 @@ class Reporter:
         self._pace.restart()
 
 
-def parameter_count(plan: Plan) -> int:
+def parameter_count(training: Training) -> int:
     """The number of parameters of the model."""
-    return sum(leaf.size for leaf in jax.tree.leaves(plan.abstract.params))
+    return sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params))

@@ -1,53 +1,18 @@
-"""Where a run starts: at its own newest checkpoint, with another run's parameters, or from scratch.
+"""The first state of a run, and how a resumed one differs from what it was."""
 
-Another run's parameters fit if they are of the same model and their numbers mean the same pieces; heads may come and
-go. All of it is checked before data is prepared, as far as it is known by then.
-"""
-
-import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import jax.numpy as jnp
-from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from t5like import config
-from t5like.config import Config, Data
-from t5like.config.conditions import effective
-from t5like.config.run_directory import UNTRAINED, RunDirectory, Start, find_start, is_other_text, listed
+from t5like.config import Config
 from t5like.config.training import ENDING
-from t5like.data.arrays import is_remote
-from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
-from t5like.errors import UserError
-from t5like.train.checkpoint import Checkpoints, first_difference, shapes_of
-from t5like.train.optimizer import make_schedule
-from t5like.train.state import Plan, State
-
-BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
-"""What every model of a kind has; all other parameters are those of heads, which runs may add and leave out."""
-
-
-class Source(NamedTuple):
-    """The checkpoint that a run starts with, and in which parameters of heads the two differ."""
-
-    start: Start
-    new: list[str]
-    left_out: list[str]
-
-    def __str__(self) -> str:
-        return str(self.start.run.checkpoints / str(self.start.step))
-
-    def differences(self, plan: Plan) -> Iterator[str]:
-        """A line for each kind of difference that the source has from the run."""
-        run = self.start.run
-        if self.new:
-            yield f"Not in {run.path}, so with initial values: {', '.join(self.new)}."
-        if self.left_out:
-            yield f"Only in {run.path}, so left out: {', '.join(self.left_out)}."
-        changed = run.differences(plan.config).items()
-        if changed := {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}:
-            yield f"Otherwise than in {run.path}: {listed(changed)}."
+from t5like.optim.optimizer import make_schedule
+from t5like.runs.checkpoints import Checkpoints, State
+from t5like.runs.directory import listed
+from t5like.runs.start import Source
+from t5like.train.state import Training
 
 
 def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]], step: int) -> Iterator[str]:
@@ -64,93 +29,15 @@ def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]],
         yield f"The learning rate stays at {new:.4g}, with which optimizer.schedule={settings.schedule!r} has ended."
 
 
-def check_start(run: RunDirectory, config: Config) -> Start | None:
-    """The checkpoint that a new run starts with, if any; checked before anything is written.
-
-    Raises:
-      UserError: the run's own newest checkpoint has no optimizer state, or `train.init_from` names no checkpoint, or
-        one of another vocabulary, as far as that is known before data is prepared.
-    """
-    if run.exists() and run.steps():
-        with Checkpoints(run.checkpoints) as checkpoints:
-            checkpoints.require_optimizer_state()
-        return None
-    if not config.train.init_from:
-        return None
-    start = find_start(config)
-    foresee_vocabulary(start, config.data)
-    return start
-
-
-def find_source(start: Start, plan: Plan) -> Source:
-    """Compares the parameters of the checkpoint with those of the run.
-
-    Raises:
-      UserError: they differ in more than parameters that only one of the two heads has.
-    """
-    with Checkpoints(start.run.checkpoints) as checkpoints:
-        there = checkpoints.param_shapes(start.step)
-    here = shapes_of(plan.abstract.params)
-    new, left_out = _heads(here.keys() - there.keys()), _heads(there.keys() - here.keys())
-    shared = [{path: shape for path, shape in tree.items() if path not in new + left_out} for tree in (there, here)]
-    if difference := first_difference(*shared):
-        changed = {n: pair for n, pair in start.run.differences(plan.config).items() if n.startswith("model.")}
-        remedy = f"set model.* to the same as there{': ' if changed else ''}{listed(changed)}"
-        raise UserError(f"train.init_from={plan.config.train.init_from} does not fit: {difference}; {remedy}.")
-    return Source(start, new, left_out)
-
-
-def _heads(paths: Iterable[str]) -> list[str]:
-    return sorted(path for path in paths if path.split("/")[0] not in BODY)
-
-
-def foresee_vocabulary(start: Start, data: Data) -> None:
-    """Raises before hours of preparation, where that is certain, what `require_vocabulary` would raise after them."""
-    settings, store = data.vocabulary, epath.Path(data.store).expanduser()
-    file = epath.Path(settings.path).expanduser()
-    if settings.kind == "bytes":
-        require_vocabulary(start, make_vocabulary(Bytes(), settings), settings)
-    elif settings.path and file.exists():
-        require_vocabulary(start, make_vocabulary(load_pieces(file, settings.lowercase), settings), settings)
-    elif not (settings.path or is_remote(store) or store.exists()) and is_other_text(data, start.run.config().data):
-        raise UserError(_other_vocabulary(start, "would be learned here", settings))
-
-
-def require_vocabulary(start: Start, vocabulary: Vocabulary, given: config.Vocabulary) -> None:
-    """Raises `UserError` if a number means another piece in the run that this one starts from than here, where the
-    config has given these settings."""
-    there = open_vocabulary(start.run.vocabulary)
-    shared = there.special.keys() & vocabulary.special.keys()
-    if there.hash != vocabulary.hash or any(there.special[name] != vocabulary.special[name] for name in shared):
-        raise UserError(_other_vocabulary(start, "this run's", given))
-
-
-def _other_vocabulary(start: Start, whose: str, given: config.Vocabulary) -> str:
-    """A sentence: the vocabulary is another one than the source's, and the settings that make it the same."""
-    there = open_vocabulary(start.run.vocabulary)
-    extra = [name for name in there.special if name not in there.pieces.special and not name.startswith("<extra_id_")]
-    sentinels = len(there.sentinels)
-    if isinstance(there.pieces, Bytes):
-        settings = {"kind": "bytes", "size": there.pieces.size}
-    else:
-        settings = {"kind": "file", "path": start.run.vocabulary, "size": there.size - len(extra) - sentinels}
-    settings |= {"sentinels": sentinels, "extra": " ".join(extra) or ()}
-    used = effective(config.Vocabulary, vars(given) | settings)
-    defaults = {field.name: field.default for field in dataclasses.fields(given)}
-    settings |= {n: defaults[n] for n, value in vars(given).items() if n not in used and value != defaults[n]}
-    remedy = ", ".join(f"data.vocabulary.{name}={value}" for name, value in settings.items())
-    return f"{start.run.path} has another vocabulary than {whose}: set {remedy}."
-
-
-def starting_state(plan: Plan, checkpoints: Checkpoints, source: Source | None) -> tuple[State, str]:
+def starting_state(training: Training, checkpoints: Checkpoints, source: Source | None) -> tuple[State, str]:
     """Where a run begins: 1. at the newest checkpoint of its directory; 2. with the parameters that `train.init_from`
     names; 3. from scratch."""
     if steps := checkpoints.steps():
-        return checkpoints.restore(plan.abstract), f"Resuming at step {steps[-1]}"
+        return checkpoints.restore(training.abstract), f"Resuming at step {steps[-1]}"
     if source:
-        start, wanted = source.start, flatten_dict(plan.abstract.params, sep="/")
+        start, wanted = source.start, flatten_dict(training.abstract.params, sep="/")
         wanted = unflatten_dict({path: leaf for path, leaf in wanted.items() if path not in source.new}, sep="/")
         with Checkpoints(start.run.checkpoints) as there:
             step, params = there.restore_params(wanted, start.step, source.left_out)
-        return plan.state_from(params), f"Starting from {start.run.path}, step {step}"
-    return plan.initial_state(), "Starting from scratch"
+        return training.state_from(params), f"Starting from {start.run.path}, step {step}"
+    return training.initial_state(), "Starting from scratch"

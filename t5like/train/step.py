@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool
 from t5like.config import Config, Rules
 from t5like.model.sharding import shard
 from t5like.model.transformer import Transformer
+from t5like.optim.groups import stop_frozen
+from t5like.optim.optimizer import make_schedule
+from t5like.runs.checkpoints import State
 from t5like.train.chunked import Readout, Targets, chunked_sums
-from t5like.train.groups import stop_frozen
 from t5like.train.losses import Sums, label_sums, weighted_sums, with_labels
-from t5like.train.optimizer import make_schedule
-from t5like.train.state import State
 
 Batch = dict[str, Array]
 

@@ -19,7 +19,7 @@ from etils import epath
 from jaxtyping import Bool, Int
 
 from t5like import config
-from t5like.data.store import write_whole
+from t5like.data.files import write_whole
 from t5like.data.vocabulary.files import Path, load_pieces
 from t5like.data.vocabulary.frame import Frame
 from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces

@@ -1,0 +1,1 @@
+"""What a run costs: FLOPs of each family, and the figures of known devices."""

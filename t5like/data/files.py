@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all, on local disks and in buckets."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from types import TracebackType
+from typing import IO, cast
+
+from etils import epath
+
+from t5like.errors import UserError
+
+
+class WholeFile:
+    """A file that is written bit by bit and appears whole at `close`, which returns its SHA-256, or not at all.
+
+    Its partial name holds the process, so that two processes that write the same file do not meet.
+    """
+
+    def __init__(self, path: epath.Path):
+        self.path, self._partial = path, path.parent / f"{path.name}.{os.getpid()}.partial"
+        self._hash = hashlib.sha256()
+        with self._sentences():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = cast(IO[bytes], self._partial.open("wb"))
+
+    def __enter__(self) -> "WholeFile":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Leaves no partial file behind."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._partial.unlink(missing_ok=True)
+
+    def write(self, content: bytes) -> None:
+        self._hash.update(content)
+        with self._sentences():
+            self._file.write(content)
+
+    def close(self) -> str:
+        with self._sentences():
+            if not is_remote(self.path):
+                # A machine that stops must not leave an empty file of that name.
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            self._file.close()
+            self._partial.replace(self.path)
+        return self._hash.hexdigest()
+
+    @contextlib.contextmanager
+    def _sentences(self) -> Iterator[None]:
+        """Turns an error of the system into a sentence."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written: {error.strerror or error}; "
+                "once that is mended, the same command goes on from where it stopped."
+            ) from None
+
+
+def write_whole(path: epath.Path, content: bytes) -> str:
+    """Writes a file whole or not at all and returns its SHA-256.
+
+    Raises:
+      UserError: the disk is full, or the folder cannot be written.
+    """
+    with WholeFile(path) as file:
+        file.write(content)
+        return file.close()
+
+
+def is_remote(path: epath.Path) -> bool:
+    """Whether a path lies on a store such as gs:// or s3://."""
+    return "://" in str(path)

@@ -1,0 +1,1 @@
+"""Packing: which documents share a row, computed once by `prepare` and kept in tables beside the store."""

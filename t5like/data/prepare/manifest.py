@@ -1,0 +1,104 @@
+"""The manifest of a store: what the records of all units say together."""
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+import t5like
+from t5like import config
+from t5like.data.files import write_whole
+from t5like.data.prepare.job import Task
+from t5like.data.prepare.progress import Report
+from t5like.data.store import FORMAT, SPLITS, token_type
+from t5like.data.vocabulary import Pieces, Vocabulary
+from t5like.errors import UserError
+
+EXAMPLES = 5
+"""Dropped documents that the manifest shows for each filter."""
+
+
+def finish(
+    folder: epath.Path,
+    data: config.Data,
+    pieces: Pieces,
+    tasks: Sequence[Task],
+    records: Sequence[dict[str, Any]],
+    report: Report,
+    seconds: float,
+) -> None:
+    """Writes the manifest from the units' records, and reports what was dropped.
+
+    Raises:
+      UserError: a split has no documents.
+    """
+    described = []
+    for number, source in enumerate(data.sources):
+        own = [record for record, (_, unit) in zip(records, tasks, strict=True) if unit.source == number]
+        described.append(
+            {"name": data.source_names[number], "kind": source.kind, "parts": source.parts} | _sums(data, own)
+        )
+    totals = {
+        split: {
+            name: sum(source["splits"][split][name] for source in described)
+            for name in ("documents", "bytes", "tokens")
+        }
+        for split in SPLITS
+    }
+    for split, total in totals.items():
+        if not total["documents"]:
+            raise UserError(
+                f"data.sources has no {split} documents with data.held_out={data.held_out}: "
+                f"{'raise' if split == 'validation' else 'lower'} data.held_out or add text."
+            )
+    invalid = sum(record["invalid"] for record in records)
+    manifest = {
+        "format": FORMAT,
+        "dtype": token_type(pieces.size).str,
+        "vocabulary_sha256": Vocabulary(pieces).hash,
+        "created_with": {"t5like": t5like.__version__, **_versions()},
+        "invalid_sequences": invalid,
+        "sources": described,
+    }
+    write_whole(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+    if invalid:
+        report(f"{invalid:,} invalid UTF-8 sequences were replaced by U+FFFD.")
+    for filter, counts in zip(data.filters, _filter_sums(data, records), strict=True):
+        report(f"Filter {filter.kind}: {counts['dropped']:,} documents dropped, {counts['noted']:,} reported.")
+    train, held_out = totals["train"], totals["validation"]
+    report(
+        f"Prepared {folder} in {seconds:.0f} s: {train['documents']:,} documents, {train['tokens']:,} tokens, "
+        f"{train['bytes'] / 1e6:.1f} MB for training; {held_out['documents']:,} documents, "
+        f"{held_out['tokens']:,} tokens held out."
+    )
+
+
+def _sums(data: config.Data, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest says of one source."""
+    splits = {}
+    for split in SPLITS:
+        parts = [record["splits"][split] for record in records if split in record["splits"]]
+        splits[split] = {
+            **{name: sum(part[name] for part in parts) for name in ("documents", "bytes", "tokens")},
+            "longest": max((part["longest"] for part in parts), default=0),
+            "files": [part["file"] | {name: part[name] for name in ("tokens", "documents")} for part in parts],
+        }
+    read = {name: sum(record["read"][name] for record in records) for name in ("documents", "bytes")}
+    read["lines_removed"] = sum(record["lines_removed"] for record in records)
+    return {"units": len(records), "read": read, "splits": splits, "filters": _filter_sums(data, records)}
+
+
+def _filter_sums(data: config.Data, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    sums = []
+    for number, filter in enumerate(data.filters):
+        counts = [record["filters"][number] for record in records]
+        examples = [example for count in counts for example in count["examples"]][:EXAMPLES]
+        totals = {name: sum(count[name] for count in counts) for name in ("dropped", "noted")}
+        sums.append({"kind": filter.kind, **totals, "examples": examples})
+    return sums
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("sentencepiece", "tokenizers")}

@@ -1,0 +1,168 @@
+"""The work of one unit: its documents are read, cleaned, tokenised and written.
+
+The work is pure in what it writes: a unit's files follow from the plan and the unit alone. Each file is written whole
+or not at all and the unit's record comes last, so a unit is done exactly when its record is there.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from t5like.data import sources
+from t5like.data.cleaning import Dropped
+from t5like.data.files import WholeFile, write_whole
+from t5like.data.prepare.job import UNITS, Job, Task, cleaner
+from t5like.data.prepare.signatures import repeated
+from t5like.data.store import SPLITS, Split, documents_name, token_type
+from t5like.data.vocabulary import Vocabulary, open_vocabulary
+
+EXAMPLES = 3
+"""Dropped documents that a unit's record shows for each filter."""
+EXCERPT = 200
+BATCH_CHARACTERS = 2**20
+"""Text that is given to the tokeniser at once."""
+
+
+def tokenise(job: Job, task: Task) -> dict[str, Any]:
+    """Writes a unit's files and then its record, unless the record is there, and returns it.
+
+    Raises:
+      UserError: something cannot be read or written.
+    """
+    number, unit = task
+    path = job.folder / UNITS / f"{number:05}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    counts = Counts(job, number, unit)
+    record = {"number": number, **_write(job, number, unit, counts), **counts.record()}
+    write_whole(path, json.dumps(record).encode())
+    return record
+
+
+class Counts:
+    """What was read from a unit, and what became of it in each filter."""
+
+    def __init__(self, job: Job, number: int, unit: sources.Unit):
+        self._job, self._unit = job, unit
+        self._documents = self._bytes = self._invalid = self._lines = 0
+        self._filters: list[dict[str, Any]] = [{"dropped": 0, "noted": 0, "examples": []} for _ in job.data.filters]
+        self._duplicates = repeated(job, number)
+
+    def kept(self) -> Iterator[sources.Document]:
+        """The documents that every filter lets through, cleaned."""
+        clean, position = cleaner(self._job), 0
+        for document in sources.read(self._job.data.sources[self._unit.source], self._unit):
+            self._documents += 1
+            self._bytes += _bytes_of(document)
+            self._invalid += document.invalid
+            cleaned = clean(document)
+            if isinstance(cleaned, Dropped):
+                self._note(cleaned.filter, "dropped", document, cleaned.reason)
+                continue
+            self._lines += cleaned.lines_removed
+            for filter, reason in cleaned.notes:
+                self._note(filter, "noted", document, reason)
+            by = next((filter for filter, drop in self._duplicates.items() if drop[position]), None)
+            position += 1
+            if by is None:
+                yield cleaned.document
+            else:
+                self._note(by, "dropped", document, "an earlier document has this text")
+
+    def _note(self, filter: int, what: str, document: sources.Document, reason: str) -> None:
+        counts = self._filters[filter]
+        counts[what] += 1
+        if len(counts["examples"]) < EXAMPLES:
+            text = " | ".join(document.parts)[:EXCERPT]
+            id = sources.document_id(self._unit, document)
+            counts["examples"].append({"document": id, "reason": reason, "text": text})
+
+    def record(self) -> dict[str, Any]:
+        read = {"documents": self._documents, "bytes": self._bytes}
+        return {"read": read, "invalid": self._invalid, "lines_removed": self._lines, "filters": self._filters}
+
+
+def split_of(unit: sources.Unit, document: sources.Document, held_out: float) -> Split:
+    """The split of the unit, or the one that a hash of the document's group puts it in."""
+    if unit.split:
+        return unit.split
+    number = int.from_bytes(hashlib.blake2b(document.group.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+    return "validation" if number < held_out * 2**64 else "train"
+
+
+def _write(job: Job, number: int, unit: sources.Unit, counts: Counts) -> dict[str, Any]:
+    """Writes the files of a unit and returns the part of its record that tells of them."""
+    vocabulary = _vocabulary(job)
+    writers: dict[Split, _Writer] = {}
+    with contextlib.ExitStack() as stack:
+        for batch in _batches(counts.kept()):
+            encoded = iter(vocabulary.encode_documents([part for document in batch for part in document.parts]))
+            rows: dict[Split, list[Encoded]] = {}
+            for document in batch:
+                split = split_of(unit, document, job.data.held_out)
+                rows.setdefault(split, []).append((document, [next(encoded) for _ in document.parts]))
+            for split, documents in rows.items():
+                if split not in writers:
+                    path = job.folder / split / f"{number:05}.bin"
+                    writers[split] = _Writer(path, token_type(vocabulary.pieces.size), stack)
+                writers[split].add(documents)
+        read = [part.name for part in unit.parts]
+        return {"splits": {split: writers[split].close(read) for split in SPLITS if split in writers}}
+
+
+Encoded = tuple[sources.Document, list[np.ndarray]]
+"""A document and the tokens of its parts."""
+
+
+class _Writer:
+    """The files of one unit in one split."""
+
+    def __init__(self, path: epath.Path, kind: np.dtype, stack: contextlib.ExitStack):
+        self._kind = kind
+        self._tokens = stack.enter_context(WholeFile(path))
+        self._table = stack.enter_context(WholeFile(path.parent / documents_name(path.name)))
+        self._counts = {"documents": 0, "bytes": 0, "tokens": 0, "longest": 0}
+
+    def add(self, documents: list[Encoded]) -> None:
+        tokens = np.concatenate([part for _, parts in documents for part in parts])
+        table = np.array([(*map(len, parts), document.file, document.record) for document, parts in documents], "<u8")
+        self._tokens.write(tokens.astype(self._kind).tobytes())
+        self._table.write(table.tobytes())
+        self._counts["documents"] += len(documents)
+        self._counts["bytes"] += sum(_bytes_of(document) for document, _ in documents)
+        self._counts["tokens"] += len(tokens)
+        self._counts["longest"] = max(self._counts["longest"], int(table[:, :-2].sum(axis=1).max()))
+
+    def close(self, read: list[str]) -> dict[str, Any]:
+        hashes = {"sha256": self._tokens.close(), "documents_sha256": self._table.close()}
+        return {**self._counts, "file": {"name": self._tokens.path.name, "read": read, **hashes}}
+
+
+def _bytes_of(document: sources.Document) -> int:
+    return sum(len(part if part.isascii() else part.encode("utf-8", "replace")) for part in document.parts)
+
+
+def _batches(documents: Iterator[sources.Document]) -> Iterator[list[sources.Document]]:
+    """Documents of about `BATCH_CHARACTERS` together."""
+    batch: list[sources.Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += sum(map(len, document.parts))
+        if characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+@functools.lru_cache(maxsize=1)
+def _vocabulary(job: Job) -> Vocabulary:
+    """The learned pieces, opened once in each process."""
+    return Vocabulary(open_vocabulary(job.folder / "vocabulary").pieces)

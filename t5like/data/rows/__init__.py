@@ -1,0 +1,1 @@
+"""Row numbers to features: mixing, order, examples, layout and the stream."""

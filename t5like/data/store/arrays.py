@@ -1,0 +1,136 @@
+"""Numbers in files, read by position: memory-mapped where the files are local, through TensorStore where they are not.
+
+A file is nothing but its numbers, little-endian. An array is a list of files one after the other, addressed by
+64-bit positions, so that it may have any size. A memory map keeps a descriptor, so the files of an array that has too
+many for the process's limit are opened for each read (7 us a piece where a map takes less than 1).
+"""
+
+import functools
+import os
+import resource
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from etils import epath
+from jaxtyping import Integer
+
+from t5like.data.files import is_remote
+from t5like.errors import UserError
+
+Span = tuple[int, int, int]
+"""File, first number in it, count."""
+Fetch = Callable[[list[Span]], list[np.ndarray]]
+MOST_MAPS = 2**14
+"""Memory maps of one array; Linux allows a process 65,530."""
+
+
+class Array:
+    """Files of numbers as one array; `remote` reads local files as those of gs:// are read, to measure and to test."""
+
+    def __init__(
+        self, folder: epath.Path, names: Sequence[str], counts: Sequence[int], kind: np.dtype, remote: bool = False
+    ):
+        self.folder, self.names, self.kind = folder, tuple(names), kind
+        self.remote = remote or is_remote(folder)
+        self.starts = np.cumsum([0, *counts], dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        return int(self.starts[-1])
+
+    def read(
+        self, positions: Integer[np.ndarray, " pieces"], lengths: Integer[np.ndarray, " pieces"]
+    ) -> Integer[np.ndarray, " total"]:
+        """The numbers at [position, position + length) of each piece, one piece after the other; int32 for tokens,
+        uint64 as they are."""
+        spans = self._spans(positions, lengths)
+        result = np.empty(int(lengths.sum()), np.uint64 if self.kind.itemsize == 8 else np.int32)
+        filled = 0
+        for part in self._fetch(spans):
+            result[filled : filled + len(part)] = part
+            filled += len(part)
+        return result
+
+    def counts(self, pieces: int, most: int = 2**26) -> Integer[np.ndarray, " pieces"]:
+        """How often each number below `pieces` occurs among the first `most`."""
+        counts, step = np.zeros(pieces, np.int64), 2**22
+        for start in range(0, min(self.size, most), step):
+            length = min(step, self.size - start, most - start)
+            counts += np.bincount(self.read(np.array([start]), np.array([length])), minlength=pieces)[:pieces]
+        return counts
+
+    def _spans(self, positions: np.ndarray, lengths: np.ndarray) -> list[Span]:
+        """The pieces by file; one that runs over the end of a file becomes several."""
+        first = np.minimum(np.searchsorted(self.starts, positions, side="right"), len(self.names)) - 1
+        inside = positions - self.starts[first]
+        if (positions + lengths <= self.starts[first + 1]).all():
+            return list(zip(first.tolist(), inside.tolist(), lengths.tolist(), strict=True))
+        spans: list[Span] = []
+        for number, at, length in zip(first.tolist(), inside.tolist(), lengths.tolist(), strict=True):
+            while length:
+                count = min(length, int(self.starts[number + 1] - self.starts[number]) - at)
+                spans.append((number, at, count))
+                number, at, length = number + 1, 0, length - count
+        return spans
+
+    @functools.cached_property
+    def _fetch(self) -> Fetch:
+        if self.remote:
+            return self._through_tensorstore()
+        return self._through_memory() if _may_stay_open(len(self.names)) else self._through_reads()
+
+    def _through_memory(self) -> Fetch:
+        # Files without numbers cannot be mapped.
+        mapped = [
+            np.asarray(np.memmap(self.folder / name, self.kind, "r")) if count else np.empty(0, self.kind)
+            for name, count in zip(self.names, np.diff(self.starts).tolist(), strict=True)
+        ]
+        return lambda spans: [mapped[number][at : at + count] for number, at, count in spans]
+
+    def _through_reads(self) -> Fetch:
+        width = self.kind.itemsize
+
+        def read(number: int, at: int, count: int) -> np.ndarray:
+            file = os.open(self.folder / self.names[number], os.O_RDONLY)
+            try:
+                return np.frombuffer(os.pread(file, count * width, at * width), self.kind)
+            finally:
+                os.close(file)
+
+        return lambda spans: [read(*span) for span in spans]
+
+    def _through_tensorstore(self) -> Fetch:
+        import tensorstore
+
+        url = str(self.folder) if is_remote(self.folder) else f"file://{self.folder.resolve()}"
+        files = tensorstore.KvStore.open(f"{url}/").result()
+        width = self.kind.itemsize
+
+        def fetch(spans: list[Span]) -> list[np.ndarray]:
+            waiting = [
+                files.read(self.names[number], byte_range=slice(at * width, (at + count) * width))
+                for number, at, count in spans
+            ]
+            parts = []
+            for (number, _, count), future in zip(spans, waiting, strict=True):
+                try:
+                    part = np.frombuffer(future.result().value, self.kind)
+                except ValueError as error:
+                    raise UserError(f"{self.folder / self.names[number]} cannot be read: {error}.") from None
+                if len(part) != count:
+                    raise UserError(
+                        f"{self.folder / self.names[number]} is missing, or shorter than its manifest says."
+                    )
+                parts.append(part)
+            return parts
+
+        return fetch
+
+
+def _may_stay_open(files: int) -> bool:
+    """Whether so many more files leave half of the process's descriptors free."""
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_MAPS if soft == resource.RLIM_INFINITY else min(MOST_MAPS, soft // 2 - lowest_free)
+    return files <= most

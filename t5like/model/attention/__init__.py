@@ -1,0 +1,1 @@
+"""Attention: `attend` and its implementations, masks, and the key-value cache."""

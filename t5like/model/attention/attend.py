@@ -1,0 +1,147 @@
+"""Attention: one `attend` and how it is computed, and the cache of keys and values that decoding carries along.
+
+`plain` is XLA's own and the measure of the others; `flash.linear` has memory linear in the length; `kernels` has
+splash for TPUs and cuDNN for GPUs. All take the same described masks and biases and give the same numbers.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int
+
+from t5like.config import Rules
+from t5like.errors import UserError
+from t5like.model.attention.flash import linear
+from t5like.model.attention.kernels import cudnn, cudnn_obstacle, splash, splash_obstacle
+from t5like.model.attention.local import with_heads
+from t5like.model.attention.masks import HIDDEN, Keys, Query, Relative, Seen
+from t5like.model.layers import dropout
+
+KERNELS = {"tpu": "splash", "gpu": "cudnn"}
+KINDS = ("plain", "linear", "splash", "cudnn")
+Scores = Float[Array, "batch heads query key"]
+MANY_SCORES = 2048**2
+"""Scores of one row and head from which on "auto" keeps none of them."""
+
+
+class KeysValues(NamedTuple):
+    """Keys and values of one layer, `[batch, key, kv_heads, kv]`, or of a stack with the layers in front."""
+
+    keys: Array
+    values: Array
+
+
+def attend(
+    query: Query,
+    keys: Keys,
+    values: Keys,
+    seen: Seen,
+    relative: Relative | None,
+    rules: Rules,
+    kind: str = "auto",
+    drop: tuple[float, Array] | None = None,
+) -> Query:
+    """Softmax attention, computed as `kind` says, a value of `config.Model.attention`.
+
+    Where keys have fewer heads, heads / kv_heads successive queries share one (Ainslie et al. 2023). `drop` is a rate
+    and a key for dropout of the weights, whose mask all queries of a head share, as in T5: dropping the values of these
+    keys does the same without any weights at hand.
+
+    Raises:
+      UserError: `kind` cannot compute this here; the sentence names those that can.
+    """
+    kind = choose(kind, query, keys, seen, relative, rules)
+    if drop is not None:
+        keys, values = with_heads(keys, query.shape[2]), with_heads(values, query.shape[2])
+        values = dropout(values.transpose(0, 2, 3, 1), *drop).transpose(0, 3, 1, 2)
+    if kind == "linear":
+        return linear(query, keys, values, seen, relative, rules)
+    if kind == "splash":
+        return splash(query, keys, values, seen, rules)
+    if kind == "cudnn":
+        return cudnn(query, keys, values, seen, relative, rules)
+    return plain(query, keys, values, seen, relative)
+
+
+def plain(query: Query, keys: Keys, values: Keys, seen: Seen, relative: Relative | None) -> Query:
+    """Softmax attention with all scores at once; scores and softmax are float32 whatever the inputs are."""
+    keys, values = with_heads(keys, query.shape[2]), with_heads(values, query.shape[2])
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
+    if relative is not None:
+        scores += relative.matrix(seen)
+    scores += jnp.where(seen.mask(), jnp.float32(0), jnp.float32(HIDDEN))[:, None]
+    weights = softmax(scores, values.dtype)
+    return checkpoint_name(jnp.einsum("bhqk,bkhd->bqhd", weights, values), "attended")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def softmax(scores: Scores, dtype: jnp.dtype) -> Scores:
+    """Softmax over keys, computed in float32 and given, and kept for the backward pass, in another type.
+
+    JAX's own keeps the float32 weights besides, twice the size of bfloat16 ones: without remat they were a quarter of
+    the memory of T5 1.1 base's step.
+    """
+    return jax.nn.softmax(scores, axis=-1).astype(dtype)
+
+
+def _softmax_forward(scores: Scores, dtype: jnp.dtype) -> tuple[Scores, Scores]:
+    weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
+    return weights, weights
+
+
+def _softmax_backward(dtype: jnp.dtype, kept: Scores, gradient: Scores) -> tuple[Scores]:
+    weights, gradient = kept.astype(jnp.float32), gradient.astype(jnp.float32)
+    product = weights * gradient
+    return (product - weights * product.sum(-1, keepdims=True),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+def choose(kind: str, query: Query, keys: Keys, seen: Seen, relative: Relative | None, rules: Rules) -> str:
+    """The kind of attention that a model's `attention` means for these shapes on the current mesh's devices.
+
+    Raises:
+      UserError: it asks for one that cannot compute this.
+    """
+    if seen.places is not None:  # decoding with a cache: a few queries, whose scores are no matter
+        return "plain"
+    where = platform()
+    hindered = {name: obstacle(name, where, query, keys, relative, rules) for name in KINDS}
+    if kind == "auto":
+        kernel = KERNELS.get(where, "")
+        # cuDNN's kernel takes T5's bias, but as large a matrix as the scores.
+        if kernel and hindered[kernel] is None and (kernel == "splash" or relative is None):
+            return kernel
+        return "linear" if query.shape[1] * keys.shape[1] > MANY_SCORES else "plain"
+    if hindered[kind] is not None:
+        able = ", ".join(repr(name) for name in KINDS if hindered[name] is None)
+        raise UserError(
+            f"model.attention={kind!r} cannot be used here, as {hindered[kind]}: choose 'auto' or one of {able}."
+        )
+    return kind
+
+
+def obstacle(kind: str, platform: str, query: Query, keys: Keys, relative: Relative | None, rules: Rules) -> str | None:
+    """Why a kind of attention cannot be used, as the end of a sentence; None if it can."""
+    if kind == "splash":
+        return splash_obstacle(platform, query, keys, relative, rules)
+    return cudnn_obstacle(platform, query, keys) if kind == "cudnn" else None
+
+
+def platform() -> str:
+    """What the program at hand is for: the devices of the current mesh, which need not be on this machine."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def write(cache: KeysValues, new: KeysValues, positions: Int[Array, "batch query"]) -> KeysValues:
+    """The cache of one layer with new keys and values in the slots that their positions name."""
+    rows = jnp.arange(positions.shape[0], dtype=jnp.int32)[:, None]
+    return KeysValues(
+        cache.keys.at[rows, positions].set(new.keys, mode="drop"),
+        cache.values.at[rows, positions].set(new.values, mode="drop"),
+    )

@@ -1,0 +1,82 @@
+"""A network on a mesh: shapes, shardings and module of a config's model, before it has any numbers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from t5like.config import Config
+from t5like.data.features import features_of
+from t5like.model.sharding import AnyMesh, require_divided, shardings
+from t5like.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Network:
+    """The module of a model, and its parameters as shapes and types.
+
+    `params` is the tree of parameters, each a `jax.ShapeDtypeStruct` with its sharding on `mesh`; `axes` has the names
+    of the dimensions of each by its path, such as `decoder/blocks/self/query`.
+    """
+
+    config: Config
+    mesh: AnyMesh
+    net: Transformer
+    params: Any
+    axes: dict[str, tuple[str, ...]]
+
+    @property
+    def shardings(self) -> Any:
+        """The sharding of each parameter."""
+        return jax.tree.map(lambda leaf: leaf.sharding, self.params)
+
+    def init(self) -> Any:
+        """The initial parameters of `train.seed`, float32; to be jitted with `shardings`."""
+        return nn.unbox(_boxed(self.config, self.net))
+
+    def initial_params(self) -> Any:
+        """The initial parameters, each shard computed where it lives."""
+        return jax.jit(self.init, out_shardings=self.shardings)()
+
+
+def make_network(config: Config, mesh: AnyMesh) -> Network:
+    """The network of a config; call it, and all that uses it, under `jax.set_mesh(mesh)`.
+
+    Raises:
+      UserError: a dimension that the mesh does not divide.
+    """
+    for stack, length in config.data.lengths.items():
+        require_divided(f"A row of the {stack}", "length", length, config.rules, mesh)
+    require_divided("Attention", "act_heads", config.model.heads, config.rules, mesh)
+    net = Transformer(config.model, config.rules)
+    boxed = jax.eval_shape(lambda: _boxed(config, net))
+    axes = {path_name(path): box.names for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)}
+    params = jax.tree.map(_placed, nn.unbox(boxed), shardings(boxed, config.rules, mesh))
+    return Network(config, mesh, net, params, axes)
+
+
+def abstract_batch(config: Config, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of the features of `rows` rows."""
+    features = features_of(config.data).items()
+    return {name: jax.ShapeDtypeStruct((rows, *feature.shape), feature.dtype) for name, feature in features}
+
+
+def path_name(path: Any) -> str:
+    """`decoder/blocks/self/query` for a key path of the parameters."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _boxed(config: Config, net: Transformer) -> Any:
+    shapes = abstract_batch(config, config.train.batch)
+    batch = {name: jnp.zeros(feature.shape, feature.dtype) for name, feature in shapes.items()}
+    return net.init(jax.random.key(config.train.seed), batch, method=Transformer.scores)["params"]
+
+
+def _is_box(leaf: Any) -> bool:
+    return isinstance(leaf, nn.LogicallyPartitioned)

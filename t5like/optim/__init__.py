@@ -1,0 +1,1 @@
+"""Optimizers: schedules, groups of parameters, and where the optimizer state lives."""

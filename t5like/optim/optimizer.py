@@ -1,0 +1,134 @@
+"""Gradients to updates: one optax chain in the order in which things happen.
+
+A parameter moves by - learning rate * its group's rate * (what the optimizer makes of its gradient + weight_decay *
+itself). Gradients are clipped first, all together; parameters that are frozen take no part in any of it.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from t5like import config
+from t5like.model.network import path_name
+from t5like.optim.groups import is_decayed, is_frozen, rate_of, require_groups
+from t5like.optim.matrices import Axes, per_matrix
+from t5like.optim.scales import adafactor, is_hidden_matrix, muon, scale_by_matrix_rms
+
+
+def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
+    """The learning rate of each step of a run of `steps`: a linear warm-up, then the course that the config names."""
+    peak, final = settings.learning_rate, settings.learning_rate * settings.final
+    rest = settings.end(steps) - settings.warmup
+    courses: dict[str, Callable[[], optax.Schedule]] = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, final, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, settings.final),
+        "inverse_sqrt": lambda: (
+            lambda step: (
+                peak * jnp.sqrt(settings.hold / jnp.maximum(jnp.float32(step + settings.warmup), settings.hold))
+            )
+        ),
+        "warmup_stable_decay": lambda: optax.linear_schedule(peak, final, settings.decay, rest - settings.decay),
+    }
+    course = courses[settings.schedule]()
+    if settings.warmup:
+        warmup = optax.linear_schedule(0.0, peak, settings.warmup)
+        course = optax.join_schedules([warmup, course], [settings.warmup])
+    return _with_promotion(course)
+
+
+def make_optimizer(settings: config.Optimizer, steps: int, axes: Axes) -> optax.GradientTransformation:
+    """The chain: clip the gradient, scale it as the optimizer does, decay weights, multiply by the rate.
+
+    Raises:
+      UserError: groups or frozen parts that the model does not have.
+    """
+    require_groups(settings, axes)
+    clip = optax.identity() if settings.clip is None else optax.clip_by_global_norm(settings.clip)
+    rate = _by_group(optax.scale_by_learning_rate(make_schedule(settings, steps)), settings)
+    chain = optax.chain(clip, _scale_and_decay(settings, axes), rate)
+    if settings.freeze:
+        chain = divide(lambda path: is_frozen(path, settings), optax.set_to_zero(), chain)
+    return optax.GradientTransformation(chain.init, _with_promotion(chain.update))
+
+
+def _scale_and_decay(settings: config.Optimizer, axes: Axes) -> optax.GradientTransformation:
+    adam = optax.scale_by_adam(settings.beta1, settings.beta2)
+    scales = {
+        "adafactor": (per_matrix(adafactor(), axes),),
+        "adamw": (adam,),
+        "adamw_rms": (adam, scale_by_matrix_rms(axes, least=1e-3)),
+        "lion": (optax.scale_by_lion(settings.beta1, settings.beta2),),
+        "muon": (divide(is_hidden_matrix, muon(settings.momentum, axes), adam),),
+    }[settings.name]
+    if settings.name == "adafactor" and not settings.weight_decay:
+        return scales[0]
+    return optax.chain(*scales, optax.add_decayed_weights(settings.weight_decay, _decayed(settings)))
+
+
+class Divided(NamedTuple):
+    """The states of `divide`'s two transformations."""
+
+    chosen: Any
+    rest: Any
+
+
+def divide(
+    choose: Callable[[str], bool], chosen: optax.GradientTransformation, rest: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """Applies one transformation to the parameters whose paths are chosen, and another to the rest.
+
+    Each sees, and has a state for, its own parameters alone, in the same nested dicts.
+    """
+
+    def parts(tree: Any) -> tuple[Any, Any]:
+        flat = flatten_dict(tree, sep="/")
+        one, other = ({path: flat[path] for path in flat if choose(path) == side} for side in (True, False))
+        return unflatten_dict(one, sep="/"), unflatten_dict(other, sep="/")
+
+    def init(params: optax.Params) -> optax.OptState:
+        one, other = parts(params)
+        return Divided(chosen.init(one), rest.init(other))
+
+    def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
+        gradients, values = parts(updates), parts(params)
+        one, chosen_state = chosen.update(gradients[0], state.chosen, values[0])
+        other, rest_state = rest.update(gradients[1], state.rest, values[1])
+        joined = flatten_dict(one, sep="/") | flatten_dict(other, sep="/")
+        return unflatten_dict(joined, sep="/"), Divided(chosen_state, rest_state)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _by_group(inner: optax.GradientTransformation, settings: config.Optimizer) -> optax.GradientTransformation:
+    """Multiplies the updates of `inner` by the rates of their groups; the state is that of `inner`."""
+
+    def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
+        updates, state = inner.update(updates, state, params)
+        scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * rate_of(path_name(path), settings), updates)
+        return scaled, state
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+def _decayed(settings: config.Optimizer) -> Callable[[optax.Params], Any]:
+    """Makes a tree that says of each parameter whether it is decayed."""
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, _: is_decayed(path_name(path), settings), params
+    )
+
+
+def _with_promotion(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Optax mixes types in a few places, which strict promotion, as in our tests, would refuse."""
+
+    @functools.wraps(function)
+    def promoting(*arguments: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*arguments)
+
+    return promoting

@@ -1,0 +1,1 @@
+"""A run directory: acquiring it, opening it, its checkpoints, and what it starts from."""

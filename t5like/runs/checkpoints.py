@@ -1,0 +1,179 @@
+"""Checkpoints: Orbax behind the few calls that a run needs.
+
+A checkpoint holds the state (parameters, optimizer state and the step, which is the data's whole state) and a note
+of the vocabulary and the versions that wrote it. One that was imported has no optimizer state. Parameters can be read
+without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
+"""
+
+import contextlib
+import importlib.metadata
+import pathlib
+from collections.abc import Collection, Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from t5like.errors import UserError
+from t5like.model.network import path_name
+
+PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
+Shapes = Mapping[str, tuple[int, ...]]
+"""Path of each parameter, such as `decoder/blocks/self/query`, to its shape."""
+
+
+class State(NamedTuple):
+    """A run at one step (an int32 scalar). The data's whole state is `step` too: rows are addressed by number."""
+
+    step: Any
+    params: Any
+    opt_state: Any
+
+
+class Checkpoints:
+    """The checkpoints of one run, `<folder>/<step>/`."""
+
+    def __init__(self, folder: pathlib.Path, keep: int | None = None, vocabulary_hash: str = ""):
+        self.folder, self._vocabulary_hash = folder, vocabulary_hash
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, read_only=keep is None, create=keep is not None, cleanup_tmp_directories=keep is not None
+        )
+        handlers: dict[str, Any] = {"state": ocp.PyTreeCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps that have a whole checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: State, step: int) -> None:
+        """Begins to write the state of a step; returns as soon as it may change again."""
+        if step in self.steps():
+            return
+        about = {"vocabulary_sha256": self._vocabulary_hash, "versions": {n: _version(n) for n in PACKAGES}}
+        saved = ocp.args.PyTreeSave(state), ocp.args.JsonSave(about)  # pyright: ignore[reportCallIssue]
+        self._manager.save(step, args=ocp.args.Composite(state=saved[0], about=saved[1]))
+
+    def save_params(self, params: Any, step: int) -> None:
+        """Begins to write a checkpoint without optimizer state, which other runs can start from."""
+        self.save(State(np.array(step, np.int32), params, None), step)
+
+    def wait(self) -> None:
+        """Returns when everything that was begun is on disk."""
+        self._manager.wait_until_finished()
+
+    def param_shapes(self, step: int | None = None) -> dict[str, tuple[int, ...]]:
+        """Path and shape of every parameter of a step, or the newest, without reading any.
+
+        Raises:
+          UserError: there is no such checkpoint, or it is damaged.
+        """
+        return shapes_of(self._described(self._existing(step))["params"])
+
+    def require_optimizer_state(self, step: int | None = None) -> None:
+        """Raises `UserError` if the checkpoint of a step, or the newest, has parameters alone."""
+        if self._described(self._existing(step))["opt_state"] is None:
+            run = self.folder.parent
+            raise UserError(
+                f"{run} holds parameters without an optimizer state, with which no training can go on: start another "
+                f"run from it, `t5like train {run} --train.directory runs/NEW --train.init_from {run}`."
+            )
+
+    def restore(self, abstract: State, step: int | None = None) -> State:
+        """The state of a step, or the newest, onto the shardings that `abstract` carries.
+
+        Raises:
+          UserError: no such checkpoint; one without optimizer state or of another vocabulary; or one that does not fit
+            the config.
+        """
+        step = self._existing(step)
+        self.require_optimizer_state(step)
+        self._require_fit(step, abstract.params)
+        return self._read(step, abstract)
+
+    def restore_params(self, abstract: Any, step: int | None = None, left_out: Collection[str] = ()) -> tuple[int, Any]:
+        """The step and the parameters of a step, or the newest, onto the shardings that `abstract` carries.
+
+        Neither optimizer state nor the parameters whose paths are in `left_out` are read.
+
+        Raises:
+          UserError: no such checkpoint; one of another vocabulary; or one with other parameters than `abstract`.
+        """
+        step = self._existing(step)
+        self._require_fit(step, abstract, left_out)
+        return step, self._read(step, {"params": abstract}, partial_restore=True)["params"]
+
+    def _existing(self, step: int | None) -> int:
+        steps = self.steps()
+        if not steps:
+            raise UserError(f"{self.folder} holds no checkpoint: train first.")
+        if step is not None and step not in steps:
+            raise UserError(f"{self.folder} has no step {step}; there are {', '.join(map(str, steps))}.")
+        return steps[-1] if step is None else step
+
+    def _described(self, step: int) -> dict[str, Any]:
+        """The tree of a state with the shape and type of each array in its place."""
+        with self._sentences(step):
+            described: Any = self._manager.item_metadata(step)
+            if described.state is None:
+                raise ValueError("its description is missing")
+            return described.state.tree
+
+    def _require_fit(self, step: int, abstract: Any, left_out: Collection[str] = ()) -> None:
+        there = {path: shape for path, shape in self.param_shapes(step).items() if path not in left_out}
+        if difference := first_difference(there, shapes_of(abstract)):
+            raise UserError(
+                f"The checkpoint {self.folder / str(step)} cannot be read with this config: {difference}; set model.* "
+                "to the same as there."
+            )
+
+    def _read(self, step: int, abstract: Any, partial_restore: bool = False) -> Any:
+        """What `abstract` asks for; Orbax leaves what a partial one asks for in vain as it is."""
+        args: Any = ocp.args  # their fields are not known to type checkers
+        places = ocp.checkpoint_utils.construct_restore_args(abstract)
+        state = args.PyTreeRestore(abstract, restore_args=places, partial_restore=partial_restore)
+        with self._sentences(step):
+            about = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))["about"]
+            if self._vocabulary_hash not in ("", about["vocabulary_sha256"]):
+                raise UserError(
+                    f"The checkpoint {self.folder / str(step)} belongs to another vocabulary than the run's."
+                )
+            return self._manager.restore(step, args=args.Composite(state=state))["state"]
+
+    @contextlib.contextmanager
+    def _sentences(self, step: int) -> Iterator[None]:
+        """Turns what Orbax raises into a sentence."""
+        try:
+            yield
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(
+                f"The checkpoint {self.folder / str(step)} cannot be read "
+                f"({str(error).strip().splitlines()[0].rstrip(':.')}): delete it to go on from the one before."
+            ) from error
+
+
+def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:
+    """Path and shape of every parameter of a tree."""
+    return {path_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def first_difference(there: Shapes, here: Shapes) -> str | None:
+    """Where two trees of parameters differ first, as part of a sentence; None where they agree."""
+    for path in sorted(there.keys() | here.keys()):
+        if there.get(path) != here.get(path):
+            return f"the parameter {path} is {there.get(path, 'missing')} there and {here.get(path, 'missing')} here"
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

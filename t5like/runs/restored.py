@@ -1,0 +1,97 @@
+"""A run as later commands use it: its config, vocabulary and parameters, restored onto the devices at hand.
+
+The optimizer state is not read, so that a run that was imported, which has none, serves as one that was trained.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from etils import epath
+
+from t5like.config import Config
+from t5like.config.conditions import effective
+from t5like.data.objectives import trained_frame
+from t5like.data.prepare import prepare
+from t5like.data.vocabulary import Frame, Vocabulary, open_vocabulary
+from t5like.data.vocabulary.hugging_face import HuggingFace
+from t5like.errors import UserError
+from t5like.model.network import Network, make_network
+from t5like.model.sharding import make_mesh
+from t5like.processes.distributed import lead
+from t5like.runs.checkpoints import Checkpoints
+from t5like.runs.directory import RunDirectory, is_other_text
+from t5like.xla import keep_programs
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint of a run. Use it within the `restore` that made it, which sets the mesh."""
+
+    run: RunDirectory
+    network: Network
+    vocabulary: Vocabulary
+    step: int
+    params: Any
+
+    @property
+    def config(self) -> Config:
+        """The run's config, with the changes of the command line."""
+        return self.network.config
+
+    @property
+    def frame(self) -> Frame:
+        """The frame of a prompt: the imported folder's, or that of texts in the rows that the run was trained on."""
+        if self.vocabulary.frame is not None:
+            return self.vocabulary.frame
+        pieces = self.vocabulary.pieces
+        if self.run.import_record.is_file() and isinstance(pieces, HuggingFace):  # imported before frames were kept
+            return pieces.frame
+        return trained_frame(self.config.data, self.vocabulary)
+
+
+@contextlib.contextmanager
+def restore(config: Config, step: int | None = None) -> Iterator[Restored]:
+    """The newest checkpoint of the config's run directory, or the one of a step, on the config's mesh.
+
+    Raises:
+      UserError: no such run, checkpoint or vocabulary, or a config that the checkpoint does not fit.
+    """
+    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    run.config()
+    mesh = make_mesh(config.mesh)
+    keep_programs(config.train.compilation_cache, mesh)
+    with jax.set_mesh(mesh):
+        vocabulary = open_vocabulary(run.vocabulary)
+        network = make_network(config, mesh)
+        with Checkpoints(run.checkpoints, vocabulary_hash=vocabulary.hash) as checkpoints:
+            step, params = checkpoints.restore_params(network.params, step)
+        yield Restored(run, network, vocabulary, step, params)
+
+
+def prepare_store(restored: Restored) -> None:
+    """Prepares the store of the config where it is missing, as training does.
+
+    Other text than the run was trained on gets the vocabulary that the run keeps: none is learned anew.
+
+    Raises:
+      UserError: the store cannot be prepared, or holds tokens of another vocabulary than the run's.
+    """
+    run, data = restored.run, restored.config.data
+    settings = data.vocabulary
+    at_hand = settings.kind == "bytes" or (settings.path and epath.Path(settings.path).expanduser().exists())
+    if not at_hand and is_other_text(data, run.config().data):
+        given, kind = vars(settings) | {"kind": "file", "path": str(run.vocabulary.resolve())}, type(settings)
+        settings = kind(**effective(kind, given))
+        data = dataclasses.replace(data, vocabulary=settings)
+    report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    vocabulary = lead("prepare the data", lambda: prepare(data, report)) or prepare(data, report)
+    if vocabulary.hash != restored.vocabulary.hash:
+        raise UserError(
+            f"{data.store} holds tokens of another vocabulary than {run.path}'s: choose another data.store."
+        )
