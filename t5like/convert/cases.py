@@ -14,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5like.config import Model
+from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.model.transformer import Transformer
 from t5like.train.losses import label_losses, token_losses
 
 NO_TARGET = -100
 """A place whose prediction costs nothing, as torch's losses have it."""
-ROUND = 32
-"""Tokens that our rows are padded to a multiple of, so that most cases share one program."""
 
 
 class Example(NamedTuple):
@@ -74,26 +73,14 @@ def cases_of(model: Model, vocabulary: Vocabulary, frame: Frame, texts: Sequence
 
 
 def features_of(model: Model, rows: Sequence[Sequence[Example]], parts: int) -> dict[str, jax.Array]:
-    """The rows as features, padded to a multiple of `ROUND`, as many as `parts` divides: the last row is repeated."""
+    """The rows as features, padded, as many as `parts` divides: the last row is repeated."""
     rows = [*rows, *[rows[-1]] * (-len(rows) % parts)]
     found: dict[str, np.ndarray] = {}
-    for stack in [name for name in ("encoder", "decoder") if getattr(model, f"{name}_layers")]:
-        longest = max(sum(len(getattr(example, stack)) for example in row) for row in rows)
-        length = -(-longest // ROUND) * ROUND
-        names = ["input_tokens", "segment_ids", "positions"] + ["token_types"] * bool(model.token_types)
-        for name in names:
-            found[f"{stack}_{name}"] = np.zeros((len(rows), length), np.int32)
-        for number, row in enumerate(rows):
-            begin = 0
-            for segment, example in enumerate(row, 1):
-                ids = getattr(example, stack)
-                place = number, slice(begin, begin + len(ids))
-                found[f"{stack}_input_tokens"][place] = ids
-                found[f"{stack}_segment_ids"][place] = segment
-                found[f"{stack}_positions"][place] = np.arange(len(ids))
-                if model.token_types:
-                    found["encoder_token_types"][place] = example.types
-                begin += len(ids)
+    if model.encoder_layers:
+        types = [[example.types for example in row] for row in rows] if model.token_types else None
+        found |= token_features("encoder", [[example.encoder for example in row] for row in rows], types)
+    if model.decoder_layers:
+        found |= token_features("decoder", [[example.decoder for example in row] for row in rows])
     return {name: jnp.asarray(array) for name, array in found.items()}
 
 

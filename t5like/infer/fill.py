@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from t5like.config import MASK
+from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import check_length, require_pieces
@@ -73,9 +74,4 @@ def _logits(params: Any, features: dict[str, Array], net: Transformer) -> Float[
 
 
 def _features(ids: Sequence[int], rows: int) -> dict[str, Array]:
-    length = -(-len(ids) // 32) * 32
-    real = np.arange(length) < len(ids)
-    tokens = np.zeros(length, np.int32)
-    tokens[: len(ids)] = ids
-    features = {"input_tokens": tokens, "segment_ids": real.astype(np.int32), "positions": np.arange(length) * real}
-    return {f"encoder_{name}": jnp.asarray(np.tile(x.astype(np.int32), (rows, 1))) for name, x in features.items()}
+    return {name: jnp.asarray(x) for name, x in token_features("encoder", [[ids]] * rows).items()}

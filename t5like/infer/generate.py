@@ -12,6 +12,7 @@ import numpy as np
 
 from t5like.config import Config, Model
 from t5like.config.options import Sampling
+from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import Constraints, constraints_of
@@ -21,7 +22,6 @@ from t5like.model.transformer import Transformer
 from t5like.runs.restored import Restored
 
 SENTINEL = re.compile(r"(<extra_id_\d+>)")
-ROUND = 32
 
 
 @dataclass(frozen=True)
@@ -161,20 +161,10 @@ def fill_sentinels(prompt: str, answer: str) -> str:
 def _prompts(framed: Sequence[Sequence[int]], first: int, model: Model, vocabulary: Vocabulary) -> Prompts:
     rows = len(framed)
     numbers = first + jnp.arange(rows, dtype=jnp.int32)
-    tokens, lengths = _padded(framed)
+    stack = "decoder" if model.family == "decoder" else "encoder"
+    features = {name: jnp.asarray(x) for name, x in token_features(stack, [[ids] for ids in framed]).items()}
     if model.family == "decoder":
-        return Prompts(tokens, lengths, numbers, None)
-    segments = (np.arange(tokens.shape[1])[None] < np.asarray(lengths)[:, None]).astype(np.int32)
-    positions = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-    encoder = {"input_tokens": tokens, "segment_ids": segments, "positions": positions}
-    features = {f"encoder_{name}": jnp.asarray(x) for name, x in encoder.items()}
+        lengths = jnp.asarray([len(ids) for ids in framed], jnp.int32)
+        return Prompts(features["decoder_input_tokens"], lengths, numbers, None)
     start = jnp.full((rows, 1), vocabulary.start, jnp.int32)
     return Prompts(start, jnp.ones((rows,), jnp.int32), numbers, features)
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[jax.Array, jax.Array]:
-    lengths = np.array([len(row) for row in rows], np.int32)
-    tokens = np.zeros((len(rows), -(-int(lengths.max()) // ROUND) * ROUND), np.int32)
-    for row, ids in zip(tokens, rows, strict=True):
-        row[: len(ids)] = ids
-    return jnp.asarray(tokens), jnp.asarray(lengths)
