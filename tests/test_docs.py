@@ -8,24 +8,32 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
+import yaml
 from command_line import ROOT
 from documents import PAGES, anchors, commands, links, name_of, paths, presets, prose
-from golden_runs import GOLDEN
+from golden_runs import GOLDEN, on_one_device
 
+import t5like
 from t5like.cli import COMMANDS, run
 from t5like.config.presets import load, write
 
 LINES = [line for page in PAGES for line in commands(page)]
-OURS = [line for line in LINES if line.words[0] == "t5like"]
-SCRIPTS = [line for line in LINES if line.words[0] == "bash"]
+FIRST = list({tuple(line.words): line for line in reversed(LINES)}.values())[::-1]
+"""Of lines that several pages have, the first."""
+OURS = [line for line in FIRST if line.words[0] == "t5like"]
+SCRIPTS = [line for line in FIRST if line.words[0] == "bash"]
 OTHERS = {"launch/README.md": {"gcloud", "eval", "ssh-add"}, "CONTRIBUTING.md": {"source"}, "docs/data.md": {"python"}}
 """Programs that are not ours to check."""
+OPTIONLESS = ("train", "data stats", "data verify", "architectures")
 MOST_BYTES = 12_000
+NAMES = 20
+"""The column of the file tree at which names end and words begin."""
 DRY = ("gpu.sh", "slurm.sh", "tpu_vm.sh", "tpu_pod.sh", "gke.yaml.sh")
 """Scripts that show with --dry-run what they would do."""
 STUB = (
@@ -37,7 +45,7 @@ from t5like.config import Source as _Source, Vocabulary as _Vocabulary
 
 def _small():
     data, model = config.data, config.model
-    text = (_Source(kind="text", path="corpus/a.txt", document="line"),)
+    text = (_Source(kind="text", path="corpus/*.txt", document="line"),)
     own = data.vocabulary
     pieces = _Vocabulary(kind="bytes", size=259, sentinels=min(own.sentinels, 11), extra=own.extra)
     data = _d.replace(
@@ -82,6 +90,27 @@ def test_every_page_is_reached_from_the_readme():
     assert [name_of(page) for page in PAGES[1:] if page not in reached] == []
 
 
+def test_the_file_tree_names_what_exists():
+    (tree,) = re.findall(r"^## The file tree\n\n```\n(.*?)^```", (ROOT / "docs/design.md").read_text(), re.M | re.S)
+    here, found = [ROOT], set()
+    for line in tree.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if indent < NAMES:
+            here = [*here[: indent // 2 + 1], here[indent // 2] / line.split()[0]]
+            found.add(here[-1])
+        found.update(here[-2] / other for other in re.findall(r"(?<![\w.])\w+\.(?:py|sh)\b", line))
+    assert [name_of(path) for path in sorted(found) if not path.exists()] == []
+    packages = {file.parent for file in (ROOT / "t5like").rglob("__init__.py")}
+    assert [name_of(path) for path in sorted(packages - found)] == []
+
+
+def test_citation_and_changelog_are_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()  # what CFF 1.2 requires
+    assert (cited["version"], cited["license"]) == (t5like.__version__, "Apache-2.0")
+    assert t5like.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_every_benchmark_is_named():
     named = set().union(*(paths(page.read_text("utf-8")) for page in PAGES))
     assert {f"benchmarks/{file.name}" for file in (ROOT / "benchmarks").glob("*.py")} <= named
@@ -96,7 +125,8 @@ def test_every_command_has_a_section_with_all_of_its_options(capsys):
         source = [] if command.takes in ("paths", "names") else [str(ROOT / "configs/tiny_t5.py")]
         with contextlib.suppress(SystemExit):
             run([*name.split(), *source, "--help"])
-        options = set(re.findall(r"^│ --([a-z_]+)[ ,]", capsys.readouterr().out, re.MULTILINE)) - {"help"}
+        options = set(re.findall(r"^[│ ]*--([a-z_]+) ", capsys.readouterr().out, re.MULTILINE)) - {"help"}
+        assert options or name in OPTIONLESS
         missing = [option for option in sorted(options) if f"--{option}" not in sections[name]]
         assert missing == [], name
 
@@ -178,6 +208,7 @@ def test_a_script_takes_its_arguments_and_starts_commands_that_exist(line, check
         assert words[0] in COMMANDS and words[1].startswith("configs/")
 
 
+QUICK_START = ("tiny_t5", "tiny_gpt", "tiny_bert")
 TEXT = "the cat sat on a red mat and slept while the moon was bright"
 
 
@@ -186,31 +217,38 @@ def write_corpus(folder: pathlib.Path) -> None:
     for name in ("corpus/en", "corpus/zh", "corpus/pairs", "path/to"):
         (folder / name).mkdir(parents=True)
     lines = [" ".join([*TEXT.split()[n % 7 :], str(n)]) for n in range(300)]
-    texts = [json.dumps({"text": line, "question": TEXT, "en": line, "zh": "床前明月光"}) for line in lines]
-    (folder / "corpus" / "a.txt").write_text("\n".join(lines))
+    for n in range(0, 300, 5):
+        (folder / f"corpus/{n}.txt").write_text("\n".join(lines[n : n + 5]))
+    with gzip.open(folder / "corpus/all.txt.gz", "wt") as file:
+        file.write("\n".join(lines))
+    with gzip.open(folder / "corpus/en/a.jsonl.gz", "wt") as file:
+        file.write("\n".join(json.dumps({"text": line}) for line in lines))
+    for name, values in {
+        "corpus/zh/a": {},
+        "corpus/pairs/a": {"zh": "床前明月光"},
+        "corpus/gsm8k": {"question": TEXT},
+    }.items():
+        rows = [json.dumps({"text": f"明月光 {line}", "en": line, **values}) for line in lines]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
     (folder / "prompts.txt").write_text("the cat\nthe moon\n")
-    with gzip.open(folder / "corpus/a.txt.gz", "wt") as text, gzip.open(folder / "corpus/en/a.jsonl.gz", "wt") as rows:
-        text.write("\n".join(lines)), rows.write("\n".join(texts))
-    for name in ("corpus/zh/a.jsonl", "corpus/pairs/a.jsonl", "corpus/gsm8k.jsonl"):
-        (folder / name).write_text("\n".join(texts if name != "corpus/gsm8k.jsonl" else texts[:1]))
     shutil.copytree(GOLDEN / "t5_1_1", folder / "path/to/t5-v1_1-base")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> pathlib.Path:
-    """A folder with the presets, made small, their texts, and the runs of the quick start."""
+def done(tmp_path_factory) -> Iterator[set[str]]:
+    """Lines that were carried out already, in a folder with the presets, made small, their texts, and the runs of the
+    quick start."""
     folder = tmp_path_factory.mktemp("trained")
     write_corpus(folder)
     (folder / "configs").mkdir()
     shown = {name: text for page in PAGES for name, text in presets(page).items()}
-    for name in ("tiny_t5", "tiny_gpt", "tiny_bert"):
-        shown[f"configs/{name}.py"] = (ROOT / "configs" / f"{name}.py").read_text()
+    shown |= {f"configs/{name}.py": (ROOT / f"configs/{name}.py").read_text() for name in QUICK_START}
     for name, text in shown.items():
         (folder / name).write_text(text + SHRINK)
-    with contextlib.chdir(folder):
-        for name in ("tiny_t5", "tiny_gpt", "tiny_bert"):
+    with contextlib.chdir(folder), on_one_device():
+        for name in QUICK_START:
             run(["train", f"configs/{name}.py"])
-    return folder
+        yield set()
 
 
 def made_small(words: Sequence[str]) -> list[str]:
@@ -224,25 +262,21 @@ def made_small(words: Sequence[str]) -> list[str]:
     return [*words, *more]
 
 
-def too_large(words: Sequence[str], folder: pathlib.Path) -> bool:
+def too_large(words: Sequence[str]) -> bool:
     """True if a command needs text, devices or libraries that a test does not have; it is only read then."""
-    if words[0] == "plan":
+    if words[0] == "plan" or ("--runner" in words and importlib.util.find_spec("apache_beam") is None):
         return True
-    if "--runner" in words and importlib.util.find_spec("apache_beam") is None:
-        return True
-    return not all((folder / word).exists() for word in words if re.match(r"configs/|path/", word))
+    return not all(pathlib.Path(word).exists() for word in words if re.match(r"configs/|path/", word))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "launch"], ids=name_of)
-def test_the_commands_of_a_page_run_one_after_the_other(page, trained, tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "desk"
-    shutil.copytree(trained, folder)
-    monkeypatch.chdir(folder)
+def test_the_commands_of_a_page_run_one_after_the_other(page, done, capsys):
     for line in commands(page):
-        if line.words[0] != "t5like" or too_large(line.words[1:], folder):
+        words = line.words[1:]
+        if line.words[0] != "t5like" or shlex.join(words) in done or too_large(words):
             continue
-        words = made_small(line.words[1:])
+        done.add(shlex.join(words))
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
-            run(words)
+            run(made_small(words))
         assert capsys.readouterr().out, line
