@@ -43,6 +43,7 @@ TOWER = {
     "model.attention": 1,
     "model.embedding": 1,
     "model.layers": 1,
+    "model.projection": 1,
     "model.sharding": 1,
     "xla": 0,
     "train.__init__": 0,

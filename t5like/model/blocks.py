@@ -16,17 +16,13 @@ from t5like.model import layers
 from t5like.model.attention.attend import KeysValues, attend, write
 from t5like.model.attention.masks import Relative, Seen
 from t5like.model.layers import Hidden
+from t5like.model.projection import Projection, projection
 from t5like.model.sharding import param, shard
 
 Ids = Int[Array, "batch length"]
 Memory = Float[Array, "batch memory embed"]
 Cache = dict[str, KeysValues]
 ONES, ZEROS = nn.initializers.ones, nn.initializers.zeros
-
-
-def fan_in(*axes: int, scale: float = 1.0) -> nn.initializers.Initializer:
-    """Truncated normal values with variance scale / (product of the contracted axes)."""
-    return nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal", in_axis=axes, out_axis=())
 
 
 def maybe_drop(module: nn.Module, x: Array, rate: float) -> Array:
@@ -77,28 +73,27 @@ class Attention(nn.Module):
         shared = (m.embed, m.key_heads, m.kv), axes if m.key_heads == m.heads else ("embed", "kv_heads", "kv")
         # T5 leaves out the division by sqrt(kv) and starts with smaller queries instead.
         smaller = 1.0 if m.scale_attention else 1.0 / m.kv
-        self.query = param(self, "query", self.rules, heads, axes, fan_in(0, scale=smaller))
-        self.key = param(self, "key", self.rules, *shared, fan_in(0))
-        self.value = param(self, "value", self.rules, *shared, fan_in(0))
-        self.out = param(self, "out", self.rules, (m.heads, m.kv, m.embed), ("heads", "kv", "embed"), fan_in(0, 1))
-        if m.biased("qkv"):
-            places = {"query_bias": (heads, axes), "key_bias": shared, "value_bias": shared}
-            self.biases = [param(self, n, self.rules, s[1:], a[1:], ZEROS) for n, (s, a) in places.items()]
-        if m.biased("out"):
-            self.out_bias = param(self, "out_bias", self.rules, (m.embed,), ("norm",), ZEROS)
+        declared = {
+            "query": projection(self, "query", self.rules, "bld,dhk->blhk", heads, axes, smaller),
+            "key": projection(self, "key", self.rules, "bld,dhk->blhk", *shared),
+            "value": projection(self, "value", self.rules, "bld,dhk->blhk", *shared),
+            "out": projection(self, "out", self.rules, "blhk,hkd->bld", (m.heads, m.kv, m.embed), (*axes[1:], "embed")),
+        }
+        # Biases come last: the order in which parameters are declared decides their random keys.
+        for name in declared:
+            if m.biased("out" if name == "out" else "qkv"):
+                declared[name] = declared[name].with_bias(self, f"{name}_bias")
+        self.query, self.key, self.value, self.out = declared.values()
 
-    def _project(self, x: Hidden, kernel: Array, number: int, positions: Ids | None) -> Array:
-        m = self.model
-        y = jnp.einsum("bld,dhk->blhk", x, kernel.astype(x.dtype))
-        if m.biased("qkv"):
-            y = layers.add_bias(y, self.biases[number])
+    def _heads(self, x: Hidden, weights: Projection, positions: Ids | None) -> Array:
+        m, y = self.model, weights(x)
         if positions is not None and m.positions == "rotary":
             y = layers.rotate(y, positions, rotary_speeds(m))
         return shard(y, self.rules, "batch", "length", "act_heads" if y.shape[2] == m.heads else "act_kv_heads", None)
 
     def keys_values(self, memory: Memory, positions: Ids | None) -> KeysValues:
         """Keys and values of what is attended to; rotary positions turn the keys, None leaves them."""
-        return KeysValues(self._project(memory, self.key, 1, positions), self._project(memory, self.value, 2, None))
+        return KeysValues(self._heads(memory, self.key, positions), self._heads(memory, self.value, None))
 
     def __call__(
         self,
@@ -109,13 +104,12 @@ class Attention(nn.Module):
         positions: Ids | None,
     ) -> Hidden:
         m = self.model
-        query = self._project(x, self.query, 0, positions)
+        query = self._heads(x, self.query, positions)
         if m.scale_attention:
             query *= jnp.asarray(m.kv**-0.5, query.dtype)
         drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
         y = attend(query, *memory, seen, relative, self.rules, m.attention, drop)
-        y = checkpoint_name(jnp.einsum("blhk,hkd->bld", y, self.out.astype(y.dtype)), "attention")
-        return layers.add_bias(y, self.out_bias) if m.biased("out") else y
+        return checkpoint_name(self.out(y), "attention")
 
 
 class Mlp(nn.Module):
@@ -126,18 +120,18 @@ class Mlp(nn.Module):
     def __call__(self, x: Hidden) -> Hidden:
         m, rules = self.model, self.rules
 
-        def dense(name: str, x: Array, shape: tuple[int, int], axes: tuple[str, str]) -> Array:
-            y = jnp.einsum("blx,xy->bly", x, param(self, name, rules, shape, axes, fan_in(0)).astype(x.dtype))
-            if not m.biased("mlp"):
-                return y
-            bias_axis = "norm" if axes[1] == "embed" else axes[1]
-            return layers.add_bias(y, param(self, f"{name}_bias", rules, shape[1:], (bias_axis,), ZEROS))
+        def dense(name: str, equation: str, shape: tuple[int, int], axes: tuple[str, str]) -> Projection:
+            declared = projection(self, name, rules, equation, shape, axes)
+            return declared.with_bias(self, f"{name}_bias") if m.biased("mlp") else declared
 
-        y = layers.activate(dense("gate" if m.gated else "up", x, (m.embed, m.mlp), ("embed", "mlp")), m.activation)
+        def wide(name: str) -> Array:
+            return dense(name, "bld,dm->blm", (m.embed, m.mlp), ("embed", "mlp"))(x)
+
+        y = layers.activate(wide("gate" if m.gated else "up"), m.activation)
         if m.gated:
-            y *= dense("up", x, (m.embed, m.mlp), ("embed", "mlp"))
+            y *= wide("up")
         y = shard(maybe_drop(self, y, m.dropout), rules, "batch", "length", "act_mlp")
-        return checkpoint_name(dense("down", y, (m.mlp, m.embed), ("mlp", "embed")), "mlp")
+        return checkpoint_name(dense("down", "blm,md->bld", (m.mlp, m.embed), ("mlp", "embed"))(y), "mlp")
 
 
 class View(NamedTuple):

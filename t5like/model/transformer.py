@@ -18,10 +18,11 @@ from t5like.errors import UserError
 from t5like.model import layers
 from t5like.model.attention.attend import KeysValues, platform
 from t5like.model.attention.masks import Seen
-from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, fan_in, maybe_drop, relative_bias
+from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, maybe_drop, relative_bias
 from t5like.model.embedding import lookup
 from t5like.model.heads import LABELS, Head, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
+from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
 
 Logits = Float[Array, "batch length vocab"]
@@ -193,8 +194,8 @@ class Transformer(nn.Module):
     def logits(self, x: Hidden) -> Logits:
         """Float32 scores of every row of the vocabulary."""
         x, matrix, bias = self.readout(x)
-        y = jnp.einsum("bld,dv->blv", x, matrix.astype(x.dtype), preferred_element_type=jnp.float32)
-        return shard(y + bias[None, None], self.rules, "batch", "length", "act_vocab")
+        scores = project("bld,dv->blv", x, matrix, bias, wide=True)
+        return shard(scores, self.rules, "batch", "length", "act_vocab")
 
     def readout(self, x: Hidden) -> tuple[Hidden, Float[Array, "embed vocab"], Float[Array, " vocab"]]:
         """What the scores of the vocabulary are made of: `x @ matrix + bias`."""
