@@ -47,7 +47,7 @@ def with_gradient(function: Any, readout: Readout, targets: Targets) -> Any:
 
     def objective(readout: Readout) -> tuple[jax.Array, Sums]:
         sums = function(readout, targets)
-        return 0.25 * sums.objective, sums
+        return 0.25 * sums["objective"].total, sums
 
     (_, sums), gradient = jax.jit(jax.value_and_grad(objective, has_aux=True))(readout)
     return sums, gradient
@@ -89,7 +89,7 @@ def test_the_scores_of_a_batch_are_never_held_at_once(one_device):
     targets = Targets(*(jax.ShapeDtypeStruct((32, 64), dtype) for dtype in (jnp.int32, jnp.float32)))
 
     def temporary(function: Any) -> int:
-        compiled = jax.jit(jax.grad(lambda r, t: function(r, t).objective)).lower(readout, targets).compile()
+        compiled = jax.jit(jax.grad(lambda r, t: function(r, t)["objective"].total)).lower(readout, targets).compile()
         memory: Any = compiled.memory_analysis()
         return memory.temp_size_in_bytes
 

@@ -25,7 +25,8 @@ from t5like.convert.layout import is_stacked, names_of, to_theirs
 from t5like.convert.settings import read_settings
 from t5like.convert.verify import Named, compare_greedy, compare_outcomes, compare_tensors, generator_like_original
 from t5like.model.transformer import Transformer
-from t5like.train.losses import label_losses, token_losses
+from t5like.train.labels import label_losses
+from t5like.train.losses import token_losses
 
 WITH_CONTINUATIONS = [name for name in FOLDERS if not name.startswith("bert") and name != "t5_encoder"]
 CONTROL = "▁already▁marked ## [MASK] [CLS] <s> </s> <pad> <unk> <0x0A>"
@@ -160,7 +161,7 @@ def mean_loss(net: Transformer, params: Any, case: Case) -> jax.Array:
     if scores.labels is None:
         return loss
     labels = jnp.asarray([example.label for example in case.examples], jnp.int32)
-    return loss + jnp.mean(label_losses(scores.labels, labels))
+    return loss + jnp.mean(label_losses(scores.labels, labels, "single_label_classification"))
 
 
 def in_their_layout(golden: Opened, gradients: Any) -> dict[str, np.ndarray]:

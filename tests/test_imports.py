@@ -31,6 +31,7 @@ TOWER = {
     "train.profile": 4,
     "train.chunked": 3,
     "train.losses": 3,
+    "train.labels": 3,
     "runs": 3,
     "processes": 3,
     "optim": 3,

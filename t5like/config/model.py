@@ -187,9 +187,19 @@ class Model:
         return self.bias if own is None else own
 
     @property
-    def label_problem(self) -> Literal["single_label_classification", "multi_label_classification", "regression"]:
-        """The problem type of the head 'sequence', where `problem_type` leaves it open too."""
-        return self.problem_type or ("regression" if self.labels == 1 else "single_label_classification")
+    def label_scores(self) -> int:
+        """Scores that the head gives each row or token besides those of the vocabulary: of a span, start and end."""
+        return {"next_sentence": 2, "span": 2}.get(self.head, self.labels)
+
+    @property
+    def label_problem(
+        self,
+    ) -> Literal["single_label_classification", "multi_label_classification", "regression", "span"]:
+        """The kind of the head's labels, where `problem_type` leaves it open too."""
+        if self.head == "span":
+            return "span"
+        one = self.head == "sequence" and self.labels == 1
+        return self.problem_type or ("regression" if one else "single_label_classification")
 
     @property
     def key_heads(self) -> int:

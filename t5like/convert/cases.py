@@ -17,7 +17,8 @@ from t5like.config import Model
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.model.transformer import Transformer
-from t5like.train.losses import label_losses, token_losses
+from t5like.train.labels import label_losses
+from t5like.train.losses import token_losses
 
 NO_TARGET = -100
 """A place whose prediction costs nothing, as torch's losses have it."""
@@ -138,8 +139,7 @@ def _loss(model: Model, case: Case, tokens: np.ndarray | None, rows: np.ndarray 
     if labelled is not None:
         labels = [example.label for example in case.examples]
         scores = jnp.asarray(labelled[: len(labels)])
-        problem = model.label_problem if model.head == "sequence" else None
-        loss += float(label_losses(scores, jnp.asarray(np.asarray(labels)), problem).mean())
+        loss += float(label_losses(scores, jnp.asarray(np.asarray(labels)), model.label_problem).mean())
     return loss
 
 

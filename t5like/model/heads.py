@@ -17,16 +17,6 @@ from t5like.model.layers import Hidden
 from t5like.model.projection import projection
 from t5like.model.sharding import param
 
-LABELS = {
-    "vocabulary": lambda model: 0,
-    "next_sentence": lambda model: 2,
-    "sequence": lambda model: model.labels,
-    "token": lambda model: model.labels,
-    "span": lambda model: 2,
-    "none": lambda model: 0,
-}
-"""Scores that `Head` gives a row or a token, for each `model.head`; a span has those of its start and its end."""
-
 
 class Scores(NamedTuple):
     """What a model predicts, float32; None where its head has no such thing.
@@ -90,12 +80,11 @@ class Head(nn.Module):
 
     model: Model
     rules: Rules
-    labels: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *length embed"]) -> Float[Array, "batch *length labels"]:
         m = self.model
-        shape, axes = (m.embed, self.labels), ("pooled", "labels")
+        shape, axes = (m.embed, m.label_scores), ("pooled", "labels")
         scores = projection(self, "kernel", self.rules, "...d,dc->...c", shape, axes)
         if m.head_bias:
             scores = scores.with_bias(self, "bias")

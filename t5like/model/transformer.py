@@ -20,7 +20,7 @@ from t5like.model.attention.attend import KeysValues, platform
 from t5like.model.attention.masks import Seen
 from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, maybe_drop, relative_bias
 from t5like.model.embedding import lookup
-from t5like.model.heads import LABELS, Head, Pooler, Scores, Transform, pool
+from t5like.model.heads import Head, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
 from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
@@ -116,8 +116,8 @@ class Transformer(nn.Module):
             self.output_bias = param(self, "output_bias", self.rules, (m.vocab,), ("vocab",), nn.initializers.zeros)
         if m.pooler:
             self.pooler = Pooler(m, self.rules)
-        if LABELS[m.head](m):
-            self.head = Head(m, self.rules, LABELS[m.head](m))
+        if m.label_scores:
+            self.head = Head(m, self.rules)
         if m.embedding_norm:
             self.embedding_norm = Norm(m, self.rules)
         if m.encoder_layers:
@@ -138,7 +138,7 @@ class Transformer(nn.Module):
         pieces = self.logits(x) if m.predicts_pieces else None
         if m.pools:
             x = self._pooled(x, batch)
-        labels = self.head(x) if LABELS[m.head](m) else None
+        labels = self.head(x) if m.label_scores else None
         return Scores(pieces, x.astype(jnp.float32) if m.head == "none" else labels)
 
     def embed(self, batch: dict[str, Array]) -> Float[Array, "batch embed"]:
@@ -210,7 +210,7 @@ class Transformer(nn.Module):
     def before_scores(self, batch: dict[str, Array]) -> tuple[Any, Any]:
         """`readout` and the scores of labels, for a loss that makes the vocabulary's scores by itself."""
         x = self.hidden(batch)
-        return self.readout(x), self.head(self._pooled(x, batch)) if LABELS[self.model.head](self.model) else None
+        return self.readout(x), self.head(self._pooled(x, batch)) if self.model.label_scores else None
 
     def _run(
         self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any, types: Ids | None = None

@@ -58,7 +58,7 @@ def chunked_sums(
         return over_devices(readout, gradient=True)
 
     def backward(gradient: Readout, incoming: Sums) -> tuple[Readout]:
-        return (jax.tree.map(lambda g: g * incoming.objective.astype(g.dtype), gradient),)
+        return (jax.tree.map(lambda g: g * incoming["objective"].total.astype(g.dtype), gradient),)
 
     sums.defvjp(forward, backward)
     return sums(readout)
@@ -96,7 +96,7 @@ def _over_devices(
 
     def local(readout: Readout, targets: Targets) -> tuple[Sums, Any]:
         sums, by = _local(readout, targets, gradient, z_loss, chunk_bytes)
-        sums = Sums(*jax.lax.psum(tuple(sums), split))
+        sums = jax.lax.psum(sums, split)
         if by is None:
             return sums, None
         matrix, rest = by.matrix, tuple(axis for axis in split if axis not in scattered)

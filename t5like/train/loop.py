@@ -159,20 +159,14 @@ class Reporter:
             self._logger.event("skipped", step=step)
         if step % self._settings.log_every and step != self._settings.steps:
             return
-        sums = values.sums
-        loss = float(sums.nll / sums.weight)
-        kept = {
-            "loss": loss,
-            "objective": float(sums.objective / sums.weight),
-            "accuracy": float(sums.correct / sums.weight),
-            "target_tokens": float(sums.weight),
+        means = {name: float(ratio.mean()) for name, ratio in values.sums.items()}
+        kept = means | {
+            "target_tokens": float(values.sums["loss"].count),
             "gradient_norm": float(values.gradient_norm),
             "learning_rate": float(values.learning_rate),
         }
-        if sums.labels:
-            kept["label_accuracy"] = float(sums.labels_correct / sums.labels)
         self._logger.metrics(step, kept)
-        self._logger.progress(f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}{self._speed(step)}")
+        self._logger.progress(f"step {step:,} of {self._settings.steps:,}  loss {means['loss']:.3f}{self._speed(step)}")
 
     def _speed(self, step: int) -> str:
         """What the terminal says of the speed; its figures are kept as `timing/...`."""

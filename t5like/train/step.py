@@ -21,7 +21,7 @@ Batch = dict[str, Array]
 
 
 class Metrics(NamedTuple):
-    """What a step reports, float32 scalars; the loss of a token is `sums.nll / sums.weight`."""
+    """What a step reports, float32 scalars; the loss of a token is `sums["loss"].mean()`."""
 
     sums: Sums
     gradient_norm: Array
@@ -38,12 +38,12 @@ def train_step(
     not finite is left out; the step is counted all the same, and `finite` says so.
     """
     sums, gradient = accumulated_gradient(state, batch, config, net)
-    gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradient)
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(sums["objective"].count, 1), gradient)
     norm = optax.tree.norm(gradient)
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-    finite = jnp.isfinite(norm) & jnp.isfinite(sums.objective)
+    finite = jnp.isfinite(norm) & jnp.isfinite(sums["objective"].total)
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
     )
@@ -60,7 +60,7 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
         def objective(params: Any) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
             sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train.z_loss, keys)
-            return sums.objective, sums
+            return sums["objective"].total, sums
 
         (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         return sums, gradient
@@ -73,8 +73,9 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def add(total: tuple[Sums, Any], numbered: tuple[Batch, Array]) -> tuple[tuple[Sums, Any], None]:
         return jax.tree.map(jnp.add, total, gradient_of(*numbered)), None
 
-    zero = jax.tree.map(jnp.zeros_like, state.params)
-    start = Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields)), zero
+    one = jax.tree.map(lambda x: x[0], split)
+    shapes = jax.eval_shape(lambda: batch_sums(state.params, one, net, config.train.z_loss, {}))
+    start = jax.tree.map(jnp.zeros_like, (shapes, state.params))
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
@@ -97,8 +98,8 @@ def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys:
     real = real_tokens(batch)
     if net.model.head == "span":
         scores = jnp.where(real[:, :, None], scores, -1e10)
-    problem = net.model.label_problem if net.model.head == "sequence" else None
-    return label_sums(scores, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32), problem)
+    rows = jnp.any(real, axis=1).astype(jnp.float32)
+    return label_sums(scores, batch["labels"], rows, net.model.label_problem)
 
 
 def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
