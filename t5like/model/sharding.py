@@ -7,6 +7,7 @@ while Flax would silently replicate.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ from t5like import config
 from t5like.config import Rules
 from t5like.errors import UserError, did_you_mean
 
+STACKED = {"layers"}
+"""Leading dimensions that count parameters of one kind, each trained as if it stood alone."""
 AnyMesh = jax.sharding.Mesh | AbstractMesh
 """A mesh of devices, or the sizes of one, which is enough to say where arrays would be."""
 
@@ -118,6 +121,11 @@ def shardings(abstract: Any, rules: Rules, mesh: AnyMesh) -> Any:
 
     is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
     return jax.tree_util.tree_map_with_path(place, abstract, is_leaf=is_box)
+
+
+def stacked(names: Sequence[str]) -> int:
+    """The number of leading dimensions that are stacked: 1 of (layers, embed, mlp)."""
+    return next((number for number, name in enumerate(names) if name not in STACKED), len(names))
 
 
 def require_divided(what: str, name: str, size: int, rules: Rules, mesh: AnyMesh) -> None:

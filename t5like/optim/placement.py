@@ -13,7 +13,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.model.network import path_name
-from t5like.optim.matrices import Axes, folded, folded_shape, in_layers
+from t5like.model.sharding import stacked
+from t5like.optim.matrices import Axes, folded, folded_shape
 from t5like.optim.scales import LEAST_FACTORED
 
 FACTORED = ("count", "v_row", "v_col", "v")
@@ -61,7 +62,7 @@ def kept_dimensions(field: str, shape: tuple[int, ...], names: tuple[str, ...]) 
     if field not in FACTORED:
         return tuple(range(len(shape))), shape
     first, sizes = tuple(numbers[0] for numbers in folded(names)), folded_shape(shape, names)
-    layers = int(in_layers(names))
+    layers = stacked(names)
     second, largest = _factored(sizes[layers:]) or (None, None)
     if field == "count":
         kept = ()
