@@ -39,6 +39,7 @@ TOWER = {
     "model.network": 2,
     "model.transformer": 2,
     "model.blocks": 2,
+    "model.stack": 2,
     "model.heads": 2,
     "model.architectures": 2,
     "model.attention": 1,

@@ -4,6 +4,7 @@ Modules only own parameters, which they create by `sharding.param` with a name f
 `layers.py` and `attention.py`.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -21,7 +22,8 @@ from t5like.model.sharding import param, shard
 
 Ids = Int[Array, "batch length"]
 Memory = Float[Array, "batch memory embed"]
-Cache = dict[str, KeysValues]
+LayerCache = dict[str, KeysValues]
+"""Keys and values of a layer, or of its like in all periods: those of `self`, and of `cross` where it is."""
 ONES, ZEROS = nn.initializers.ones, nn.initializers.zeros
 
 
@@ -145,14 +147,18 @@ class View(NamedTuple):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention where there is an encoder, and the feed-forward layer."""
+    """Self-attention, cross-attention where there is an encoder, and the feed-forward layer.
+
+    `window` is how far self-attention sees, in tokens; None sees all.
+    """
 
     model: Model
     rules: Rules
+    window: int | None = None
 
     @nn.compact
-    def __call__(self, x: Hidden, cache: Cache, view: View, memory: Memory | None) -> tuple[Hidden, Cache]:
-        new: Cache = {}
+    def __call__(self, x: Hidden, cache: LayerCache, view: View, memory: Memory | None) -> tuple[Hidden, LayerCache]:
+        new: LayerCache = {}
         own_bias = self.model.relative_per_layer
         relative = relative_bias(self, self.model, self.rules) if own_bias else view.relative
         x = checkpoint_name(x, "layer")
@@ -168,7 +174,7 @@ class Block(nn.Module):
                 return heads(y, new[name], view.cross, None, None)
             own = heads.keys_values(y, view.positions)
             new[name] = write(cache[name], own, view.positions) if name in cache else own
-            return heads(y, new[name], view.seen, relative, view.positions)
+            return heads(y, new[name], replace(view.seen, window=self.window), relative, view.positions)
 
         x = self._residual(x, "self", lambda y: attention("self", y))
         if memory is not None or "cross" in cache:

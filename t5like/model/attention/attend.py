@@ -110,7 +110,7 @@ def choose(kind: str, query: Query, keys: Keys, seen: Seen, relative: Relative |
     if seen.places is not None:  # decoding with a cache: a few queries, whose scores are no matter
         return "plain"
     where = platform()
-    hindered = {name: obstacle(name, where, query, keys, relative, rules) for name in KINDS}
+    hindered = {name: obstacle(name, where, query, keys, seen, relative, rules) for name in KINDS}
     if kind == "auto":
         kernel = KERNELS.get(where, "")
         # cuDNN's kernel takes T5's bias, but as large a matrix as the scores.
@@ -125,8 +125,12 @@ def choose(kind: str, query: Query, keys: Keys, seen: Seen, relative: Relative |
     return kind
 
 
-def obstacle(kind: str, platform: str, query: Query, keys: Keys, relative: Relative | None, rules: Rules) -> str | None:
+def obstacle(
+    kind: str, platform: str, query: Query, keys: Keys, seen: Seen, relative: Relative | None, rules: Rules
+) -> str | None:
     """Why a kind of attention cannot be used, as the end of a sentence; None if it can."""
+    if seen.window is not None and kind in KERNELS.values():
+        return "it takes no attention windows"
     if kind == "splash":
         return splash_obstacle(platform, query, keys, relative, rules)
     return cudnn_obstacle(platform, query, keys) if kind == "cudnn" else None

@@ -23,8 +23,13 @@ BLOCK = 512
 PADDING = -1
 """The segment of keys that only fill the last block: no query attends to them, not even one that sees nothing."""
 
-Kind = tuple[bool, int]
-"""Whether attention is causal, and the distance from which on T5's bias is the same."""
+
+class Kind(NamedTuple):
+    """True if attention is causal, the distance from which on T5's bias is the same, and how far a query sees."""
+
+    causal: bool
+    farthest: int
+    window: int | None
 
 
 class _Blocks(NamedTuple):
@@ -75,7 +80,7 @@ def _local(
         table=None if table is None else table.reshape(shared, heads // shared, -1),
         first=part * length,
     )
-    y: Any = _attention((seen.causal, farthest), x)
+    y: Any = _attention(Kind(seen.causal, farthest, seen.window), x)
     y = y.reshape(-1, batch, heads, rows, width)
     return jnp.moveaxis(y, (0, 3), (1, 2)).reshape(batch, -1, heads, width)[:, :length]
 
@@ -132,7 +137,9 @@ def _backward(kind: Kind, saved: tuple[_Blocks, Array, Array, Array], dy: Array)
 
     def onto_table(block: Array, row: Array, column: Array) -> Array:
         """The gradient of each bucket: the sum of those of its distances."""
-        one_hot = which_bucket(_distances(x, row, column), x.table.shape[-1], farthest=kind[1], causal=kind[0])
+        one_hot = which_bucket(
+            _distances(x, row, column), x.table.shape[-1], farthest=kind.farthest, causal=kind.causal
+        )
         return jnp.einsum("gnqk,qkb->gnb", block, one_hot, precision=jax.lax.Precision.HIGHEST)
 
     def of_keys(total: tuple[Array, Any], numbered: Any) -> tuple[tuple[Array, Any], tuple[Array, Array]]:
@@ -182,10 +189,12 @@ def _scores(
     scores = _product("bgnqd,bgkd->bgnqk", query, keys)
     distances = _distances(x, row, column)
     if x.table is not None:
-        scores += by_bucket(x.table, distances, farthest=kind[1], causal=kind[0])[None]
+        scores += by_bucket(x.table, distances, farthest=kind.farthest, causal=kind.causal)[None]
     allowed = segments[:, :, None] == key_segments[:, None, :]
-    if kind[0]:
+    if kind.causal:
         allowed &= (distances <= 0)[None]
+    if kind.window is not None:
+        allowed &= (jnp.abs(distances) < kind.window)[None]
     added = jnp.where(allowed, jnp.float32(0), jnp.float32(HIDDEN))
     return scores + jnp.where((key_segments == PADDING)[:, None], -jnp.inf, added)[:, None, None]
 
@@ -198,11 +207,16 @@ def _distances(x: _Blocks, row: Array, column: Array) -> Int[Array, "query key"]
 
 
 def _if_reached(x: _Blocks, row: Array, column: Array, kind: Kind, work: Callable[[], Any], skip: Any) -> Any:
-    """`work()`, or `skip()` for a block whose keys all come after its queries."""
-    if not kind[0]:
+    """`work()`, or `skip()` for a block whose keys are all later than its queries or beyond their windows."""
+    if not kind.causal and kind.window is None:
         return work()
-    last = x.first + (row + 1) * x.query.shape[-2] - 1
-    return jax.lax.cond(column * x.keys.shape[-2] <= last, work, skip)
+    keys, queries = x.keys.shape[-2], x.query.shape[-2]
+    last = x.first + (row + 1) * queries - 1
+    ahead = 0 if kind.causal else kind.window - 1
+    reached = column * keys <= last + ahead
+    if kind.window is not None:
+        reached &= (column + 1) * keys - 1 > last - queries + 1 - kind.window
+    return jax.lax.cond(reached, work, skip)
 
 
 def _numbers(blocks: Array) -> Array:

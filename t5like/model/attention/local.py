@@ -6,6 +6,7 @@ length is split over devices, keys and values are gathered and queries are not, 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -34,7 +35,9 @@ def on_each_device(
 
     def local(query: Any, keys: Any, values: Any, segments: Any, more: Any) -> Any:
         part = jax.lax.axis_index(rules.length) if rules.length else jnp.zeros((), jnp.int32)
-        return attention(query, keys, values, Seen(segments[0], segments[1], seen.causal), part, *more)
+        return attention(
+            query, keys, values, replace(seen, query_segments=segments[0], key_segments=segments[1]), part, *more
+        )
 
     given = query, keys, values, (seen.query_segments, seen.key_segments), tuple(value for value, _ in more)
     placed: Any = own, heads, heads, (one, all_keys), tuple(place for _, place in more)

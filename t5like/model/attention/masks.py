@@ -23,11 +23,12 @@ HIDDEN = -1e10
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["query_segments", "key_segments", "places"],
-    meta_fields=["causal"],
+    meta_fields=["causal", "window"],
 )
 @dataclass(frozen=True)
 class Seen:
-    """Which keys a query sees: those of its own segment and, if causal, none that comes later in the row.
+    """Which keys a query sees: those of its own segment, of a causal mask none that comes later in the row, and with a
+    window only those less than so many tokens away.
 
     Segments are `[batch, query]` and `[batch, key]` int32, at least 0. `places`, `[batch, query]`, are those of the
     queries among the keys while decoding with a cache; None: 0, 1, 2 and so on.
@@ -37,6 +38,7 @@ class Seen:
     key_segments: Array
     causal: bool
     places: Array | None = None
+    window: int | None = None
 
     def same_segment(self) -> Bool[Array, "batch query key"]:
         """Which keys are of each query's own segment."""
@@ -45,11 +47,19 @@ class Seen:
     def mask(self) -> Bool[Array, "batch query key"]:
         """Which keys each query sees."""
         allowed = self.same_segment()
+        if self.window is not None:
+            allowed &= jnp.abs(self.distances()) < self.window
         if not self.causal:
             return allowed
         if self.places is None:
             return allowed & jnp.tri(*allowed.shape[1:], dtype=bool)[None]
-        return allowed & (jnp.arange(allowed.shape[2], dtype=jnp.int32)[None, None] <= self.places[:, :, None])
+        return allowed & (self.distances() <= 0)
+
+    def distances(self) -> Int[Array, "#batch query key"]:
+        """Position of each key less that of each query."""
+        queries, keys = self.query_segments.shape[1], self.key_segments.shape[1]
+        places = jnp.arange(queries, dtype=jnp.int32)[None] if self.places is None else self.places
+        return jnp.arange(keys, dtype=jnp.int32)[None, None] - places[:, :, None]
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["table"], meta_fields=["farthest"])
@@ -63,9 +73,7 @@ class Relative:
 
     def matrix(self, seen: Seen) -> Float[Array, "#batch heads query key"]:
         """The bias of every pair, float32."""
-        queries, keys = seen.query_segments.shape[1], seen.key_segments.shape[1]
-        places = jnp.arange(queries, dtype=jnp.int32)[None] if seen.places is None else seen.places
-        distances = jnp.arange(keys, dtype=jnp.int32)[None, None] - places[:, :, None]
+        distances = seen.distances()
         # Float32, or the gradients of all distances in a bucket would add up in the type of activations.
         return jnp.moveaxis(by_bucket(self.table.astype(jnp.float32).T, distances, self.farthest, seen.causal), 0, 1)
 
