@@ -153,10 +153,10 @@ def test_gradients_are_the_originals(golden):
 def mean_loss(net: Transformer, params: Any, case: Case) -> jax.Array:
     """Mean cost of the targets, and of the rows' labels beside it where the head has both."""
     scores: Any = net.apply({"params": params}, features_of(net.model, case.rows, 1), method=Transformer.scores)
-    length = scores.pieces.shape[1]
+    length = scores.logits.shape[1]
     targets = np.array([e.targets + [NO_TARGET] * (length - len(e.targets)) for e in case.examples], np.int32)
     real = targets != NO_TARGET
-    nll = token_losses(scores.pieces, jnp.asarray(np.where(real, targets, 0))).nll
+    nll = token_losses(scores.logits, jnp.asarray(np.where(real, targets, 0))).nll
     loss = jnp.sum(jnp.where(real, nll, jnp.float32(0))) / jnp.float32(real.sum())
     if scores.labels is None:
         return loss

@@ -85,8 +85,8 @@ def test_decoding_with_a_cache_equals_the_full_forward(name, one_device):
 
 
 def test_only_long_waves_are_slowed_down():
-    speeds = np.asarray(layers.frequencies(64, 500_000.0))
-    slowed = np.asarray(layers.slow_long_waves(jnp.asarray(speeds), 8.0, 1.0, 4.0, 8192))
+    speeds = np.asarray(layers.rope_frequencies(64, 500_000.0))
+    slowed = np.asarray(layers.llama3_rope_scaling(jnp.asarray(speeds), 8.0, 1.0, 4.0, 8192))
     waves = 2 * np.pi / speeds
     np.testing.assert_array_equal(slowed[waves < 8192 / 4], speeds[waves < 8192 / 4])
     np.testing.assert_allclose(slowed[waves > 8192], speeds[waves > 8192] / 8, rtol=1e-6)

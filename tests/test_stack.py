@@ -10,7 +10,7 @@ from small import mesh_of, random_batch, replace, small_config
 from test_transformer import build, logits
 
 from t5like.errors import UserError
-from t5like.model.attention.masks import Seen
+from t5like.model.attention.masks import AttentionMask
 from t5like.model.network import path_name
 from t5like.model.stack import scans
 from t5like.model.transformer import Transformer
@@ -58,7 +58,7 @@ def seen_by_last_token(net: Transformer, params: Any, batch: dict[str, jax.Array
 
 def test_a_window_is_open_on_both_sides_where_nothing_is_causal():
     segments = jnp.array([[1, 1, 1, 1, 2, 2]], jnp.int32)
-    mask = Seen(segments, segments, causal=False, window=2).mask()[0].astype(int).tolist()
+    mask = AttentionMask(segments, segments, causal=False, window=2).matrix()[0].astype(int).tolist()
     assert mask == [
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],

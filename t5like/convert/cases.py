@@ -96,7 +96,7 @@ def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome
         tokens, rows = found, pooled if model.pooler else None
     else:
         by_token = model.head in ("token", "span")
-        tokens = found.labels if by_token else found.pieces
+        tokens = found.labels if by_token else found.logits
         rows = None if by_token else found.labels
     tokens, rows = (None if x is None else np.asarray(jax.device_get(x)) for x in (tokens, rows))
     if tokens is not None:

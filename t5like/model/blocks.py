@@ -4,8 +4,9 @@ Modules only own parameters, which they create by `sharding.param` with a name f
 `layers.py` and `attention.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,15 +15,15 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
-from t5like.model.attention.attend import KeysValues, attend, write
-from t5like.model.attention.masks import Relative, Seen
+from t5like.model.attention.attend import KVCache, attend, update_cache
+from t5like.model.attention.masks import AttentionMask, Relative
 from t5like.model.layers import Hidden
 from t5like.model.projection import Projection, projection
 from t5like.model.sharding import param, shard
 
 Ids = Int[Array, "batch length"]
 Memory = Float[Array, "batch memory embed"]
-LayerCache = dict[str, KeysValues]
+LayerCache = dict[str, KVCache]
 """Keys and values of a layer, or of its like in all periods: those of `self`, and of `cross` where it is."""
 ONES, ZEROS = nn.initializers.ones, nn.initializers.zeros
 
@@ -39,15 +40,15 @@ def relative_bias(module: nn.Module, model: Model, rules: Rules) -> Relative:
     return Relative(table, model.relative_distance)
 
 
-def rotary_speeds(model: Model) -> Float[Array, " half"]:
-    """How fast each pair of a head's dimensions turns, as the model's `rotary_*` fields say."""
-    speeds = layers.frequencies(model.kv, model.rotary_base)
+def rope_frequencies(model: Model) -> Float[Array, " half"]:
+    """Radians a token of each pair of a head's dimensions, by the model's `rotary_*` fields."""
+    frequencies = layers.rope_frequencies(model.kv, model.rotary_base)
     if model.rotary_scaling == "linear":
-        return speeds / model.rotary_factor
+        return frequencies / model.rotary_factor
     if model.rotary_scaling == "llama3":
         stretch = model.rotary_factor, model.rotary_low, model.rotary_high, model.rotary_length
-        return layers.slow_long_waves(speeds, *stretch)
-    return speeds
+        return layers.llama3_rope_scaling(frequencies, *stretch)
+    return frequencies
 
 
 class Norm(nn.Module):
@@ -64,7 +65,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention from `x` to keys and values that `keys_values` makes of `x` or of the encoder's output."""
+    """Attention from `x` to the keys and values that `keys_values` makes of `x` or of the encoder's output."""
 
     model: Model
     rules: Rules
@@ -90,18 +91,18 @@ class Attention(nn.Module):
     def _heads(self, x: Hidden, weights: Projection, positions: Ids | None) -> Array:
         m, y = self.model, weights(x)
         if positions is not None and m.positions == "rotary":
-            y = layers.rotate(y, positions, rotary_speeds(m))
+            y = layers.apply_rope(y, positions, rope_frequencies(m))
         return shard(y, self.rules, "batch", "length", "act_heads" if y.shape[2] == m.heads else "act_kv_heads", None)
 
-    def keys_values(self, memory: Memory, positions: Ids | None) -> KeysValues:
-        """Keys and values of what is attended to; rotary positions turn the keys, None leaves them."""
-        return KeysValues(self._heads(memory, self.key, positions), self._heads(memory, self.value, None))
+    def keys_values(self, memory: Memory, positions: Ids | None) -> KVCache:
+        """Keys and values of `memory`; rotary positions turn the keys, None leaves them."""
+        return KVCache(self._heads(memory, self.key, positions), self._heads(memory, self.value, None))
 
     def __call__(
         self,
         x: Hidden,
-        memory: KeysValues,
-        seen: Seen,
+        memory: KVCache,
+        mask: AttentionMask,
         relative: Relative | None,
         positions: Ids | None,
     ) -> Hidden:
@@ -110,7 +111,7 @@ class Attention(nn.Module):
         if m.scale_attention:
             query *= jnp.asarray(m.kv**-0.5, query.dtype)
         drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
-        y = attend(query, *memory, seen, relative, self.rules, m.attention, drop)
+        y = attend(query, *memory, mask, relative, self.rules, m.attention, drop)
         return checkpoint_name(self.out(y), "attention")
 
 
@@ -136,14 +137,14 @@ class Mlp(nn.Module):
         return checkpoint_name(dense("down", "blm,md->bld", (m.mlp, m.embed), ("mlp", "embed"))(y), "mlp")
 
 
-class View(NamedTuple):
-    """What all layers of a stack share: each token's position, what it sees, the position bias unless each layer has
-    its own, and what it sees of the encoder; None where the model has no such thing."""
+class SharedInputs(NamedTuple):
+    """Inputs shared by all layers of a stack: positions, self-attention mask, relative bias unless each layer has its
+    own, and cross-attention mask; None where the model has no such thing."""
 
     positions: Array
-    seen: Seen
+    mask: AttentionMask
     relative: Relative | None
-    cross: Seen | None
+    cross: AttentionMask | None
 
 
 class Block(nn.Module):
@@ -157,10 +158,12 @@ class Block(nn.Module):
     window: int | None = None
 
     @nn.compact
-    def __call__(self, x: Hidden, cache: LayerCache, view: View, memory: Memory | None) -> tuple[Hidden, LayerCache]:
+    def __call__(
+        self, x: Hidden, cache: LayerCache, shared: SharedInputs, memory: Memory | None
+    ) -> tuple[Hidden, LayerCache]:
         new: LayerCache = {}
         own_bias = self.model.relative_per_layer
-        relative = relative_bias(self, self.model, self.rules) if own_bias else view.relative
+        relative = relative_bias(self, self.model, self.rules) if own_bias else shared.relative
         x = checkpoint_name(x, "layer")
 
         def attention(name: str, y: Hidden) -> Hidden:
@@ -170,11 +173,11 @@ class Block(nn.Module):
                     new[name] = heads.keys_values(memory, None)
                 else:
                     new[name] = cache[name]
-                assert view.cross is not None
-                return heads(y, new[name], view.cross, None, None)
-            own = heads.keys_values(y, view.positions)
-            new[name] = write(cache[name], own, view.positions) if name in cache else own
-            return heads(y, new[name], replace(view.seen, window=self.window), relative, view.positions)
+                assert shared.cross is not None
+                return heads(y, new[name], shared.cross, None, None)
+            own = heads.keys_values(y, shared.positions)
+            new[name] = update_cache(cache[name], own, shared.positions) if name in cache else own
+            return heads(y, new[name], replace(shared.mask, window=self.window), relative, shared.positions)
 
         x = self._residual(x, "self", lambda y: attention("self", y))
         if memory is not None or "cross" in cache:
@@ -183,7 +186,7 @@ class Block(nn.Module):
         # Without a cache nothing may leave the scan, or it would keep the keys of every layer.
         return shard(x, self.rules, "batch", "length", "act_embed"), new if cache else {}
 
-    def _residual(self, x: Hidden, name: str, layer: Any) -> Hidden:
+    def _residual(self, x: Hidden, name: str, layer: Callable[[Hidden], Hidden]) -> Hidden:
         norm = Norm(self.model, self.rules, name=f"norm_{name}")
         if self.model.norm_position == "pre":
             return x + maybe_drop(self, layer(norm(x)), self.model.dropout)

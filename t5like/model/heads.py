@@ -1,4 +1,4 @@
-"""What stands on the stacks: BERT's transform before the output, its pooler, and scores of rows or tokens.
+"""Heads on the stacks: BERT's transform before the output, its pooler, and scores of rows or tokens.
 
 A head belongs to a model by `model.head`; the scores of the vocabulary themselves are in `transformer.py`, since they
 may share the embedding. Labels of a pair of sentences are, as in BERT: the second follows the first, or it does not.
@@ -19,14 +19,22 @@ from t5like.model.sharding import param
 
 
 class Scores(NamedTuple):
-    """What a model predicts, float32; None where its head has no such thing.
+    """Scores of the vocabulary and of labels, float32; None where the head has no such thing.
 
-    `pieces` are `[batch, length, vocab]`. `labels` are `[batch, labels]` or, of the heads token and span, `[batch,
+    `logits` are `[batch, length, vocab]`. `labels` are `[batch, labels]` or, of the heads token and span, `[batch,
     length, labels]`; a model without a head has its pooled embedding there, `[batch, embed]`.
     """
 
-    pieces: Any
-    labels: Any
+    logits: Array | None
+    labels: Array | None
+
+
+class LMHeadInputs(NamedTuple):
+    """The parts of logits, `x @ matrix + bias`: hidden states, `[embed, vocab]` and `[vocab]`, the latter float32."""
+
+    x: Any
+    matrix: Any
+    bias: Any
 
 
 def pool(x: Hidden, segments: Int[Array, "batch length"], pooling: str) -> Float[Array, "batch embed"]:

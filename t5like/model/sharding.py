@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh, and the mesh axes that the named dimensions of arrays are split over.
+"""The mesh, and the mesh axes that the named dimensions of arrays are split over.
 
 Every dimension has one of the names that are the fields of `config.Rules`. `param` and `shard` check the names where
 they are written, and `shard` needs a mesh: a misspelt name, a forgotten dimension or a missing mesh is an error here,
@@ -21,6 +21,8 @@ from t5like.errors import UserError, did_you_mean
 
 STACKED = {"layers"}
 """Leading dimensions that count parameters of one kind, each trained as if it stood alone."""
+Params = dict[str, Any]
+"""Parameters by module and name, nested; also their shapes, shardings or gradients in the same tree."""
 AnyMesh = jax.sharding.Mesh | AbstractMesh
 """A mesh of devices, or the sizes of one, which is enough to say where arrays would be."""
 
@@ -86,7 +88,12 @@ def spec(rules: Rules, axes: tuple[str | None, ...]) -> PartitionSpec:
 
 
 def param(
-    module: nn.Module, name: str, rules: Rules, shape: tuple[int, ...], axes: tuple[str, ...], init: Any
+    module: nn.Module,
+    name: str,
+    rules: Rules,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    init: nn.initializers.Initializer,
 ) -> jax.Array:
     """`module.param` of float32 whose dimensions are named."""
     if len(shape) != len(axes):
@@ -105,14 +112,14 @@ def shard(x: jax.Array, rules: Rules, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec(rules, axes))
 
 
-def shardings(abstract: Any, rules: Rules, mesh: AnyMesh) -> Any:
+def shardings(abstract: Params, rules: Rules, mesh: AnyMesh) -> Params:
     """A NamedSharding for every parameter of an abstract tree, as `jax.eval_shape(model.init, ...)` gives it.
 
     Raises:
       UserError: a dimension that the mesh does not divide.
     """
 
-    def place(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
+    def sharding(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
         placed = spec(rules, boxed.names)
         what = f"Parameter {jax.tree_util.keystr(path, simple=True, separator='/')}"
         for name, size in zip(map(str, boxed.names), boxed.value.shape, strict=True):
@@ -120,7 +127,7 @@ def shardings(abstract: Any, rules: Rules, mesh: AnyMesh) -> Any:
         return NamedSharding(mesh, placed)
 
     is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
-    return jax.tree_util.tree_map_with_path(place, abstract, is_leaf=is_box)
+    return jax.tree_util.tree_map_with_path(sharding, abstract, is_leaf=is_box)
 
 
 def stacked(names: Sequence[str]) -> int:
@@ -140,11 +147,11 @@ def require_divided(what: str, name: str, size: int, rules: Rules, mesh: AnyMesh
 
 
 def batch_sharding(rules: Rules, mesh: AnyMesh) -> NamedSharding:
-    """Where the features of a batch live: rows are split, their tokens only inside the step."""
+    """The sharding of the features of a batch: rows are split, their tokens only inside the step."""
     return NamedSharding(mesh, spec(rules, ("batch",)))
 
 
 def row_parts(rules: Rules) -> int:
-    """Among how many devices of the current mesh the rows of a batch are split."""
+    """The number of devices of the current mesh that the rows of a batch are split among."""
     mesh = jax.sharding.get_abstract_mesh()
     return math.prod(mesh.shape[axis] for axis in rules.batch)

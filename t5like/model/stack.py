@@ -5,7 +5,7 @@ are alike, has its parameters at `blocks`; longer ones have theirs at `blocks/la
 no whole period at `rest`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,17 +14,17 @@ from flax import linen as nn
 
 from t5like.config import Model, Rules
 from t5like.errors import UserError
-from t5like.model.attention.attend import KeysValues, platform
-from t5like.model.attention.masks import Seen
-from t5like.model.blocks import Block, Ids, LayerCache, Memory, Norm, View, maybe_drop, relative_bias
+from t5like.model.attention.attend import KVCache, platform
+from t5like.model.attention.masks import AttentionMask
+from t5like.model.blocks import Block, Ids, LayerCache, Memory, Norm, SharedInputs, maybe_drop, relative_bias
 from t5like.model.layers import Hidden
 from t5like.model.sharding import shard
 
 Cache = dict[str, Any]
 """Keys and values of all layers, in a tree like that of a stack's parameters: `blocks/self`."""
 KEPT = ("attended", "attention", "mlp")
-"""What `minimal` keeps, by the names that attention and blocks give it: what attention returns, with what its backward
-pass needs of that; its projection; and that of the feed-forward layer, where more than the next layer needs it."""
+"""Arrays that `minimal` keeps, by the names that attention and blocks give them: the output of attention with the
+residuals of its backward pass, its projection, and the output of the feed-forward layer."""
 HOSTED = ("cpu", "gpu", "tpu")
 REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -39,8 +39,8 @@ REMAT = {
 }
 
 
-def remat_policy(name: str) -> Any:
-    """What the backward pass may keep of a layer, by a name of `config.Model.remat`.
+def remat_policy(name: str) -> Callable[..., Any]:
+    """The policy of arrays that the backward pass may keep of a layer, by a name of `config.Model.remat`.
 
     Raises:
       UserError: offloading to a host whose memory the devices of the current mesh do not reach.
@@ -83,11 +83,11 @@ class Period(nn.Module):
     windows: tuple[int | None, ...]
 
     @nn.compact
-    def __call__(self, x: Hidden, cache: Cache, view: View, memory: Memory | None) -> tuple[Hidden, Cache]:
+    def __call__(self, x: Hidden, cache: Cache, shared: SharedInputs, memory: Memory | None) -> tuple[Hidden, Cache]:
         new: Cache = {}
         for number, window in enumerate(self.windows):
             layer = _block(self.model)(self.model, self.rules, window, name=(name := f"layer_{number}"))
-            x, new[name] = layer(x, cache.get(name, {}), view, memory)
+            x, new[name] = layer(x, cache.get(name, {}), shared, memory)
         return x, new if cache else {}
 
 
@@ -103,14 +103,14 @@ class Stack(nn.Module):
         self,
         x: Hidden,
         positions: Ids,
-        seen: Seen,
+        mask: AttentionMask,
         memory: Memory | None = None,
-        cross: Seen | None = None,
+        cross: AttentionMask | None = None,
         cache: Cache | None = None,
     ) -> tuple[Hidden, Cache]:
         m, given, new = self.model, cache or {}, {}
         shared_bias = m.positions == "relative" and not m.relative_per_layer
-        view = View(positions, seen, relative_bias(self, m, self.rules) if shared_bias else None, cross)
+        shared = SharedInputs(positions, mask, relative_bias(self, m, self.rules) if shared_bias else None, cross)
         x = shard(maybe_drop(self, x, m.dropout), self.rules, "batch", "length", "act_embed")
         for name, periods, windows in scans(m, self.depth):
             scanned = nn.scan(
@@ -122,7 +122,7 @@ class Stack(nn.Module):
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )
             layers = scanned(m, self.rules, windows[0] if len(windows) == 1 else windows, name=name)
-            x, new[name] = layers(x, given.get(name, {}), view, memory)
+            x, new[name] = layers(x, given.get(name, {}), shared, memory)
         if m.norm_position == "pre":
             x = Norm(m, self.rules, name="norm")(x)
         return maybe_drop(self, x, m.dropout), new
@@ -133,6 +133,6 @@ def empty_cache(model: Model, batch: int, slots: int) -> Cache:
     cache: Cache = {}
     for name, periods, windows in scans(model, model.decoder_layers):
         zeros = jnp.zeros((periods, batch, slots, model.key_heads, model.kv), jnp.dtype(model.dtype))
-        layer: LayerCache = {"self": KeysValues(zeros, zeros)}
+        layer: LayerCache = {"self": KVCache(zeros, zeros)}
         cache[name] = layer if len(windows) == 1 else {f"layer_{n}": layer for n in range(len(windows))}
     return cache

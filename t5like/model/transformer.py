@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
-from t5like.model.attention.masks import Seen
+from t5like.model.attention.masks import AttentionMask
 from t5like.model.blocks import Ids, Memory, Norm
 from t5like.model.embedding import lookup
-from t5like.model.heads import Head, Pooler, Scores, Transform, pool
+from t5like.model.heads import Head, LMHeadInputs, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
 from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
@@ -67,11 +67,11 @@ class Transformer(nn.Module):
     def scores(self, batch: dict[str, Array]) -> Scores:
         """All that the model's head predicts, in one pass."""
         m, x = self.model, self.hidden(batch)
-        pieces = self.logits(x) if m.predicts_pieces else None
+        logits = self.logits(x) if m.predicts_pieces else None
         if m.pools:
             x = self._pooled(x, batch)
         labels = self.head(x) if m.label_scores else None
-        return Scores(pieces, x.astype(jnp.float32) if m.head == "none" else labels)
+        return Scores(logits, x.astype(jnp.float32) if m.head == "none" else labels)
 
     def embed(self, batch: dict[str, Array]) -> Float[Array, "batch embed"]:
         """One vector for each row, as `model.pooling` and `model.pooler` say."""
@@ -82,9 +82,11 @@ class Transformer(nn.Module):
         x = memory = self.encode(batch) if self.model.encoder_layers else None
         if self.model.decoder_layers:
             segments = batch["decoder_segment_ids"]
-            cross = None if memory is None else Seen(segments, batch["encoder_segment_ids"], causal=False)
+            cross = None if memory is None else AttentionMask(segments, batch["encoder_segment_ids"], causal=False)
             tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
-            x, _ = self._run(self.decoder, tokens, positions, Seen(segments, segments, causal=True), memory, cross)
+            x, _ = self._run(
+                self.decoder, tokens, positions, AttentionMask(segments, segments, causal=True), memory, cross
+            )
         assert x is not None
         return x
 
@@ -96,10 +98,10 @@ class Transformer(nn.Module):
     def encode(self, batch: dict[str, Array]) -> Hidden:
         """The encoder's output. Tokens are of type 0 where the batch has no `encoder_token_types`."""
         segments = batch["encoder_segment_ids"]
-        seen = Seen(segments, segments, causal=False)
+        mask = AttentionMask(segments, segments, causal=False)
         tokens, positions = batch["encoder_input_tokens"], batch["encoder_positions"]
         types = batch.get("encoder_token_types", jnp.zeros_like(tokens)) if self.model.token_types else None
-        return self._run(self.encoder, tokens, positions, seen, types=types)[0]
+        return self._run(self.encoder, tokens, positions, mask, types=types)[0]
 
     def decode(
         self,
@@ -119,31 +121,30 @@ class Transformer(nn.Module):
         real, slots = jnp.ones_like(positions), jnp.ones(keys.shape[1:3], jnp.int32)
         cross = None
         if encoder_segments is not None:
-            cross = Seen(real, (encoder_segments > 0).astype(jnp.int32), causal=False, places=positions)
-        seen = Seen(real, slots, causal=True, places=positions)
-        x, cache = self._run(self.decoder, tokens, positions, seen, memory, cross, cache)
+            cross = AttentionMask(real, (encoder_segments > 0).astype(jnp.int32), causal=False, positions=positions)
+        mask = AttentionMask(real, slots, causal=True, positions=positions)
+        x, cache = self._run(self.decoder, tokens, positions, mask, memory, cross, cache)
         return self.logits(x), cache
 
     def logits(self, x: Hidden) -> Logits:
         """Float32 scores of every row of the vocabulary."""
-        x, matrix, bias = self.readout(x)
-        scores = project("bld,dv->blv", x, matrix, bias, wide=True)
+        inputs = self._lm_head_inputs(x)
+        scores = project("bld,dv->blv", *inputs, wide=True)
         return shard(scores, self.rules, "batch", "length", "act_vocab")
 
-    def readout(self, x: Hidden) -> tuple[Hidden, Float[Array, "embed vocab"], Float[Array, " vocab"]]:
-        """What the scores of the vocabulary are made of: `x @ matrix + bias`."""
+    def lm_head_inputs(self, batch: dict[str, Array]) -> tuple[LMHeadInputs, Float[Array, "batch labels"] | None]:
+        """The parts of the logits, and the scores of rows, for a loss that makes the logits by itself."""
+        x = self.hidden(batch)
+        return self._lm_head_inputs(x), self.head(self._pooled(x, batch)) if self.model.label_scores else None
+
+    def _lm_head_inputs(self, x: Hidden) -> LMHeadInputs:
         m = self.model
         if m.output_transform:
             x = self.transform(x)
         if m.scale_logits:
             x *= jnp.asarray(m.embed**-0.5, x.dtype)
         bias = self.output_bias if m.output_bias else jnp.zeros(m.vocab, jnp.float32)
-        return x, self.embedding.T if m.tied else self.output, bias
-
-    def before_scores(self, batch: dict[str, Array]) -> tuple[Any, Any]:
-        """`readout` and the scores of labels, for a loss that makes the vocabulary's scores by itself."""
-        x = self.hidden(batch)
-        return self.readout(x), self.head(self._pooled(x, batch)) if self.model.label_scores else None
+        return LMHeadInputs(x, self.embedding.T if m.tied else self.output, bias)
 
     def _run(
         self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any, types: Ids | None = None

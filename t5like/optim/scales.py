@@ -1,4 +1,4 @@
-"""What optimizers make of gradients, where optax alone would not see each layer's matrices for themselves."""
+"""Updates from gradients, where optax alone would not see each layer's matrices for themselves."""
 
 import math
 from typing import Any
@@ -45,7 +45,7 @@ def scale_by_matrix_rms(axes: Axes, least: float) -> optax.GradientTransformatio
 
 
 def is_hidden_matrix(path: str) -> bool:
-    """Whether Muon is for a parameter: its author leaves embeddings, the output, scales and biases to AdamW."""
+    """True if Muon is for a parameter: its author leaves embeddings, the output, scales and biases to AdamW."""
     return group_of(path) in ("attention", "mlp") and not is_bias(path)
 
 

@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from t5like.model.sharding import Params
 from t5like.model.transformer import Transformer
-from t5like.train.chunked import Readout, chunked_losses
+from t5like.train.chunked import chunked_losses
 from t5like.train.labels import KINDS
 from t5like.train.losses import Ratio, Sums, ratio
 from t5like.train.step import targets_and_weights
 
 
 def eval_step(
-    params: Any,
+    params: Params,
     batch: dict[str, Array],
     piece_bytes: Float[Array, " vocab"],
     unigram: Float[Array, " vocab"],
@@ -25,9 +26,9 @@ def eval_step(
     Text is what is neither sentinel nor EOS. Of `exact_match` the items are the segments with targets: one is right
     whose every target is the best guess, which greedy decoding would write, token for token.
     """
-    readout, label_scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.before_scores))
+    inputs, label_scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.lm_head_inputs))
     targets, weights = targets_and_weights(batch)
-    losses = chunked_losses(Readout(*readout), targets, net.rules)
+    losses = chunked_losses(inputs, targets, net.rules)
     size = piece_bytes[targets]
     text = weights * (size > 0).astype(jnp.float32)
     sums = {

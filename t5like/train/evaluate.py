@@ -2,7 +2,6 @@
 
 import functools
 import operator
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from t5like.data.rows.stream import Rows, evaluation_stream
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
-from t5like.model.sharding import batch_sharding, row_parts
+from t5like.model.sharding import Params, batch_sharding, row_parts
 from t5like.processes.batches import Feed, everywhere
 from t5like.train.compile import lower_evaluation
 from t5like.train.losses import Sums
@@ -30,12 +29,12 @@ class Evaluator:
         self._rows = Rows(network.config.data, vocabulary, "validation")
         self._feed = Feed(batch_sharding(network.config.rules, network.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, network.config.rules)
-        seen = Rows(network.config.data, vocabulary, "train")
-        tables = vocabulary_tables(vocabulary, seen.piece_counts(), network.config.model.vocab)
+        train = Rows(network.config.data, vocabulary, "train")
+        tables = vocabulary_tables(vocabulary, train.piece_counts(), network.config.model.vocab)
         self._tables = [everywhere(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
-    def __call__(self, params: Any) -> dict[str, float]:
+    def __call__(self, params: Params) -> dict[str, float]:
         """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
         for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,

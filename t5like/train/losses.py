@@ -10,7 +10,7 @@ from t5like.train.labels import KINDS
 
 
 class TokenLosses(NamedTuple):
-    """What each target token costs, `[batch, length]` float32: -log p, log Z and whether the best guess is right."""
+    """Costs of target tokens, `[batch, length]` float32: -log p, log Z, and 1 where the best guess is right."""
 
     nll: Array
     log_z: Array
@@ -26,10 +26,10 @@ def token_losses(logits: Float[Array, "*rows vocab"], targets: Int[Array, "*rows
     """
     logits = logits.astype(jnp.float32)
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    places = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-    label = jnp.sum(jnp.where(places == targets[..., None], logits, jnp.float32(0)), axis=-1)
+    numbers = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    label = jnp.sum(jnp.where(numbers == targets[..., None], logits, jnp.float32(0)), axis=-1)
     best = logits == jnp.max(logits, axis=-1, keepdims=True)
-    guess = jnp.min(jnp.where(best, places, logits.shape[-1]), axis=-1)
+    guess = jnp.min(jnp.where(best, numbers, logits.shape[-1]), axis=-1)
     return TokenLosses(log_z - label, log_z, (guess == targets).astype(jnp.float32))
 
 

@@ -9,19 +9,19 @@ import optax
 from jaxtyping import Array, Bool
 
 from t5like.config import Config, Rules
-from t5like.model.sharding import shard
+from t5like.model.sharding import Params, shard
 from t5like.model.transformer import Transformer
 from t5like.optim.groups import stop_frozen
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.checkpoints import State
-from t5like.train.chunked import Readout, Targets, chunked_sums
+from t5like.train.chunked import Targets, chunked_sums
 from t5like.train.losses import Sums, label_sums, weighted_sums, with_labels
 
 Batch = dict[str, Array]
 
 
 class Metrics(NamedTuple):
-    """What a step reports, float32 scalars; the loss of a token is `sums["loss"].mean()`."""
+    """Metrics of a step, float32 scalars; the loss of a token is `sums["loss"].mean()`."""
 
     sums: Sums
     gradient_norm: Array
@@ -51,13 +51,13 @@ def train_step(
     return State(state.step + 1, params, opt_state), Metrics(sums, norm, rate, finite.astype(jnp.float32))
 
 
-def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Any]:
+def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Params]:
     """The batch's sums and the gradient of their `objective`, computed in `train.accumulate` parts."""
     parts = config.train.accumulate
     key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
 
-    def gradient_of(part: Batch, number: Array) -> tuple[Sums, Any]:
-        def objective(params: Any) -> tuple[Array, Sums]:
+    def gradient_of(part: Batch, number: Array) -> tuple[Sums, Params]:
+        def objective(params: Params) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
             sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train.z_loss, keys)
             return sums["objective"].total, sums
@@ -70,7 +70,7 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     # Part n takes every parts-th row from n on, so that each device keeps its own rows.
     split = {name: _split_rows(x, parts, config.rules) for name, x in batch.items()}
 
-    def add(total: tuple[Sums, Any], numbered: tuple[Batch, Array]) -> tuple[tuple[Sums, Any], None]:
+    def add(total: tuple[Sums, Params], numbered: tuple[Batch, Array]) -> tuple[tuple[Sums, Params], None]:
         return jax.tree.map(jnp.add, total, gradient_of(*numbered)), None
 
     one = jax.tree.map(lambda x: x[0], split)
@@ -79,18 +79,18 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
-def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
+def batch_sums(params: Params, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
     """The sums of a batch, as the model's head predicts it.
 
-    Scores of pieces and of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
+    Logits, and scores of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
     of spans against `labels`: `[batch]`, `[batch, labels]` for several labels or numbers of a row, or `[batch, 2]` for
-    the places where a span starts and ends.
+    the positions where a span starts and ends.
     """
     apply = functools.partial(net.apply, {"params": params}, batch, rngs=keys)
     if net.model.head in ("vocabulary", "next_sentence"):
-        readout, labels = cast(Any, apply(method=Transformer.before_scores))
+        inputs, labels = cast(Any, apply(method=Transformer.lm_head_inputs))
         targets = Targets(*targets_and_weights(batch))
-        sums = chunked_sums(Readout(*readout), targets, z_loss, net.rules)
+        sums = chunked_sums(inputs, targets, z_loss, net.rules)
         return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
     scores = cast(Any, apply(method=Transformer.scores)).labels
     if net.model.head == "token":
@@ -109,7 +109,7 @@ def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
 
 
 def real_tokens(batch: Batch) -> Bool[Array, "batch length"]:
-    """Which places of the stack that predicts are not padding."""
+    """True at positions of the stack that predicts that are not padding."""
     stack = "decoder" if "decoder_segment_ids" in batch else "encoder"
     return batch[f"{stack}_segment_ids"] > 0
 
