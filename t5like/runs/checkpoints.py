@@ -18,7 +18,6 @@ import orbax.checkpoint as ocp
 
 from t5like.errors import UserError
 from t5like.model.network import path_name
-from t5like.model.sharding import Params
 
 PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,7 +28,7 @@ class State(NamedTuple):
     """A run at one step (an int32 scalar). The data's whole state is `step` too: rows are addressed by number."""
 
     step: Any
-    params: Params
+    params: Any
     opt_state: Any
 
 

@@ -11,7 +11,7 @@ from t5like.model.transformer import Transformer
 from t5like.train.chunked import chunked_losses
 from t5like.train.labels import KINDS
 from t5like.train.losses import Ratio, Sums, ratio
-from t5like.train.step import targets_and_weights
+from t5like.train.step import predicting, targets_and_weights
 
 
 def eval_step(
@@ -38,18 +38,13 @@ def eval_step(
         "text_loss": ratio(losses.nll, text),
         "unigram_text_loss": ratio(unigram[targets], text),
         "nats_per_byte": Ratio(jnp.sum(weights * losses.nll), jnp.sum(text * size)),
-        "exact_match": _answers(losses.correct, weights, _segments(batch)),
+        "exact_match": _answers(losses.correct, weights, predicting(batch, "segment_ids")),
     }
     if label_scores is not None:
         right = KINDS[net.model.label_problem].correct(label_scores, batch["labels"])
         labelled = jnp.any(weights > 0, axis=1).astype(jnp.float32)
         sums["label_accuracy"] = ratio(right.astype(jnp.float32), labelled)
     return sums
-
-
-def _segments(batch: dict[str, Array]) -> Int[Array, "batch length"]:
-    """The segments of the stack that predicts."""
-    return batch["decoder_segment_ids" if "decoder_segment_ids" in batch else "encoder_segment_ids"]
 
 
 def _answers(

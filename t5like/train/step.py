@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from t5like.config import Config, Rules
 from t5like.model.sharding import Params, shard
@@ -73,9 +73,9 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def add(total: tuple[Sums, Params], numbered: tuple[Batch, Array]) -> tuple[tuple[Sums, Params], None]:
         return jax.tree.map(jnp.add, total, gradient_of(*numbered)), None
 
-    one = jax.tree.map(lambda x: x[0], split)
-    shapes = jax.eval_shape(lambda: batch_sums(state.params, one, net, config.train.z_loss, {}))
-    start = jax.tree.map(jnp.zeros_like, (shapes, state.params))
+    part = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in split.items()}
+    sums = jax.eval_shape(lambda part: batch_sums(state.params, part, net, config.train.z_loss, {}), part)
+    start = jax.tree.map(jnp.zeros_like, (sums, state.params))
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
@@ -95,7 +95,7 @@ def batch_sums(params: Params, batch: Batch, net: Transformer, z_loss: float, ke
     scores = cast(Any, apply(method=Transformer.scores)).labels
     if net.model.head == "token":
         return weighted_sums(scores, *targets_and_weights(batch), 0.0)
-    real = real_tokens(batch)
+    real = predicting(batch, "segment_ids") > 0
     if net.model.head == "span":
         scores = jnp.where(real[:, :, None], scores, -1e10)
     rows = jnp.any(real, axis=1).astype(jnp.float32)
@@ -103,15 +103,13 @@ def batch_sums(params: Params, batch: Batch, net: Transformer, z_loss: float, ke
 
 
 def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
-    """Target tokens and loss weights, of the decoder if the batch has one."""
-    stack = "decoder" if "decoder_target_tokens" in batch else "encoder"
-    return batch[f"{stack}_target_tokens"], batch[f"{stack}_loss_weights"]
+    """Target tokens and loss weights of the stack that predicts."""
+    return predicting(batch, "target_tokens"), predicting(batch, "loss_weights")
 
 
-def real_tokens(batch: Batch) -> Bool[Array, "batch length"]:
-    """True at positions of the stack that predicts that are not padding."""
-    stack = "decoder" if "decoder_segment_ids" in batch else "encoder"
-    return batch[f"{stack}_segment_ids"] > 0
+def predicting(batch: Batch, feature: str) -> Array:
+    """A feature of the stack that predicts: of the decoder if the batch has one."""
+    return batch[f"decoder_{feature}" if f"decoder_{feature}" in batch else f"encoder_{feature}"]
 
 
 def _split_rows(x: Array, parts: int, rules: Rules) -> Array:
