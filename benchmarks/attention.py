@@ -22,7 +22,7 @@ import numpy as np
 from t5like.config import Mesh, Rules
 from t5like.errors import UserError
 from t5like.model.attention.attend import KINDS, attend
-from t5like.model.attention.masks import Relative, Seen
+from t5like.model.attention.masks import AttentionMask, Relative
 from t5like.model.sharding import make_mesh
 
 RULES = Rules()
@@ -45,8 +45,8 @@ def gradient(kind: str, causal: bool) -> Any:
     def loss(arrays: tuple[Any, ...], segments: Any) -> Any:
         query, keys, values, *table = arrays
         relative = Relative(table[0], 128) if table else None
-        seen = Seen(segments, segments, causal)
-        return attend(query, keys, values, seen, relative, RULES, kind).astype(jnp.float32).sum()
+        mask = AttentionMask(segments, segments, causal)
+        return attend(query, keys, values, mask, relative, RULES, kind).astype(jnp.float32).sum()
 
     return jax.jit(jax.grad(loss))
 

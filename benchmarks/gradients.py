@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from t5like.config import CLS, MASK, SEP, Config, Mesh, Vocabulary, presets
-from t5like.model.network import abstract_batch
+from t5like.model.network import abstract_batch, path_name
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.runs.checkpoints import State
 from t5like.train.state import make_training
@@ -92,7 +92,7 @@ def gradient(config: Config, devices: int) -> tuple[dict[str, np.ndarray], float
         found = jax.block_until_ready(compiled(given, batch)[1])
         seconds = time.monotonic() - started
         leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(found))
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    named = {path_name(path): leaf for path, leaf in leaves}
     return named, seconds, compiled.memory_analysis().temp_size_in_bytes
 
 

@@ -94,7 +94,7 @@ def measure(config: Config, steps: int, profile: str | None) -> dict[str, Any]:
                 state, metrics = compiled(state, batch)
             jax.block_until_ready(state)
         seconds = (time.monotonic() - started) / steps
-        loss = float(metrics.sums.nll / metrics.sums.weight)
+        loss = float(metrics.sums["loss"].mean())
     needed, device = step_flops(config), mesh.devices.flat[0]
     held = jax.local_devices()[0].memory_stats() or {}
     return {

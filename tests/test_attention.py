@@ -17,7 +17,7 @@ from t5like.config import Mesh, Objective, Rules
 from t5like.errors import UserError
 from t5like.model.attention import attend as attention
 from t5like.model.attention import flash, kernels
-from t5like.model.attention.masks import Relative, Seen
+from t5like.model.attention.masks import AttentionMask, Relative
 from t5like.model.layers import dropout
 from t5like.model.network import abstract_batch
 from t5like.model.sharding import make_mesh, spec
@@ -57,8 +57,8 @@ def results(kind: Any, given: dict[str, Any], causal: bool, biased: bool) -> dic
 
     def loss(arrays: dict[str, Any]) -> tuple[Any, Any]:
         relative = Relative(arrays["table"], 16) if biased else None
-        seen = Seen(jnp.asarray(given["own"]), jnp.asarray(given["others"]), causal)
-        y = kind(*(arrays[name] for name in ("query", "keys", "values")), seen, relative)
+        mask = AttentionMask(jnp.asarray(given["own"]), jnp.asarray(given["others"]), causal)
+        y = kind(*(arrays[name] for name in ("query", "keys", "values")), mask, relative)
         return jnp.sum(y.astype(jnp.float32) * weights), y
 
     gradient, y = jax.jit(jax.grad(loss, has_aux=True))({name: given[name] for name in names})
@@ -163,9 +163,9 @@ def traced(kind: str, platform: str, *, length: int = 128, kv: int = 64, dtype: 
     ids, table = jax.ShapeDtypeStruct((1, length), "int32"), jax.ShapeDtypeStruct((8, 2), dtype)
 
     def chosen(query: jax.Array, ids: jax.Array, table: jax.Array) -> None:
-        seen = Seen(ids, ids, True, ids if more.get("cached") else None)
+        mask = AttentionMask(ids, ids, True, ids if more.get("cached") else None)
         relative = Relative(table, 16) if more.get("biased") else None
-        found.append(attention.choose(kind, query, query, seen, relative, RULES))
+        found.append(attention.choose(kind, query, query, mask, relative, RULES))
 
     found: list[str] = []
     with mesh_of(platform):
@@ -206,13 +206,13 @@ def test_attention_that_cannot_be_used_is_a_sentence_with_what_can(kind, platfor
 
 def test_dropping_values_is_dropping_the_weights_of_their_keys(one_device):
     given, key = inputs(24, 24, "float32", kv_heads=2), jax.random.key(3)
-    seen, relative = Seen(given["own"], given["others"], True), Relative(given["table"], 16)
+    mask, relative = AttentionMask(given["own"], given["others"], True), Relative(given["table"], 16)
     arrays = given["query"], given["keys"], given["values"]
-    found = attention.attend(*arrays, seen, relative, RULES, "linear", (0.5, key))
+    found = attention.attend(*arrays, mask, relative, RULES, "linear", (0.5, key))
     # Values that name their keys turn the output into the weights.
     names = jnp.broadcast_to(jnp.eye(24)[None, :, None], (4, 24, 2, 24))
     query, keys = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, 16))) for x in arrays[:2])
-    weights = attention.plain(query, keys, names, seen, relative).swapaxes(1, 2)
+    weights = attention.plain(query, keys, names, mask, relative).swapaxes(1, 2)
     expected = jnp.einsum("bhqk,bkhd->bqhd", dropout(weights, 0.5, key), jnp.repeat(arrays[2], 2, axis=2))
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
@@ -251,7 +251,7 @@ def compiled_memory(
 
     def loss(query: Any, keys: Any, values: Any, table: Any, ids: Any) -> Any:
         relative = Relative(table, 128) if biased else None
-        y = attention.attend(query, keys, values, Seen(ids, ids, not biased), relative, RULES, kind)
+        y = attention.attend(query, keys, values, AttentionMask(ids, ids, not biased), relative, RULES, kind)
         return y.astype(jnp.float32).sum()
 
     with jax.set_mesh(mesh):

@@ -10,8 +10,9 @@ import pytest
 from small import assert_trees_close
 
 from t5like import config
+from t5like.model.heads import LMHeadInputs
 from t5like.model.sharding import make_mesh
-from t5like.train.chunked import Readout, Targets, chunked_sums
+from t5like.train.chunked import Targets, chunked_sums
 from t5like.train.losses import Sums, weighted_sums
 
 BATCH, LENGTH, EMBED, VOCAB = 8, 6, 16, 40
@@ -23,33 +24,33 @@ MESHES = {
 }
 
 
-def example(dtype: Any = jnp.float32) -> tuple[Readout, Targets]:
+def example(dtype: Any = jnp.float32) -> tuple[LMHeadInputs, Targets]:
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(BATCH, LENGTH, EMBED)), dtype)
     matrix, bias = rng.normal(size=(EMBED, VOCAB)), rng.normal(size=VOCAB)
     tokens, weights = rng.integers(0, VOCAB, (BATCH, LENGTH)), rng.random((BATCH, LENGTH)) < 0.7
-    readout = Readout(x, jnp.asarray(matrix, jnp.float32), jnp.asarray(bias, jnp.float32))
-    return readout, Targets(jnp.asarray(tokens, jnp.int32), jnp.asarray(weights, jnp.float32))
+    inputs = LMHeadInputs(x, jnp.asarray(matrix, jnp.float32), jnp.asarray(bias, jnp.float32))
+    return inputs, Targets(jnp.asarray(tokens, jnp.int32), jnp.asarray(weights, jnp.float32))
 
 
-def plain(readout: Readout, targets: Targets) -> Sums:
-    matrix = readout.matrix.astype(readout.x.dtype)
-    scores = jnp.einsum("bld,dv->blv", readout.x, matrix, preferred_element_type=jnp.float32)
-    return weighted_sums(scores + readout.bias[None, None], *targets, 0.01)
+def plain(inputs: LMHeadInputs, targets: Targets) -> Sums:
+    matrix = inputs.matrix.astype(inputs.x.dtype)
+    scores = jnp.einsum("bld,dv->blv", inputs.x, matrix, preferred_element_type=jnp.float32)
+    return weighted_sums(scores + inputs.bias[None, None], *targets, 0.01)
 
 
-def chunked(readout: Readout, targets: Targets, chunk_bytes: int) -> Sums:
-    return chunked_sums(readout, targets, 0.01, RULES, chunk_bytes)
+def chunked(inputs: LMHeadInputs, targets: Targets, chunk_bytes: int) -> Sums:
+    return chunked_sums(inputs, targets, 0.01, RULES, chunk_bytes)
 
 
-def with_gradient(function: Any, readout: Readout, targets: Targets) -> Any:
+def with_gradient(function: Any, inputs: LMHeadInputs, targets: Targets) -> Any:
     """The sums, and the gradient of a multiple of their objective."""
 
-    def objective(readout: Readout) -> tuple[jax.Array, Sums]:
-        sums = function(readout, targets)
-        return 0.25 * sums.objective, sums
+    def objective(inputs: LMHeadInputs) -> tuple[jax.Array, Sums]:
+        sums = function(inputs, targets)
+        return 0.25 * sums["objective"].total, sums
 
-    (_, sums), gradient = jax.jit(jax.value_and_grad(objective, has_aux=True))(readout)
+    (_, sums), gradient = jax.jit(jax.value_and_grad(objective, has_aux=True))(inputs)
     return sums, gradient
 
 
@@ -71,7 +72,7 @@ def test_every_mesh_gives_the_plain_values_and_gradients(mesh):
     assert_trees_close(actual, expected, rtol=2e-5, atol=1e-6)
 
 
-def test_narrow_readouts_give_nearly_the_plain_gradients(one_device):
+def test_narrow_hidden_states_give_nearly_the_plain_gradients(one_device):
     given = example(jnp.bfloat16)
     expected = with_gradient(plain, *given)
     actual = with_gradient(functools.partial(chunked, chunk_bytes=5 * VOCAB * 4), *given)
@@ -85,11 +86,13 @@ def test_narrow_readouts_give_nearly_the_plain_gradients(one_device):
 def test_the_scores_of_a_batch_are_never_held_at_once(one_device):
     """A batch whose scores take 32 MiB is computed with less than an eighth of that."""
     x = jax.ShapeDtypeStruct((32, 64, EMBED), jnp.float32)
-    readout = Readout(x, jax.ShapeDtypeStruct((EMBED, 4096), jnp.float32), jax.ShapeDtypeStruct((4096,), jnp.float32))
+    inputs = LMHeadInputs(
+        x, jax.ShapeDtypeStruct((EMBED, 4096), jnp.float32), jax.ShapeDtypeStruct((4096,), jnp.float32)
+    )
     targets = Targets(*(jax.ShapeDtypeStruct((32, 64), dtype) for dtype in (jnp.int32, jnp.float32)))
 
     def temporary(function: Any) -> int:
-        compiled = jax.jit(jax.grad(lambda r, t: function(r, t).objective)).lower(readout, targets).compile()
+        compiled = jax.jit(jax.grad(lambda r, t: function(r, t)["objective"].total)).lower(inputs, targets).compile()
         memory: Any = compiled.memory_analysis()
         return memory.temp_size_in_bytes
 

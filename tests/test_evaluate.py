@@ -12,9 +12,9 @@ from t5like import config
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.model.transformer import Transformer
 from t5like.train.compile import lower_evaluation, step_memory
-from t5like.train.eval_step import EvalSums, eval_step
+from t5like.train.eval_step import eval_step
 from t5like.train.evaluate import figures, vocabulary_tables
-from t5like.train.losses import token_losses
+from t5like.train.losses import Ratio, token_losses
 from t5like.train.state import make_training
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
@@ -44,10 +44,10 @@ def test_an_evaluation_step_sums_over_weighted_targets(one_device):
     sums = step(random_params(net, batch), batch, *map(jnp.asarray, tables))
     targets, weights = (np.asarray(batch[f"decoder_{name}"]) for name in ("target_tokens", "loss_weights"))
     text = weights * (targets != VOCABULARY.eos)
-    assert float(sums.weight) == weights.sum()
-    assert float(sums.text_weight) == float(sums.text_bytes) == text.sum()
-    np.testing.assert_allclose(sums.unigram_nll, (text * tables[1][targets]).sum(), rtol=1e-5)
-    assert 0 < float(sums.text_nll) < float(sums.nll)
+    assert float(sums["loss"].count) == weights.sum()
+    assert float(sums["text_loss"].count) == float(sums["nats_per_byte"].count) == text.sum()
+    np.testing.assert_allclose(sums["unigram_text_loss"].total, (text * tables[1][targets]).sum(), rtol=1e-5)
+    assert 0 < float(sums["text_loss"].total) < float(sums["loss"].total)
 
 
 def test_an_evaluation_step_equals_whole_scores(mesh):
@@ -58,8 +58,8 @@ def test_an_evaluation_step_equals_whole_scores(mesh):
     sums = jax.jit(functools.partial(eval_step, net=net))(params, batch, table, table)
     losses = token_losses(jax.jit(net.apply)({"params": params}, batch), batch["decoder_target_tokens"])
     weights = batch["decoder_loss_weights"]
-    np.testing.assert_allclose(sums.nll, (losses.nll * weights).sum(), rtol=1e-5)
-    np.testing.assert_allclose(sums.correct, (losses.correct * weights).sum())
+    np.testing.assert_allclose(sums["loss"].total, (losses.nll * weights).sum(), rtol=1e-5)
+    np.testing.assert_allclose(sums["accuracy"].total, (losses.correct * weights).sum())
 
 
 def test_an_answer_is_right_if_all_its_targets_are(one_device):
@@ -74,35 +74,30 @@ def test_an_answer_is_right_if_all_its_targets_are(one_device):
     wrong = guesses.at[0, 0].add(1).at[0, 2].add(1).at[1, 5].add(1)
     for targets, right in ((guesses, 3), (wrong, 2)):
         sums = step(params, batch | {"decoder_target_tokens": targets}, table, table)
-        assert (sums.answers, sums.answers_correct) == (3, right)
-    assert sums.correct == 5
+        assert sums["exact_match"] == Ratio(right, 3)
+    assert sums["accuracy"].total == 5
 
 
 def test_an_evaluation_never_holds_the_scores_of_its_batch(one_device):
     """They would take 1.7 GB here."""
     settings = small_config("gpt", model__vocab=50_304, data__length=128, eval__batch=64, mesh__fsdp=1)
-    memory = step_memory(lower_evaluation(make_training(settings, one_device)).compile())
+    memory = step_memory(lower_evaluation(make_training(settings, one_device).network).compile())
     assert memory.temporary < 0.25 * (64 * 128 * 50_304 * 4)
 
 
 def test_figures_are_ratios_of_the_sums():
-    sums = EvalSums(
-        nll=20.0,
-        weight=10.0,
-        correct=4.0,
-        text_nll=18.0,
-        text_weight=6.0,
-        text_bytes=15.0,
-        text_correct=1.5,
-        unigram_nll=30.0,
-        answers=8.0,
-        answers_correct=2.0,
-        labels=0.0,
-        labels_correct=0.0,
-    )
-    assert figures(sums._replace(labels_correct=3.0, labels=4.0), answers=False)["label_accuracy"] == 0.75
+    sums = {
+        "loss": Ratio(20.0, 10.0),
+        "accuracy": Ratio(4.0, 10.0),
+        "text_accuracy": Ratio(1.5, 6.0),
+        "text_loss": Ratio(18.0, 6.0),
+        "unigram_text_loss": Ratio(30.0, 6.0),
+        "nats_per_byte": Ratio(20.0, 15.0),
+        "exact_match": Ratio(2.0, 8.0),
+    }
+    assert figures(sums | {"label_accuracy": Ratio(3.0, 4.0)}, answers=False)["label_accuracy"] == 0.75
     assert figures(sums, answers=True)["exact_match"] == 0.25
-    got = figures(EvalSums(*map(np.float64, sums)), answers=False)
+    got = figures(jax.tree.map(np.float64, sums), answers=False)
     assert got == pytest.approx(
         {
             "loss": 2.0,

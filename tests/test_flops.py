@@ -64,7 +64,7 @@ def test_heads_have_their_products(head, one_device):
 def test_training_is_three_times_the_forward_pass(family, one_device):
     def training(settings: Config) -> int:
         training, batch = make_training(settings, one_device), random_batch(settings)
-        loss = lambda params: batch_sums(params, batch, training.network.net, 0.0, {}).objective  # noqa: E731
+        loss = lambda params: batch_sums(params, batch, training.network.net, 0.0, {})["objective"].total  # noqa: E731
         return count_products(jax.grad(loss), training.abstract.params)
 
     settings = small_config(family, **PLAIN)

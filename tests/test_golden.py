@@ -25,7 +25,8 @@ from t5like.convert.layout import is_stacked, names_of, to_theirs
 from t5like.convert.settings import read_settings
 from t5like.convert.verify import Named, compare_greedy, compare_outcomes, compare_tensors, generator_like_original
 from t5like.model.transformer import Transformer
-from t5like.train.losses import label_losses, token_losses
+from t5like.train.labels import label_losses
+from t5like.train.losses import token_losses
 
 WITH_CONTINUATIONS = [name for name in FOLDERS if not name.startswith("bert") and name != "t5_encoder"]
 CONTROL = "▁already▁marked ## [MASK] [CLS] <s> </s> <pad> <unk> <0x0A>"
@@ -152,15 +153,15 @@ def test_gradients_are_the_originals(golden):
 def mean_loss(net: Transformer, params: Any, case: Case) -> jax.Array:
     """Mean cost of the targets, and of the rows' labels beside it where the head has both."""
     scores: Any = net.apply({"params": params}, features_of(net.model, case.rows, 1), method=Transformer.scores)
-    length = scores.pieces.shape[1]
+    length = scores.logits.shape[1]
     targets = np.array([e.targets + [NO_TARGET] * (length - len(e.targets)) for e in case.examples], np.int32)
     real = targets != NO_TARGET
-    nll = token_losses(scores.pieces, jnp.asarray(np.where(real, targets, 0))).nll
+    nll = token_losses(scores.logits, jnp.asarray(np.where(real, targets, 0))).nll
     loss = jnp.sum(jnp.where(real, nll, jnp.float32(0))) / jnp.float32(real.sum())
     if scores.labels is None:
         return loss
     labels = jnp.asarray([example.label for example in case.examples], jnp.int32)
-    return loss + jnp.mean(label_losses(scores.labels, labels))
+    return loss + jnp.mean(label_losses(scores.labels, labels, "single_label_classification"))
 
 
 def in_their_layout(golden: Opened, gradients: Any) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 from t5like.model import layers
 
 
-def t5_bucket(distance: int, buckets: int, farthest: int, causal: bool) -> int:
+def t5_bucket(distance: int, buckets: int, max_distance: int, causal: bool) -> int:
     """T5's relative bucket for one pair, in plain Python."""
     offset = 0
     if causal:
@@ -20,7 +20,9 @@ def t5_bucket(distance: int, buckets: int, farthest: int, causal: bool) -> int:
     exact = buckets // 2
     if distance < exact:
         return offset + distance
-    far = exact + int(np.log(np.float32(distance / exact)) / np.log(np.float32(farthest / exact)) * (buckets - exact))
+    far = exact + int(
+        np.log(np.float32(distance / exact)) / np.log(np.float32(max_distance / exact)) * (buckets - exact)
+    )
     return offset + min(far, buckets - 1)
 
 
@@ -47,7 +49,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
 
     def score(at_query: int, at_key: int) -> float:
         turned = (
-            layers.rotate(x, jnp.array([[at]]), layers.frequencies(16, 10_000.0))
+            layers.apply_rope(x, jnp.array([[at]]), layers.rope_frequencies(16, 10_000.0))
             for x, at in ((query, at_query), (key, at_key))
         )
         return float(jnp.vdot(*turned))

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
+from small import assert_trees_close, small_config
 
-from t5like.train.losses import label_losses, label_sums, token_losses, weighted_sums, with_labels
+from t5like.train.labels import KINDS, abstract_labels, label_losses
+from t5like.train.losses import Ratio, label_sums, token_losses, weighted_sums, with_labels
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 11)) * 3, jnp.float32)
 TARGETS = jnp.asarray(np.random.default_rng(1).integers(0, 11, (4, 6)), jnp.int32)
@@ -23,7 +26,7 @@ def test_the_costs_are_those_of_a_softmax():
 def test_the_gradient_is_that_of_the_formula():
     """softmax * (1 + 2 z log Z) - one-hot, times the weight."""
     z = 0.01
-    gradient = jax.grad(lambda x: weighted_sums(x, TARGETS, WEIGHTS, z).objective)(LOGITS)
+    gradient = jax.grad(lambda x: weighted_sums(x, TARGETS, WEIGHTS, z)["objective"].total)(LOGITS)
     log_z = jax.nn.logsumexp(LOGITS, axis=-1, keepdims=True)
     expected = jax.nn.softmax(LOGITS) * (1 + 2 * z * log_z) - jax.nn.one_hot(TARGETS, 11)
     np.testing.assert_allclose(gradient, expected * WEIGHTS[:, :, None], rtol=1e-4, atol=1e-6)
@@ -32,17 +35,15 @@ def test_the_gradient_is_that_of_the_formula():
 def test_targets_of_weight_zero_and_padding_change_nothing():
     padded = jnp.pad(LOGITS, ((0, 2), (0, 3), (0, 0)), constant_values=50.0)
     targets, weights = (jnp.pad(x, ((0, 2), (0, 3))) for x in (TARGETS, WEIGHTS))
-    for a, b in zip(
-        weighted_sums(LOGITS, TARGETS, WEIGHTS, 0.01), weighted_sums(padded, targets, weights, 0.01), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+    alone, beside = weighted_sums(LOGITS, TARGETS, WEIGHTS, 0.01), weighted_sums(padded, targets, weights, 0.01)
+    assert_trees_close(alone, beside, rtol=1e-6)
 
 
 def test_the_weight_counts_real_targets():
     sums = weighted_sums(LOGITS, TARGETS, WEIGHTS, 0.0)
-    assert float(sums.weight) == float(WEIGHTS.sum())
-    np.testing.assert_allclose(sums.objective, sums.nll)
-    assert float(sums.correct) == float(
+    assert float(sums["loss"].count) == float(WEIGHTS.sum())
+    np.testing.assert_allclose(sums["objective"].total, sums["loss"].total)
+    assert float(sums["accuracy"].total) == float(
         np.sum(np.asarray(WEIGHTS) * (np.asarray(LOGITS).argmax(-1) == np.asarray(TARGETS)))
     )
 
@@ -58,11 +59,10 @@ def test_labels_add_their_mean_cost_to_that_of_tokens_however_rows_are_split():
 
     whole, parts = sums(slice(4)), [sums(slice(2)), sums(slice(2, 4))]
     costs = optax.softmax_cross_entropy_with_integer_labels(scores, labels)[:3]
-    expected = whole.nll / whole.weight + costs.mean()
-    np.testing.assert_allclose(whole.objective / whole.weight, expected, rtol=1e-6)
-    assert (float(whole.labels), float(whole.labels_correct)) == (3, float((scores.argmax(1) == labels)[:3].sum()))
-    for one, two, both in zip(*parts, whole, strict=True):
-        np.testing.assert_allclose(one + two, both, rtol=1e-6)
+    expected = whole["loss"].mean() + costs.mean()
+    np.testing.assert_allclose(whole["objective"].mean(), expected, rtol=1e-6)
+    assert whole["label_accuracy"] == Ratio(float((scores.argmax(1) == labels)[:3].sum()), 3)
+    assert_trees_close(jax.tree.map(jnp.add, *parts), whole, rtol=1e-6)
 
 
 def test_several_labels_of_a_row_have_a_cross_entropy_each():
@@ -73,6 +73,34 @@ def test_several_labels_of_a_row_have_a_cross_entropy_each():
     found = label_losses(scores, labels, "multi_label_classification")
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     sums = label_sums(scores, labels, jnp.ones(2), "multi_label_classification")
-    assert (float(sums.correct), float(sums.weight)) == (1, 2)
+    assert sums["accuracy"] == Ratio(1, 2)
     numbers = label_losses(scores, labels, "regression")
     np.testing.assert_allclose(numbers, np.square(np.asarray(scores) - np.asarray(labels)).mean(1), rtol=1e-6)
+
+
+HEADS = {
+    "classes": dict(head="sequence", labels=3),
+    "several": dict(head="sequence", labels=3, problem_type="multi_label_classification"),
+    "numbers": dict(head="sequence", labels=2, problem_type="regression"),
+    "one number": dict(head="sequence", labels=1),
+    "tokens": dict(head="token", labels=5),
+    "spans": dict(head="span"),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_scores_predict_has_the_form_of_labels_and_is_right(head):
+    """A number is never right, and costs nothing where it is met."""
+    model = small_config("bert", **{f"model__{name}": value for name, value in HEADS[head].items()}).model
+    kind, wanted = KINDS[model.label_problem], abstract_labels(model, rows=4, length=6)
+    by_token = model.head in ("token", "span")
+    shape = (4, 6, model.label_scores) if by_token else (4, model.label_scores)
+    scores = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    guess = kind.predict(scores).astype(wanted.dtype)
+    assert guess.shape == wanted.shape
+    sums = label_sums(scores, guess, jnp.ones((4, 6) if model.head == "token" else 4), model.label_problem)
+    if model.label_problem == "regression":
+        assert (sums["loss"].total, sums["accuracy"].total) == (0, 0)
+    else:
+        assert sums["accuracy"].mean() == sums["label_accuracy"].mean() == 1
+        assert 0 < float(sums["loss"].mean()) < 2

@@ -13,13 +13,16 @@ from test_transformer import build, logits
 from t5like import config
 from t5like.model import layers
 from t5like.model.sharding import make_mesh
-from t5like.model.transformer import Transformer, empty_cache
+from t5like.model.stack import empty_cache
+from t5like.model.transformer import Transformer
 
 OPTIONS = {
     "grouped": ("gpt", dict(model__kv_heads=2)),
     "one_key_head": ("gpt", dict(model__kv_heads=1, model__positions="learned", model__max_positions=64)),
     "bias_per_layer": ("t5", dict(model__relative_per_layer=True)),
     "stretched": ("gpt", dict(model__rotary_scaling="llama3", model__rotary_factor=4.0, model__rotary_length=16)),
+    "windows": ("t5", dict(model__windows=(3, None), model__remat="minimal")),
+    "window": ("gpt", dict(model__windows=(4,))),
     "bert_head": ("bert", dict(model__output_transform=True, model__output_bias=True, model__token_types=2)),
 }
 
@@ -63,7 +66,7 @@ def test_a_sharded_model_gives_the_logits_of_a_single_device(name, mesh):
     np.testing.assert_allclose(found[0], found[1], atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["grouped", "one_key_head", "bias_per_layer", "stretched"])
+@pytest.mark.parametrize("name", ["grouped", "one_key_head", "bias_per_layer", "stretched", "windows", "window"])
 def test_decoding_with_a_cache_equals_the_full_forward(name, one_device):
     family, changes = OPTIONS[name]
     net, params, batch = build(small_config(family, **changes))
@@ -82,8 +85,8 @@ def test_decoding_with_a_cache_equals_the_full_forward(name, one_device):
 
 
 def test_only_long_waves_are_slowed_down():
-    speeds = np.asarray(layers.frequencies(64, 500_000.0))
-    slowed = np.asarray(layers.slow_long_waves(jnp.asarray(speeds), 8.0, 1.0, 4.0, 8192))
+    speeds = np.asarray(layers.rope_frequencies(64, 500_000.0))
+    slowed = np.asarray(layers.llama3_rope_scaling(jnp.asarray(speeds), 8.0, 1.0, 4.0, 8192))
     waves = 2 * np.pi / speeds
     np.testing.assert_array_equal(slowed[waves < 8192 / 4], speeds[waves < 8192 / 4])
     np.testing.assert_allclose(slowed[waves > 8192], speeds[waves > 8192] / 8, rtol=1e-6)
@@ -102,6 +105,7 @@ def test_linear_scaling_is_as_if_positions_were_closer_together(one_device):
 @pytest.mark.parametrize(
     ("family", "changes", "expected"),
     [
+        ("gpt", dict(windows=(4, 0)), "model.windows=(4, 0) must be None or at least 1 each."),
         ("gpt", dict(kv_heads=3), "model.kv_heads=3 must divide model.heads=4."),
         (
             "gpt",

@@ -11,6 +11,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from t5like import config
+from t5like.model import sharding
 from t5like.optim.optimizer import make_optimizer, make_schedule
 
 RNG = np.random.default_rng(0)
@@ -140,6 +141,18 @@ def test_scanned_layers_and_heads_move_as_single_matrices(name, shape, axes):
         alone, *gradients = (x[layer].reshape(160, 160) for x in (param, first, second))
         expected = by_hand(name, alone, gradients)
         np.testing.assert_allclose(got[layer].reshape(160, 160), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw_rms", "muon"])
+def test_matrices_of_two_stacked_dimensions_move_as_single_ones(name, monkeypatch):
+    """As those of experts in each layer would."""
+    monkeypatch.setattr(sharding, "STACKED", {"layers", "experts"})
+    scales = np.array([1.0, 5.0, 0.1, 2.0]).reshape(2, 2, 1, 1)
+    param, gradient = (RNG.normal(size=(2, 2, 128, 160)) * scales for _ in range(2))
+    got = run(name, param, [gradient], ("layers", "experts", "embed", "mlp"))
+    for layer, expert in np.ndindex(2, 2):
+        expected = by_hand(name, param[layer, expert], [gradient[layer, expert]])
+        np.testing.assert_allclose(got[layer, expert], expected, rtol=1e-3, atol=1e-5)
 
 
 def test_muon_makes_updates_nearly_orthogonal():

@@ -145,10 +145,10 @@ def train(settings: config.Config, devices: int, steps: int) -> Course:
             jax.jit(step, out_shardings=(training.shardings, None), donate_argnums=0).lower(state, batch).compile()
         )
         state, metrics = compiled(state, batch)
-        first, losses = jax.device_get(state), [float(metrics.sums.nll)]
+        first, losses = jax.device_get(state), [float(metrics.sums["loss"].total)]
         for _ in range(steps - 1):
             state, metrics = compiled(state, batch)
-            losses.append(float(metrics.sums.nll))
+            losses.append(float(metrics.sums["loss"].total))
     return Course(compiled, training, first, losses)
 
 

@@ -12,7 +12,8 @@ from small import assert_trees_close, mesh_of, random_batch, random_params, repl
 
 from t5like.config import Config, Model
 from t5like.errors import UserError
-from t5like.model.transformer import Transformer, empty_cache
+from t5like.model.stack import empty_cache
+from t5like.model.transformer import Transformer
 
 FAMILIES = ["t5", "gpt", "bert"]
 

@@ -56,6 +56,9 @@ class Model:
     """Wavelengths that fit more often into `rotary_length` stay as they are."""
     rotary_length: Annotated[int, applies_to("rotary_scaling", "llama3")] = 8192
     """Tokens of the rows that the model was trained at before it was stretched."""
+    windows: tuple[int | None, ...] = ()
+    """Attention windows of the layers, repeated in turn: self-attention sees the tokens less than so many positions
+    away, None all of them; empty: every layer sees all."""
     norm: Literal["rms", "layer"] = "rms"
     """Normalisation: root mean square with a scale, or LayerNorm with scale and bias."""
     norm_position: Literal["pre", "post"] = "pre"
@@ -138,6 +141,10 @@ class Model:
             f"model.kv_heads={self.kv_heads} must divide model.heads={self.heads}.",
         )
         self._check_head()
+        require(
+            all(window is None or window > 0 for window in self.windows),
+            f"model.windows={self.windows} must be None or at least 1 each.",
+        )
         require(0 <= self.dropout < 1, f"model.dropout={self.dropout} must be at least 0 and below 1.")
         require(
             self.positions != "learned" or (self.max_positions or 0) > 0,
@@ -187,9 +194,19 @@ class Model:
         return self.bias if own is None else own
 
     @property
-    def label_problem(self) -> Literal["single_label_classification", "multi_label_classification", "regression"]:
-        """The problem type of the head 'sequence', where `problem_type` leaves it open too."""
-        return self.problem_type or ("regression" if self.labels == 1 else "single_label_classification")
+    def label_scores(self) -> int:
+        """Scores that the head gives each row or token besides those of the vocabulary: of a span, start and end."""
+        return {"next_sentence": 2, "span": 2}.get(self.head, self.labels)
+
+    @property
+    def label_problem(
+        self,
+    ) -> Literal["single_label_classification", "multi_label_classification", "regression", "span"]:
+        """The kind of the head's labels, where `problem_type` leaves it open too."""
+        if self.head == "span":
+            return "span"
+        one = self.head == "sequence" and self.labels == 1
+        return self.problem_type or ("regression" if one else "single_label_classification")
 
     @property
     def key_heads(self) -> int:

@@ -17,7 +17,8 @@ from t5like.config import Model
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.model.transformer import Transformer
-from t5like.train.losses import label_losses, token_losses
+from t5like.train.labels import label_losses
+from t5like.train.losses import token_losses
 
 NO_TARGET = -100
 """A place whose prediction costs nothing, as torch's losses have it."""
@@ -95,7 +96,7 @@ def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome
         tokens, rows = found, pooled if model.pooler else None
     else:
         by_token = model.head in ("token", "span")
-        tokens = found.labels if by_token else found.pieces
+        tokens = found.labels if by_token else found.logits
         rows = None if by_token else found.labels
     tokens, rows = (None if x is None else np.asarray(jax.device_get(x)) for x in (tokens, rows))
     if tokens is not None:
@@ -138,8 +139,7 @@ def _loss(model: Model, case: Case, tokens: np.ndarray | None, rows: np.ndarray 
     if labelled is not None:
         labels = [example.label for example in case.examples]
         scores = jnp.asarray(labelled[: len(labels)])
-        problem = model.label_problem if model.head == "sequence" else None
-        loss += float(label_losses(scores, jnp.asarray(np.asarray(labels)), problem).mean())
+        loss += float(label_losses(scores, jnp.asarray(np.asarray(labels)), model.label_problem).mean())
     return loss
 
 

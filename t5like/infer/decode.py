@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from t5like.config.options import Sampling
 from t5like.model.sharding import shard
-from t5like.model.transformer import Transformer, empty_cache
+from t5like.model.stack import empty_cache
+from t5like.model.transformer import Transformer
 
 
 class Prompts(NamedTuple):

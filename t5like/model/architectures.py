@@ -50,8 +50,7 @@ def _head_parameters(m: Model, norm: int) -> int:
     square = m.embed * m.embed + m.embed
     output = m.embed * m.vocab if m.predicts_pieces and not m.tied else 0
     output += (square + norm) * m.output_transform + m.vocab * m.output_bias
-    labels = {"next_sentence": 2, "span": 2}.get(m.head, m.labels)
-    return output + square * m.pooler + labels * (m.embed + m.head_bias)
+    return output + square * m.pooler + m.label_scores * (m.embed + m.head_bias)
 
 
 def _t5(embed: int, heads: int, layers: int, mlp: int, kv: int = 64, **changes: Any) -> Model:

@@ -4,7 +4,9 @@ Modules only own parameters, which they create by `sharding.param` with a name f
 `layers.py` and `attention.py`.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -13,20 +15,17 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
-from t5like.model.attention.attend import KeysValues, attend, write
-from t5like.model.attention.masks import Relative, Seen
+from t5like.model.attention.attend import KVCache, attend, update_cache
+from t5like.model.attention.masks import AttentionMask, Relative
 from t5like.model.layers import Hidden
+from t5like.model.projection import Projection, projection
 from t5like.model.sharding import param, shard
 
 Ids = Int[Array, "batch length"]
 Memory = Float[Array, "batch memory embed"]
-Cache = dict[str, KeysValues]
+LayerCache = dict[str, KVCache]
+"""Keys and values of a layer, or of its like in all periods: those of `self`, and of `cross` where it is."""
 ONES, ZEROS = nn.initializers.ones, nn.initializers.zeros
-
-
-def fan_in(*axes: int, scale: float = 1.0) -> nn.initializers.Initializer:
-    """Truncated normal values with variance scale / (product of the contracted axes)."""
-    return nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal", in_axis=axes, out_axis=())
 
 
 def maybe_drop(module: nn.Module, x: Array, rate: float) -> Array:
@@ -41,15 +40,15 @@ def relative_bias(module: nn.Module, model: Model, rules: Rules) -> Relative:
     return Relative(table, model.relative_distance)
 
 
-def rotary_speeds(model: Model) -> Float[Array, " half"]:
-    """How fast each pair of a head's dimensions turns, as the model's `rotary_*` fields say."""
-    speeds = layers.frequencies(model.kv, model.rotary_base)
+def rope_frequencies(model: Model) -> Float[Array, " half"]:
+    """Radians a token of each pair of a head's dimensions, by the model's `rotary_*` fields."""
+    frequencies = layers.rope_frequencies(model.kv, model.rotary_base)
     if model.rotary_scaling == "linear":
-        return speeds / model.rotary_factor
+        return frequencies / model.rotary_factor
     if model.rotary_scaling == "llama3":
         stretch = model.rotary_factor, model.rotary_low, model.rotary_high, model.rotary_length
-        return layers.slow_long_waves(speeds, *stretch)
-    return speeds
+        return layers.llama3_rope_scaling(frequencies, *stretch)
+    return frequencies
 
 
 class Norm(nn.Module):
@@ -66,7 +65,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention from `x` to keys and values that `keys_values` makes of `x` or of the encoder's output."""
+    """Attention from `x` to the keys and values that `keys_values` makes of `x` or of the encoder's output."""
 
     model: Model
     rules: Rules
@@ -77,45 +76,43 @@ class Attention(nn.Module):
         shared = (m.embed, m.key_heads, m.kv), axes if m.key_heads == m.heads else ("embed", "kv_heads", "kv")
         # T5 leaves out the division by sqrt(kv) and starts with smaller queries instead.
         smaller = 1.0 if m.scale_attention else 1.0 / m.kv
-        self.query = param(self, "query", self.rules, heads, axes, fan_in(0, scale=smaller))
-        self.key = param(self, "key", self.rules, *shared, fan_in(0))
-        self.value = param(self, "value", self.rules, *shared, fan_in(0))
-        self.out = param(self, "out", self.rules, (m.heads, m.kv, m.embed), ("heads", "kv", "embed"), fan_in(0, 1))
-        if m.biased("qkv"):
-            places = {"query_bias": (heads, axes), "key_bias": shared, "value_bias": shared}
-            self.biases = [param(self, n, self.rules, s[1:], a[1:], ZEROS) for n, (s, a) in places.items()]
-        if m.biased("out"):
-            self.out_bias = param(self, "out_bias", self.rules, (m.embed,), ("norm",), ZEROS)
+        declared = {
+            "query": projection(self, "query", self.rules, "bld,dhk->blhk", heads, axes, smaller),
+            "key": projection(self, "key", self.rules, "bld,dhk->blhk", *shared),
+            "value": projection(self, "value", self.rules, "bld,dhk->blhk", *shared),
+            "out": projection(self, "out", self.rules, "blhk,hkd->bld", (m.heads, m.kv, m.embed), (*axes[1:], "embed")),
+        }
+        # Biases come last: the order in which parameters are declared decides their random keys.
+        for name in declared:
+            if m.biased("out" if name == "out" else "qkv"):
+                declared[name] = declared[name].with_bias(self, f"{name}_bias")
+        self.query, self.key, self.value, self.out = declared.values()
 
-    def _project(self, x: Hidden, kernel: Array, number: int, positions: Ids | None) -> Array:
-        m = self.model
-        y = jnp.einsum("bld,dhk->blhk", x, kernel.astype(x.dtype))
-        if m.biased("qkv"):
-            y = layers.add_bias(y, self.biases[number])
+    def _heads(self, x: Hidden, weights: Projection, positions: Ids | None) -> Array:
+        m, y = self.model, weights(x)
         if positions is not None and m.positions == "rotary":
-            y = layers.rotate(y, positions, rotary_speeds(m))
+            y = layers.apply_rope(y, positions, rope_frequencies(m))
         return shard(y, self.rules, "batch", "length", "act_heads" if y.shape[2] == m.heads else "act_kv_heads", None)
 
-    def keys_values(self, memory: Memory, positions: Ids | None) -> KeysValues:
-        """Keys and values of what is attended to; rotary positions turn the keys, None leaves them."""
-        return KeysValues(self._project(memory, self.key, 1, positions), self._project(memory, self.value, 2, None))
+    def keys_values(self, memory: Memory, positions: Ids | None) -> KVCache:
+        """Keys and values of `memory`; rotary positions turn the keys, None leaves them."""
+        return KVCache(self._heads(memory, self.key, positions), self._heads(memory, self.value, None))
 
     def __call__(
         self,
         x: Hidden,
-        memory: KeysValues,
-        seen: Seen,
+        memory: KVCache,
+        mask: AttentionMask,
         relative: Relative | None,
         positions: Ids | None,
     ) -> Hidden:
         m = self.model
-        query = self._project(x, self.query, 0, positions)
+        query = self._heads(x, self.query, positions)
         if m.scale_attention:
             query *= jnp.asarray(m.kv**-0.5, query.dtype)
         drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
-        y = attend(query, *memory, seen, relative, self.rules, m.attention, drop)
-        y = checkpoint_name(jnp.einsum("blhk,hkd->bld", y, self.out.astype(y.dtype)), "attention")
-        return layers.add_bias(y, self.out_bias) if m.biased("out") else y
+        y = attend(query, *memory, mask, relative, self.rules, m.attention, drop)
+        return checkpoint_name(self.out(y), "attention")
 
 
 class Mlp(nn.Module):
@@ -126,41 +123,47 @@ class Mlp(nn.Module):
     def __call__(self, x: Hidden) -> Hidden:
         m, rules = self.model, self.rules
 
-        def dense(name: str, x: Array, shape: tuple[int, int], axes: tuple[str, str]) -> Array:
-            y = jnp.einsum("blx,xy->bly", x, param(self, name, rules, shape, axes, fan_in(0)).astype(x.dtype))
-            if not m.biased("mlp"):
-                return y
-            bias_axis = "norm" if axes[1] == "embed" else axes[1]
-            return layers.add_bias(y, param(self, f"{name}_bias", rules, shape[1:], (bias_axis,), ZEROS))
+        def dense(name: str, equation: str, shape: tuple[int, int], axes: tuple[str, str]) -> Projection:
+            declared = projection(self, name, rules, equation, shape, axes)
+            return declared.with_bias(self, f"{name}_bias") if m.biased("mlp") else declared
 
-        y = layers.activate(dense("gate" if m.gated else "up", x, (m.embed, m.mlp), ("embed", "mlp")), m.activation)
+        def wide(name: str) -> Array:
+            return dense(name, "bld,dm->blm", (m.embed, m.mlp), ("embed", "mlp"))(x)
+
+        y = layers.activate(wide("gate" if m.gated else "up"), m.activation)
         if m.gated:
-            y *= dense("up", x, (m.embed, m.mlp), ("embed", "mlp"))
+            y *= wide("up")
         y = shard(maybe_drop(self, y, m.dropout), rules, "batch", "length", "act_mlp")
-        return checkpoint_name(dense("down", y, (m.mlp, m.embed), ("mlp", "embed")), "mlp")
+        return checkpoint_name(dense("down", "blm,md->bld", (m.mlp, m.embed), ("mlp", "embed"))(y), "mlp")
 
 
-class View(NamedTuple):
-    """What all layers of a stack share: each token's position, what it sees, the position bias unless each layer has
-    its own, and what it sees of the encoder; None where the model has no such thing."""
+class SharedInputs(NamedTuple):
+    """Inputs shared by all layers of a stack: positions, self-attention mask, relative bias unless each layer has its
+    own, and cross-attention mask; None where the model has no such thing."""
 
     positions: Array
-    seen: Seen
+    mask: AttentionMask
     relative: Relative | None
-    cross: Seen | None
+    cross: AttentionMask | None
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention where there is an encoder, and the feed-forward layer."""
+    """Self-attention, cross-attention where there is an encoder, and the feed-forward layer.
+
+    `window` is how far self-attention sees, in tokens; None sees all.
+    """
 
     model: Model
     rules: Rules
+    window: int | None = None
 
     @nn.compact
-    def __call__(self, x: Hidden, cache: Cache, view: View, memory: Memory | None) -> tuple[Hidden, Cache]:
-        new: Cache = {}
+    def __call__(
+        self, x: Hidden, cache: LayerCache, shared: SharedInputs, memory: Memory | None
+    ) -> tuple[Hidden, LayerCache]:
+        new: LayerCache = {}
         own_bias = self.model.relative_per_layer
-        relative = relative_bias(self, self.model, self.rules) if own_bias else view.relative
+        relative = relative_bias(self, self.model, self.rules) if own_bias else shared.relative
         x = checkpoint_name(x, "layer")
 
         def attention(name: str, y: Hidden) -> Hidden:
@@ -170,11 +173,11 @@ class Block(nn.Module):
                     new[name] = heads.keys_values(memory, None)
                 else:
                     new[name] = cache[name]
-                assert view.cross is not None
-                return heads(y, new[name], view.cross, None, None)
-            own = heads.keys_values(y, view.positions)
-            new[name] = write(cache[name], own, view.positions) if name in cache else own
-            return heads(y, new[name], view.seen, relative, view.positions)
+                assert shared.cross is not None
+                return heads(y, new[name], shared.cross, None, None)
+            own = heads.keys_values(y, shared.positions)
+            new[name] = update_cache(cache[name], own, shared.positions) if name in cache else own
+            return heads(y, new[name], replace(shared.mask, window=self.window), relative, shared.positions)
 
         x = self._residual(x, "self", lambda y: attention("self", y))
         if memory is not None or "cross" in cache:
@@ -183,7 +186,7 @@ class Block(nn.Module):
         # Without a cache nothing may leave the scan, or it would keep the keys of every layer.
         return shard(x, self.rules, "batch", "length", "act_embed"), new if cache else {}
 
-    def _residual(self, x: Hidden, name: str, layer: Any) -> Hidden:
+    def _residual(self, x: Hidden, name: str, layer: Callable[[Hidden], Hidden]) -> Hidden:
         norm = Norm(self.model, self.rules, name=f"norm_{name}")
         if self.model.norm_position == "pre":
             return x + maybe_drop(self, layer(norm(x)), self.model.dropout)

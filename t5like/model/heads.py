@@ -1,4 +1,4 @@
-"""What stands on the stacks: BERT's transform before the output, its pooler, and scores of rows or tokens.
+"""Heads on the stacks: BERT's transform before the output, its pooler, and scores of rows or tokens.
 
 A head belongs to a model by `model.head`; the scores of the vocabulary themselves are in `transformer.py`, since they
 may share the embedding. Labels of a pair of sentences are, as in BERT: the second follows the first, or it does not.
@@ -12,30 +12,29 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
-from t5like.model.blocks import ONES, ZEROS, fan_in, maybe_drop
+from t5like.model.blocks import ONES, ZEROS, maybe_drop
 from t5like.model.layers import Hidden
+from t5like.model.projection import projection
 from t5like.model.sharding import param
-
-LABELS = {
-    "vocabulary": lambda model: 0,
-    "next_sentence": lambda model: 2,
-    "sequence": lambda model: model.labels,
-    "token": lambda model: model.labels,
-    "span": lambda model: 2,
-    "none": lambda model: 0,
-}
-"""Scores that `Head` gives a row or a token, for each `model.head`; a span has those of its start and its end."""
 
 
 class Scores(NamedTuple):
-    """What a model predicts, float32; None where its head has no such thing.
+    """Scores of the vocabulary and of labels, float32; None where the head has no such thing.
 
-    `pieces` are `[batch, length, vocab]`. `labels` are `[batch, labels]` or, of the heads token and span, `[batch,
+    `logits` are `[batch, length, vocab]`. `labels` are `[batch, labels]` or, of the heads token and span, `[batch,
     length, labels]`; a model without a head has its pooled embedding there, `[batch, embed]`.
     """
 
-    pieces: Any
-    labels: Any
+    logits: Array | None
+    labels: Array | None
+
+
+class LMHeadInputs(NamedTuple):
+    """The parts of logits, `x @ matrix + bias`: hidden states, `[embed, vocab]` and `[vocab]`, the latter float32."""
+
+    x: Any
+    matrix: Any
+    bias: Any
 
 
 def pool(x: Hidden, segments: Int[Array, "batch length"], pooling: str) -> Float[Array, "batch embed"]:
@@ -62,10 +61,8 @@ class Transform(nn.Module):
     @nn.compact
     def __call__(self, x: Hidden) -> Hidden:
         m, rules = self.model, self.rules
-        kernel = param(self, "kernel", rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
-        bias = param(self, "bias", rules, (m.embed,), ("pooled",), ZEROS)
-        y = layers.add_bias(jnp.einsum("bld,dp->blp", x, kernel.astype(x.dtype)), bias)
-        y = layers.activate(y, m.activation)
+        dense = projection(self, "kernel", rules, "bld,dp->blp", (m.embed, m.embed), ("embed", "pooled"))
+        y = layers.activate(dense.with_bias(self, "bias")(x), m.activation)
         scale = param(self, "scale", rules, (m.embed,), ("norm",), ONES)
         if m.norm == "rms":
             return layers.rms_norm(y, scale, m.norm_epsilon)
@@ -82,9 +79,8 @@ class Pooler(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch embed"]) -> Float[Array, "batch embed"]:
         m = self.model
-        kernel = param(self, "kernel", self.rules, (m.embed, m.embed), ("embed", "pooled"), fan_in(0))
-        bias = param(self, "bias", self.rules, (m.embed,), ("pooled",), ZEROS)
-        return jnp.tanh(layers.add_bias(jnp.einsum("bd,dp->bp", x, kernel.astype(x.dtype)), bias))
+        dense = projection(self, "kernel", self.rules, "bd,dp->bp", (m.embed, m.embed), ("embed", "pooled"))
+        return jnp.tanh(dense.with_bias(self, "bias")(x))
 
 
 class Head(nn.Module):
@@ -92,16 +88,14 @@ class Head(nn.Module):
 
     model: Model
     rules: Rules
-    labels: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *length embed"]) -> Float[Array, "batch *length labels"]:
         m = self.model
-        kernel = param(self, "kernel", self.rules, (m.embed, self.labels), ("pooled", "labels"), fan_in(0))
+        shape, axes = (m.embed, m.label_scores), ("pooled", "labels")
+        scores = projection(self, "kernel", self.rules, "...d,dc->...c", shape, axes)
+        if m.head_bias:
+            scores = scores.with_bias(self, "bias")
         # Dropout has one mask for the tokens of a row, thus one for each row.
         x = maybe_drop(self, x[:, None] if x.ndim == 2 else x, m.dropout).reshape(x.shape)
-        y = jnp.einsum("...d,dc->...c", x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
-        if not m.head_bias:
-            return y
-        bias = param(self, "bias", self.rules, (self.labels,), ("labels",), ZEROS)
-        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        return scores(x, wide=True)

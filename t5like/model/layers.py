@@ -48,13 +48,15 @@ def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, key: Array) -> Float[Array, "*shape"]:
-    """Zeroes a share of `x` and scales the rest; one mask serves all places along the second-last axis, as in T5."""
+    """Zeroes a share of `x` and scales the rest; one mask serves all positions along the second-last axis, as in T5."""
     shape = (*x.shape[:-2], 1, x.shape[-1])
     kept = jax.random.bernoulli(key, 1 - rate, shape)
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
-def relative_bucket(distance: Int[Array, "*shape"], buckets: int, farthest: int, causal: bool) -> Int[Array, "*shape"]:
+def relative_bucket(
+    distance: Int[Array, "*shape"], buckets: int, max_distance: int, causal: bool
+) -> Int[Array, "*shape"]:
     """T5's bucket of key position - query position: exact when near, logarithmic when far.
 
     Half of the buckets are exact; bidirectional stacks use one half of all for each side (Raffel et al. 2020).
@@ -65,42 +67,44 @@ def relative_bucket(distance: Int[Array, "*shape"], buckets: int, farthest: int,
         buckets //= 2
         offset, distance = jnp.where(distance > 0, buckets, 0), jnp.abs(distance)
     exact = buckets // 2
-    ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(jnp.float32(farthest / exact))
+    ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(jnp.float32(max_distance / exact))
     far = exact + (ratio * (buckets - exact)).astype(jnp.int32)
     return offset + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
 
 
 def sinusoids(positions: Int[Array, "batch length"], embed: int) -> Float[Array, "batch length embed"]:
     """The fixed position vectors of Vaswani et al. 2017: sines in the first half, cosines in the second."""
-    angles = _angles(positions, frequencies(embed, 10_000.0))
+    angles = _angles(positions, rope_frequencies(embed, 10_000.0))
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def rotate(
-    x: Float[Array, "batch length heads kv"], positions: Int[Array, "batch length"], speeds: Float[Array, " half"]
+def apply_rope(
+    x: Float[Array, "batch length heads kv"], positions: Int[Array, "batch length"], frequencies: Float[Array, " half"]
 ) -> Float[Array, "batch length heads kv"]:
-    """Rotary positions (Su et al. 2021) over the two halves of each head, as in Llama; each pair of dimensions turns
-    by its speed, in radians a token."""
-    angles = _angles(positions, speeds)[:, :, None]
+    """Rotary position embeddings (Su et al. 2021) over the two halves of each head, as in Llama; each pair of
+    dimensions turns by its frequency, in radians a token."""
+    angles = _angles(positions, frequencies)[:, :, None]  # [batch, length, 1, half]
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def frequencies(width: int, base: float) -> Float[Array, " half"]:
-    """Speeds of width / 2 pairs of dimensions, from 1 to nearly 1 / base, in radians a token."""
+def rope_frequencies(width: int, base: float) -> Float[Array, " half"]:
+    """Frequencies of width / 2 pairs of dimensions, from 1 to nearly 1 / base, in radians a token; `base` is theta."""
     return base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
 
 
-def slow_long_waves(
-    speeds: Float[Array, " half"], factor: float, low: float, high: float, length: int
+def llama3_rope_scaling(
+    frequencies: Float[Array, " half"], factor: float, low_factor: float, high_factor: float, length: int
 ) -> Float[Array, " half"]:
-    """Llama 3.1's scaling: waves that fit fewer than `low` times into `length` tokens turn `factor` times slower, those
-    that fit more than `high` times as before, and those between in between (Grattafiori et al. 2024)."""
-    fits = length * speeds / (2 * jnp.pi)
-    kept = jnp.clip((fits - low) / (high - low), 0, 1)
-    return speeds * (kept + (1 - kept) / factor)
+    """Llama 3.1's scaling (Grattafiori et al. 2024): waves that fit fewer than `low_factor` times into `length` tokens
+    turn `factor` times slower, those that fit more than `high_factor` times as before, and others in between."""
+    fits = length * frequencies / (2 * jnp.pi)
+    kept = jnp.clip((fits - low_factor) / (high_factor - low_factor), 0, 1)
+    return frequencies * (kept + (1 - kept) / factor)
 
 
-def _angles(positions: Int[Array, "batch length"], speeds: Float[Array, " half"]) -> Float[Array, "batch length half"]:
-    return positions.astype(jnp.float32)[:, :, None] * speeds[None, None]
+def _angles(
+    positions: Int[Array, "batch length"], frequencies: Float[Array, " half"]
+) -> Float[Array, "batch length half"]:
+    return positions.astype(jnp.float32)[:, :, None] * frequencies[None, None]

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from t5like.config import Config
 from t5like.data.features import features_of
-from t5like.model.sharding import AnyMesh, require_divided, shardings
+from t5like.model.sharding import AnyMesh, Params, require_divided, shardings
 from t5like.model.transformer import Transformer
 
 
@@ -24,19 +24,19 @@ class Network:
     config: Config
     mesh: AnyMesh
     net: Transformer
-    params: Any
+    params: Params
     axes: dict[str, tuple[str, ...]]
 
     @property
-    def shardings(self) -> Any:
+    def shardings(self) -> Params:
         """The sharding of each parameter."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.params)
 
-    def init(self) -> Any:
+    def init(self) -> Params:
         """The initial parameters of `train.seed`, float32; to be jitted with `shardings`."""
         return nn.unbox(_boxed(self.config, self.net))
 
-    def initial_params(self) -> Any:
+    def initial_params(self) -> Params:
         """The initial parameters, each shard computed where it lives."""
         return jax.jit(self.init, out_shardings=self.shardings)()
 
@@ -72,7 +72,7 @@ def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.ShapeDtypeSt
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _boxed(config: Config, net: Transformer) -> Any:
+def _boxed(config: Config, net: Transformer) -> Params:
     shapes = abstract_batch(config, config.train.batch)
     batch = {name: jnp.zeros(feature.shape, feature.dtype) for name, feature in shapes.items()}
     return net.init(jax.random.key(config.train.seed), batch, method=Transformer.scores)["params"]

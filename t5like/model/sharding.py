@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh, and the mesh axes that the named dimensions of arrays are split over.
+"""The mesh, and the mesh axes that the named dimensions of arrays are split over.
 
 Every dimension has one of the names that are the fields of `config.Rules`. `param` and `shard` check the names where
 they are written, and `shard` needs a mesh: a misspelt name, a forgotten dimension or a missing mesh is an error here,
@@ -7,6 +7,7 @@ while Flax would silently replicate.
 
 import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +19,10 @@ from t5like import config
 from t5like.config import Rules
 from t5like.errors import UserError, did_you_mean
 
+STACKED = {"layers"}
+"""Leading dimensions that count parameters of one kind, each trained as if it stood alone."""
+Params = dict[str, Any]
+"""Parameters by module and name, nested; also their shapes, shardings or gradients in the same tree."""
 AnyMesh = jax.sharding.Mesh | AbstractMesh
 """A mesh of devices, or the sizes of one, which is enough to say where arrays would be."""
 
@@ -83,7 +88,12 @@ def spec(rules: Rules, axes: tuple[str | None, ...]) -> PartitionSpec:
 
 
 def param(
-    module: nn.Module, name: str, rules: Rules, shape: tuple[int, ...], axes: tuple[str, ...], init: Any
+    module: nn.Module,
+    name: str,
+    rules: Rules,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    init: nn.initializers.Initializer,
 ) -> jax.Array:
     """`module.param` of float32 whose dimensions are named."""
     if len(shape) != len(axes):
@@ -102,14 +112,14 @@ def shard(x: jax.Array, rules: Rules, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, spec(rules, axes))
 
 
-def shardings(abstract: Any, rules: Rules, mesh: AnyMesh) -> Any:
+def shardings(abstract: Params, rules: Rules, mesh: AnyMesh) -> Params:
     """A NamedSharding for every parameter of an abstract tree, as `jax.eval_shape(model.init, ...)` gives it.
 
     Raises:
       UserError: a dimension that the mesh does not divide.
     """
 
-    def place(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
+    def sharding(path: Any, boxed: nn.LogicallyPartitioned) -> NamedSharding:
         placed = spec(rules, boxed.names)
         what = f"Parameter {jax.tree_util.keystr(path, simple=True, separator='/')}"
         for name, size in zip(map(str, boxed.names), boxed.value.shape, strict=True):
@@ -117,13 +127,18 @@ def shardings(abstract: Any, rules: Rules, mesh: AnyMesh) -> Any:
         return NamedSharding(mesh, placed)
 
     is_box = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)  # noqa: E731
-    return jax.tree_util.tree_map_with_path(place, abstract, is_leaf=is_box)
+    return jax.tree_util.tree_map_with_path(sharding, abstract, is_leaf=is_box)
+
+
+def stacked(names: Sequence[str]) -> int:
+    """The number of leading dimensions that are stacked: 1 of (layers, embed, mlp)."""
+    return next((number for number, name in enumerate(names) if name not in STACKED), len(names))
 
 
 def require_divided(what: str, name: str, size: int, rules: Rules, mesh: AnyMesh) -> None:
     """Raises `UserError` if the mesh axes of a named dimension do not divide its size."""
     axes = getattr(rules, name)
-    parts = math.prod(mesh.shape[axis] for axis in axes)
+    parts = parts_of(axes, mesh)
     if size % parts:
         raise UserError(
             f"{what} has {name}={size}, which {parts} devices of mesh axes {', '.join(axes)} do not divide: "
@@ -132,11 +147,16 @@ def require_divided(what: str, name: str, size: int, rules: Rules, mesh: AnyMesh
 
 
 def batch_sharding(rules: Rules, mesh: AnyMesh) -> NamedSharding:
-    """Where the features of a batch live: rows are split, their tokens only inside the step."""
+    """The sharding of the features of a batch: rows are split, their tokens only inside the step."""
     return NamedSharding(mesh, spec(rules, ("batch",)))
 
 
-def row_parts(rules: Rules) -> int:
-    """Among how many devices of the current mesh the rows of a batch are split."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(mesh.shape[axis] for axis in rules.batch)
+def parts_of(axes: Iterable[str], mesh: AnyMesh | None = None) -> int:
+    """The number of parts into which some axes of a mesh, by default of the current one, split a dimension."""
+    shape = jax.sharding.get_abstract_mesh().shape if mesh is None else mesh.shape
+    return math.prod(shape[axis] for axis in axes)
+
+
+def row_parts(rules: Rules, mesh: AnyMesh | None = None) -> int:
+    """The number of parts into which the rows of a batch are split."""
+    return parts_of(rules.batch, mesh)

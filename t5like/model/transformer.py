@@ -2,8 +2,7 @@
 
 `Transformer.__call__` takes a batch of features to logits, `scores` to all that the model's head predicts. Decoding
 uses three smaller steps: `encode` once, then `decode` with a cache that goes in and comes out as a value: first the
-whole prompt, then one token at a time. Dropout is on exactly when `apply` is given a `dropout` key. Layers are scanned:
-one is traced, and its parameters carry `layers` in front.
+whole prompt, then one token at a time. Dropout is on exactly when `apply` is given a `dropout` key.
 """
 
 from typing import Any
@@ -14,83 +13,17 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
-from t5like.errors import UserError
 from t5like.model import layers
-from t5like.model.attention.attend import KeysValues, platform
-from t5like.model.attention.masks import Seen
-from t5like.model.blocks import Block, Cache, Ids, Memory, Norm, View, fan_in, maybe_drop, relative_bias
+from t5like.model.attention.masks import AttentionMask
+from t5like.model.blocks import Ids, Memory, Norm
 from t5like.model.embedding import lookup
-from t5like.model.heads import LABELS, Head, Pooler, Scores, Transform, pool
+from t5like.model.heads import Head, LMHeadInputs, Pooler, Scores, Transform, pool
 from t5like.model.layers import Hidden
+from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
+from t5like.model.stack import Cache, Stack
 
 Logits = Float[Array, "batch length vocab"]
-KEPT = ("attended", "attention", "mlp")
-"""What `minimal` keeps, by the names that attention and blocks give it: what attention returns, with what its backward
-pass needs of that; its projection; and that of the feed-forward layer, where more than the next layer needs it."""
-HOSTED = ("cpu", "gpu", "tpu")
-REMAT = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "minimal": jax.checkpoint_policies.save_only_these_names(*KEPT),
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
-        names_which_can_be_saved=[],
-        names_which_can_be_offloaded=["layer", *KEPT],
-        offload_src="device",
-        offload_dst="pinned_host",
-    ),
-}
-
-
-def remat_policy(name: str) -> Any:
-    """What the backward pass may keep of a layer, by a name of `config.Model.remat`.
-
-    Raises:
-      UserError: offloading to a host whose memory the devices of the current mesh do not reach.
-    """
-    if name == "offload" and platform() not in HOSTED:
-        raise UserError(
-            f"model.remat='offload' keeps arrays in the host's memory, which JAX does from {', '.join(HOSTED)} and not "
-            f"from {platform()}: choose 'minimal' or 'full'."
-        )
-    return REMAT[name]
-
-
-class Stack(nn.Module):
-    """The layers of an encoder or decoder with their shared relative bias and the last norm."""
-
-    model: Model
-    rules: Rules
-    depth: int
-    causal: bool
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Hidden,
-        positions: Ids,
-        seen: Seen,
-        memory: Memory | None = None,
-        cross: Seen | None = None,
-        cache: Cache | None = None,
-    ) -> tuple[Hidden, Cache]:
-        m = self.model
-        shared_bias = m.positions == "relative" and not m.relative_per_layer
-        view = View(positions, seen, relative_bias(self, m, self.rules) if shared_bias else None, cross)
-        x = shard(maybe_drop(self, x, m.dropout), self.rules, "batch", "length", "act_embed")
-        block = Block if m.remat == "none" else nn.remat(Block, prevent_cse=False, policy=remat_policy(m.remat))
-        blocks = nn.scan(
-            block,
-            length=self.depth,
-            in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )
-        x, cache = blocks(m, self.rules, name="blocks")(x, cache or {}, view, memory)
-        if m.norm_position == "pre":
-            x = Norm(m, self.rules, name="norm")(x)
-        return maybe_drop(self, x, m.dropout), cache
 
 
 class Transformer(nn.Module):
@@ -115,14 +48,14 @@ class Transformer(nn.Module):
             self.output_bias = param(self, "output_bias", self.rules, (m.vocab,), ("vocab",), nn.initializers.zeros)
         if m.pooler:
             self.pooler = Pooler(m, self.rules)
-        if LABELS[m.head](m):
-            self.head = Head(m, self.rules, LABELS[m.head](m))
+        if m.label_scores:
+            self.head = Head(m, self.rules)
         if m.embedding_norm:
             self.embedding_norm = Norm(m, self.rules)
         if m.encoder_layers:
-            self.encoder = Stack(m, self.rules, m.encoder_layers, causal=False)
+            self.encoder = Stack(m, self.rules, m.encoder_layers)
         if m.decoder_layers:
-            self.decoder = Stack(m, self.rules, m.decoder_layers, causal=True)
+            self.decoder = Stack(m, self.rules, m.decoder_layers)
 
     def __call__(self, batch: dict[str, Array]) -> Logits:
         """Logits, float32, of the decoder's tokens, or of the encoder's where there is no decoder.
@@ -134,11 +67,11 @@ class Transformer(nn.Module):
     def scores(self, batch: dict[str, Array]) -> Scores:
         """All that the model's head predicts, in one pass."""
         m, x = self.model, self.hidden(batch)
-        pieces = self.logits(x) if m.predicts_pieces else None
+        logits = self.logits(x) if m.predicts_pieces else None
         if m.pools:
             x = self._pooled(x, batch)
-        labels = self.head(x) if LABELS[m.head](m) else None
-        return Scores(pieces, x.astype(jnp.float32) if m.head == "none" else labels)
+        labels = self.head(x) if m.label_scores else None
+        return Scores(logits, x.astype(jnp.float32) if m.head == "none" else labels)
 
     def embed(self, batch: dict[str, Array]) -> Float[Array, "batch embed"]:
         """One vector for each row, as `model.pooling` and `model.pooler` say."""
@@ -149,9 +82,11 @@ class Transformer(nn.Module):
         x = memory = self.encode(batch) if self.model.encoder_layers else None
         if self.model.decoder_layers:
             segments = batch["decoder_segment_ids"]
-            cross = None if memory is None else Seen(segments, batch["encoder_segment_ids"], causal=False)
+            cross = None if memory is None else AttentionMask(segments, batch["encoder_segment_ids"], causal=False)
             tokens, positions = batch["decoder_input_tokens"], batch["decoder_positions"]
-            x, _ = self._run(self.decoder, tokens, positions, Seen(segments, segments, causal=True), memory, cross)
+            x, _ = self._run(
+                self.decoder, tokens, positions, AttentionMask(segments, segments, causal=True), memory, cross
+            )
         assert x is not None
         return x
 
@@ -163,10 +98,10 @@ class Transformer(nn.Module):
     def encode(self, batch: dict[str, Array]) -> Hidden:
         """The encoder's output. Tokens are of type 0 where the batch has no `encoder_token_types`."""
         segments = batch["encoder_segment_ids"]
-        seen = Seen(segments, segments, causal=False)
+        mask = AttentionMask(segments, segments, causal=False)
         tokens, positions = batch["encoder_input_tokens"], batch["encoder_positions"]
         types = batch.get("encoder_token_types", jnp.zeros_like(tokens)) if self.model.token_types else None
-        return self._run(self.encoder, tokens, positions, seen, types=types)[0]
+        return self._run(self.encoder, tokens, positions, mask, types=types)[0]
 
     def decode(
         self,
@@ -182,34 +117,34 @@ class Transformer(nn.Module):
         prompt at its end are harmless: nothing real sees their slots before a real token is written there. A model
         with an encoder needs `encoder_segments` in every call and `memory` in the first, whose keys the cache keeps.
         """
-        real, slots = jnp.ones_like(positions), jnp.ones(cache["self"].keys.shape[1:3], jnp.int32)
+        keys = jax.tree.leaves(cache)[0]  # [layers, batch, slots, kv_heads, kv]
+        real, slots = jnp.ones_like(positions), jnp.ones(keys.shape[1:3], jnp.int32)
         cross = None
         if encoder_segments is not None:
-            cross = Seen(real, (encoder_segments > 0).astype(jnp.int32), causal=False, places=positions)
-        seen = Seen(real, slots, causal=True, places=positions)
-        x, cache = self._run(self.decoder, tokens, positions, seen, memory, cross, cache)
+            cross = AttentionMask(real, (encoder_segments > 0).astype(jnp.int32), causal=False, positions=positions)
+        mask = AttentionMask(real, slots, causal=True, positions=positions)
+        x, cache = self._run(self.decoder, tokens, positions, mask, memory, cross, cache)
         return self.logits(x), cache
 
     def logits(self, x: Hidden) -> Logits:
         """Float32 scores of every row of the vocabulary."""
-        x, matrix, bias = self.readout(x)
-        y = jnp.einsum("bld,dv->blv", x, matrix.astype(x.dtype), preferred_element_type=jnp.float32)
-        return shard(y + bias[None, None], self.rules, "batch", "length", "act_vocab")
+        inputs = self._lm_head_inputs(x)
+        scores = project("bld,dv->blv", *inputs, wide=True)
+        return shard(scores, self.rules, "batch", "length", "act_vocab")
 
-    def readout(self, x: Hidden) -> tuple[Hidden, Float[Array, "embed vocab"], Float[Array, " vocab"]]:
-        """What the scores of the vocabulary are made of: `x @ matrix + bias`."""
+    def lm_head_inputs(self, batch: dict[str, Array]) -> tuple[LMHeadInputs, Float[Array, "batch labels"] | None]:
+        """The parts of the logits, and the scores of rows, for a loss that makes the logits by itself."""
+        x = self.hidden(batch)
+        return self._lm_head_inputs(x), self.head(self._pooled(x, batch)) if self.model.label_scores else None
+
+    def _lm_head_inputs(self, x: Hidden) -> LMHeadInputs:
         m = self.model
         if m.output_transform:
             x = self.transform(x)
         if m.scale_logits:
             x *= jnp.asarray(m.embed**-0.5, x.dtype)
         bias = self.output_bias if m.output_bias else jnp.zeros(m.vocab, jnp.float32)
-        return x, self.embedding.T if m.tied else self.output, bias
-
-    def before_scores(self, batch: dict[str, Array]) -> tuple[Any, Any]:
-        """`readout` and the scores of labels, for a loss that makes the vocabulary's scores by itself."""
-        x = self.hidden(batch)
-        return self.readout(x), self.head(self._pooled(x, batch)) if LABELS[self.model.head](self.model) else None
+        return LMHeadInputs(x, self.embedding.T if m.tied else self.output, bias)
 
     def _run(
         self, stack: Stack, tokens: Ids, positions: Ids, *rest: Any, types: Ids | None = None
@@ -227,9 +162,3 @@ class Transformer(nn.Module):
         if m.embedding_norm:
             x = self.embedding_norm(x)
         return stack(x, positions, *rest)
-
-
-def empty_cache(model: Model, batch: int, slots: int) -> Cache:
-    """A decode cache for `slots` tokens, for the first call of `Transformer.decode`."""
-    zeros = jnp.zeros((model.decoder_layers, batch, slots, model.key_heads, model.kv), jnp.dtype(model.dtype))
-    return {"self": KeysValues(zeros, zeros)}

@@ -1,1 +1,1 @@
-"""Optimizers: schedules, groups of parameters, and where the optimizer state lives."""
+"""Optimizers: schedules, groups of parameters, and the sharding of the optimizer state."""

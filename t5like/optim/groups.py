@@ -5,13 +5,13 @@ A parameter that no name here claims is an error, so that a new one cannot be tr
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
 
 import jax
 
 from t5like.config import Group, Groups, Optimizer
 from t5like.errors import UserError
 from t5like.model.network import path_name
+from t5like.model.sharding import Params
 
 KINDS = tuple(field.name for field in dataclasses.fields(Groups))
 STACKS = ("encoder", "decoder")
@@ -47,17 +47,17 @@ def group_of(path: str) -> str:
 
 
 def is_bias(path: str) -> bool:
-    """Whether a parameter is a bias that is added to activations; T5's relative position bias is none."""
+    """True if a parameter is a bias that is added to activations; T5's relative position bias is none."""
     return path.endswith("bias")
 
 
 def is_decayed(path: str, settings: Optimizer) -> bool:
-    """Whether `weight_decay` applies to a parameter."""
+    """True if `weight_decay` applies to a parameter."""
     return not is_bias(path) and _group(path, settings).decay
 
 
 def is_frozen(path: str, settings: Optimizer) -> bool:
-    """Whether a parameter keeps its value."""
+    """True if a parameter keeps its value."""
     return not {group_of(path), path.partition("/")[0]}.isdisjoint(settings.freeze)
 
 
@@ -66,7 +66,7 @@ def rate_of(path: str, settings: Optimizer) -> float:
     return _group(path, settings).rate
 
 
-def stop_frozen(params: Any, settings: Optimizer) -> Any:
+def stop_frozen(params: Params, settings: Optimizer) -> Params:
     """The parameters, with no gradient for those that are frozen, so that nothing is computed for it."""
     if not settings.freeze:
         return params

@@ -13,14 +13,10 @@ import jax
 import optax
 
 from t5like.model.network import path_name
+from t5like.model.sharding import stacked
 
 Axes = dict[str, tuple[str, ...]]
 """Path of each parameter -> the names of its dimensions."""
-
-
-def in_layers(names: tuple[str, ...]) -> bool:
-    """Whether a parameter holds those of all layers of a stack."""
-    return names[0] == "layers"
 
 
 def folded(names: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
@@ -49,7 +45,9 @@ def per_matrix(inner: optax.GradientTransformation, axes: Axes) -> optax.Gradien
         return x.reshape(folded_shape(x.shape, axes[path]))
 
     def by_layer(path: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.vmap(function) if in_layers(axes[path]) else function
+        for _ in range(stacked(axes[path])):
+            function = jax.vmap(function)
+        return function
 
     def leaves(tree: optax.Params) -> dict[str, jax.Array]:
         return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like import config
 from t5like.model.network import path_name
+from t5like.model.sharding import Params
 from t5like.optim.groups import is_decayed, is_frozen, rate_of, require_groups
 from t5like.optim.matrices import Axes, per_matrix
 from t5like.optim.scales import adafactor, is_hidden_matrix, muon, scale_by_matrix_rms
@@ -74,8 +75,8 @@ def _scale_and_decay(settings: config.Optimizer, axes: Axes) -> optax.GradientTr
 class Divided(NamedTuple):
     """The states of `divide`'s two transformations."""
 
-    chosen: Any
-    rest: Any
+    chosen: optax.OptState
+    rest: optax.OptState
 
 
 def divide(
@@ -83,10 +84,11 @@ def divide(
 ) -> optax.GradientTransformation:
     """Applies one transformation to the parameters whose paths are chosen, and another to the rest.
 
-    Each sees, and has a state for, its own parameters alone, in the same nested dicts.
+    Each sees, and has a state for, its own parameters alone, in the same nested dicts. `optax.partition` does the same
+    with another tree of states, in which no checkpoint of a run that is on disk could be read.
     """
 
-    def parts(tree: Any) -> tuple[Any, Any]:
+    def parts(tree: Params) -> tuple[Params, Params]:
         flat = flatten_dict(tree, sep="/")
         one, other = ({path: flat[path] for path in flat if choose(path) == side} for side in (True, False))
         return unflatten_dict(one, sep="/"), unflatten_dict(other, sep="/")
@@ -117,7 +119,7 @@ def _by_group(inner: optax.GradientTransformation, settings: config.Optimizer) -
 
 
 def _decayed(settings: config.Optimizer) -> Callable[[optax.Params], Any]:
-    """Makes a tree that says of each parameter whether it is decayed."""
+    """Makes a tree with True for each parameter that is decayed."""
     return lambda params: jax.tree_util.tree_map_with_path(
         lambda path, _: is_decayed(path_name(path), settings), params
     )

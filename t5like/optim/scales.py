@@ -1,4 +1,4 @@
-"""What optimizers make of gradients, where optax alone would not see each layer's matrices for themselves."""
+"""Updates from gradients, where optax alone would not see each layer's matrices for themselves."""
 
 import math
 from typing import Any
@@ -9,8 +9,9 @@ import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from t5like.model.network import path_name
+from t5like.model.sharding import stacked
 from t5like.optim.groups import group_of, is_bias
-from t5like.optim.matrices import Axes, folded, folded_shape, in_layers
+from t5like.optim.matrices import Axes, folded, folded_shape
 
 LEAST_FACTORED = 128
 """Adafactor factors matrices whose both sides have at least this size."""
@@ -36,7 +37,7 @@ def scale_by_matrix_rms(axes: Axes, least: float) -> optax.GradientTransformatio
     """
 
     def scale(path: Any, update: jax.Array, param: jax.Array) -> jax.Array:
-        measured = tuple(range(int(in_layers(axes[path_name(path)])), param.ndim))
+        measured = tuple(range(stacked(axes[path_name(path)]), param.ndim))
         size = jnp.sqrt(jnp.mean(jnp.square(param), axis=measured, keepdims=True))
         return update * jnp.maximum(size, least)
 
@@ -44,7 +45,7 @@ def scale_by_matrix_rms(axes: Axes, least: float) -> optax.GradientTransformatio
 
 
 def is_hidden_matrix(path: str) -> bool:
-    """Whether Muon is for a parameter: its author leaves embeddings, the output, scales and biases to AdamW."""
+    """True if Muon is for a parameter: its author leaves embeddings, the output, scales and biases to AdamW."""
     return group_of(path) in ("attention", "mlp") and not is_bias(path)
 
 
@@ -57,7 +58,7 @@ def muon(momentum: float, axes: Axes) -> optax.GradientTransformation:
 
     def numbers(path: Any) -> MuonDimensionNumbers:
         names = axes[path_name(path)]
-        rows, columns = folded(names)[int(in_layers(names)) :]
+        rows, columns = folded(names)[stacked(names) :]
         return MuonDimensionNumbers(rows, columns)
 
     def resize(path: Any, update: jax.Array) -> jax.Array:

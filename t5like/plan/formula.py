@@ -49,7 +49,11 @@ def residuals(training: Training, rows: int) -> list[jax.ShapeDtypeStruct]:
 
     def backward(params: Any, batch: Any) -> Any:
         keys = {"dropout": jax.random.key(0)} if config.model.dropout else {}
-        objective = lambda params: batch_sums(params, batch, training.network.net, config.train.z_loss, keys).objective  # noqa: E731
+
+        def objective(params: Any) -> Any:
+            sums = batch_sums(params, batch, training.network.net, config.train.z_loss, keys)
+            return sums["objective"].total
+
         return jax.vjp(objective, params)[1]
 
     with mesh_of(training):

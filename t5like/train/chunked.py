@@ -1,10 +1,10 @@
 """The loss of a vocabulary without its scores: they are made, used and forgotten a chunk of tokens at a time.
 
-Float32 scores of a batch are often the largest array of a step: 128 rows of 2,048 tokens and 50,257 pieces take 53 GB.
-Here a device holds those of `CHUNK_BYTES` at most. Since the objective is a sum whose weights are known beforehand,
-each chunk's gradient is found while its scores are there (as Liger's fused loss does, Hsu et al. 2024), so nothing is
-computed twice: three matrix products in all, as without chunks. Every device works on its own rows and places, and
-the gradient of the matrix is summed over devices once, at the end.
+Float32 scores of a batch are often the largest array of a step: 128 rows of 2,048 tokens take 53 GB with 50,257 of them
+each. Here a device holds those of `CHUNK_BYTES` at most. Since the objective is a sum whose weights are known
+beforehand, each chunk's gradient is found while its scores are there (as Liger's fused loss does, Hsu et al. 2024), so
+nothing is computed twice: three matrix products in all, as without chunks. Every device works on its own rows and
+positions, and the gradient of the matrix is summed over devices once, at the end.
 """
 
 import functools
@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from t5like.config import Rules
+from t5like.model.heads import LMHeadInputs
 from t5like.model.sharding import spec
 from t5like.train.losses import Sums, TokenLosses, sums_of, token_losses
 
@@ -24,25 +25,17 @@ CHUNK_BYTES = 2**27
 """Float32 scores that a device holds at once."""
 
 
-class Readout(NamedTuple):
-    """What scores of pieces are made of: `x @ matrix + bias`, of `[batch, length, embed]` and `[embed, vocab]`."""
-
-    x: Any
-    matrix: Any
-    bias: Any
-
-
 class Targets(NamedTuple):
-    """What the scores are held against, `[batch, length]`: int32 pieces and float32 weights."""
+    """Target token ids, int32, and loss weights, float32, `[batch, length]`."""
 
     tokens: Any
     weights: Any
 
 
 def chunked_sums(
-    readout: Readout, targets: Targets, z_loss: float, rules: Rules, chunk_bytes: int = CHUNK_BYTES
+    inputs: LMHeadInputs, targets: Targets, z_loss: float, rules: Rules, chunk_bytes: int = CHUNK_BYTES
 ) -> Sums:
-    """The sums of `losses.weighted_sums`, with the gradient of `objective` to the readout; the others have none.
+    """The sums of `losses.weighted_sums`, with the gradient of `objective` to the inputs; the others have none.
 
     Products take the type of `x`, and the gradient of the matrix is summed in float32.
     """
@@ -51,72 +44,72 @@ def chunked_sums(
     )
 
     @jax.custom_vjp
-    def sums(readout: Readout) -> Sums:
-        return over_devices(readout, gradient=False)[0]
+    def sums(inputs: LMHeadInputs) -> Sums:
+        return over_devices(inputs, gradient=False)[0]
 
-    def forward(readout: Readout) -> tuple[Sums, Readout]:
-        return over_devices(readout, gradient=True)
+    def forward(inputs: LMHeadInputs) -> tuple[Sums, LMHeadInputs]:
+        return over_devices(inputs, gradient=True)
 
-    def backward(gradient: Readout, incoming: Sums) -> tuple[Readout]:
-        return (jax.tree.map(lambda g: g * incoming.objective.astype(g.dtype), gradient),)
+    def backward(gradient: LMHeadInputs, incoming: Sums) -> tuple[LMHeadInputs]:
+        return (jax.tree.map(lambda g: g * incoming["objective"].total.astype(g.dtype), gradient),)
 
     sums.defvjp(forward, backward)
-    return sums(readout)
+    return sums(inputs)
 
 
 def chunked_losses(
-    readout: Readout, tokens: Int[Array, "batch length"], rules: Rules, chunk_bytes: int = CHUNK_BYTES
+    inputs: LMHeadInputs, tokens: Int[Array, "batch length"], rules: Rules, chunk_bytes: int = CHUNK_BYTES
 ) -> TokenLosses:
-    """`losses.token_losses` of the readout's scores, each `[batch, length]` float32; they have no gradient."""
+    """`losses.token_losses` of the inputs's scores, each `[batch, length]` float32; they have no gradient."""
     rows, whole = spec(rules, ("batch", "length")), PartitionSpec()
 
-    def local(readout: Readout, tokens: Array) -> TokenLosses:
-        x, matrix, bias = readout
+    def local(inputs: LMHeadInputs, tokens: Array) -> TokenLosses:
+        x, matrix, bias = inputs
         cut = _cutter(tokens.size, matrix.shape[1], chunk_bytes)
         of_chunk = lambda part: token_losses(_scores(matrix, bias, part[0]), part[1])  # noqa: E731
         found = jax.lax.map(of_chunk, (cut(x), cut(tokens)))
         return jax.tree.map(lambda each: each.reshape(-1)[: tokens.size].reshape(tokens.shape), found)
 
-    placed = Readout(rows, whole, whole), rows
+    placed = LMHeadInputs(rows, whole, whole), rows
     over_devices = jax.shard_map(
         local, in_specs=placed, out_specs=rows, axis_names={*rules.batch, *rules.length}, check_vma=False
     )
-    return over_devices(_narrow(readout), tokens)
+    return over_devices(_narrow(inputs), tokens)
 
 
 def _over_devices(
-    readout: Readout, targets: Targets, gradient: bool, z_loss: float, rules: Rules, chunk_bytes: int
+    inputs: LMHeadInputs, targets: Targets, gradient: bool, z_loss: float, rules: Rules, chunk_bytes: int
 ) -> tuple[Sums, Any]:
-    """`_local` on every device's rows and places; axes that split the vocabulary alone stay with the compiler."""
+    """`_local` on every device's rows and positions; axes that split the vocabulary alone stay with the compiler."""
     split = (*rules.batch, *rules.length)
     scattered = tuple(axis for axis in rules.embed if axis in split)
     rows, whole = spec(rules, ("batch", "length")), PartitionSpec()
-    given = Readout(rows, whole, whole), Targets(rows, rows)
-    made = Readout(rows, PartitionSpec(scattered or None), whole) if gradient else None
+    given = LMHeadInputs(rows, whole, whole), Targets(rows, rows)
+    made = LMHeadInputs(rows, PartitionSpec(scattered or None), whole) if gradient else None
 
-    def local(readout: Readout, targets: Targets) -> tuple[Sums, Any]:
-        sums, by = _local(readout, targets, gradient, z_loss, chunk_bytes)
-        sums = Sums(*jax.lax.psum(tuple(sums), split))
+    def local(inputs: LMHeadInputs, targets: Targets) -> tuple[Sums, Any]:
+        sums, by = _local(inputs, targets, gradient, z_loss, chunk_bytes)
+        sums = jax.lax.psum(sums, split)
         if by is None:
             return sums, None
         matrix, rest = by.matrix, tuple(axis for axis in split if axis not in scattered)
         if scattered:
             matrix = jax.lax.psum_scatter(matrix, scattered, scatter_dimension=0, tiled=True)
-        return sums, Readout(by.x, jax.lax.psum(matrix, rest), jax.lax.psum(by.bias, split))
+        return sums, LMHeadInputs(by.x, jax.lax.psum(matrix, rest), jax.lax.psum(by.bias, split))
 
     placed = jax.shard_map(local, in_specs=given, out_specs=(whole, made), axis_names=set(split), check_vma=False)
-    return placed(_narrow(readout), targets)
+    return placed(_narrow(inputs), targets)
 
 
-def _narrow(readout: Readout) -> Readout:
-    """The readout with its matrix in the type of activations."""
-    return readout._replace(matrix=readout.matrix.astype(readout.x.dtype))
+def _narrow(inputs: LMHeadInputs) -> LMHeadInputs:
+    """The inputs with its matrix in the type of activations."""
+    return inputs._replace(matrix=inputs.matrix.astype(inputs.x.dtype))
 
 
-def _cutter(tokens: int, pieces: int, chunk_bytes: int) -> Callable[[Array], Array]:
+def _cutter(tokens: int, vocab: int, chunk_bytes: int) -> Callable[[Array], Array]:
     """A function [batch, length, …] -> [chunks, tokens, …] whose last chunk is filled up with zeros; the scores of a
     chunk take at most `chunk_bytes`."""
-    chunks = min(tokens, -(-tokens * pieces * 4 // chunk_bytes))
+    chunks = min(tokens, -(-tokens * vocab * 4 // chunk_bytes))
     size = -(-tokens // chunks)
 
     def cut(a: Array) -> Array:
@@ -128,10 +121,10 @@ def _cutter(tokens: int, pieces: int, chunk_bytes: int) -> Callable[[Array], Arr
 
 
 def _local(
-    readout: Readout, targets: Targets, gradient: bool, z_loss: float, chunk_bytes: int
-) -> tuple[Sums, Readout | None]:
+    inputs: LMHeadInputs, targets: Targets, gradient: bool, z_loss: float, chunk_bytes: int
+) -> tuple[Sums, LMHeadInputs | None]:
     """One device's part of the sums and of the gradient, chunk after chunk."""
-    x, matrix, bias = readout
+    x, matrix, bias = inputs
     cut = _cutter(targets.tokens.size, matrix.shape[1], chunk_bytes)
 
     def gradient_of(part: tuple[Array, Array, Array]) -> tuple[Any, Any]:
@@ -140,7 +133,9 @@ def _local(
             return (sums, None), None
         narrow = by_scores.astype(x.dtype)
         by_matrix = jnp.einsum("nd,nv->dv", part[0], narrow, preferred_element_type=jnp.float32)
-        return (sums, Readout(None, by_matrix, jnp.sum(by_scores, axis=0))), jnp.einsum("nv,dv->nd", narrow, matrix)
+        return (sums, LMHeadInputs(None, by_matrix, jnp.sum(by_scores, axis=0))), jnp.einsum(
+            "nv,dv->nd", narrow, matrix
+        )
 
     def body(total: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Any]:
         new, by_x = gradient_of(part)
@@ -163,7 +158,10 @@ def _chunk(
     weights: Float[Array, " tokens"],
     z_loss: float,
 ) -> tuple[Sums, Float[Array, "tokens vocab"]]:
-    """The sums of some tokens, and the gradient of their objective to their scores."""
+    """The sums of some tokens, and the gradient of their objective to their scores.
+
+    Of w * (log Z - s_target + z * log(Z)^2) it is w * (softmax(s) * (1 + 2 z log Z) - one_hot(target)).
+    """
     scores = _scores(matrix, bias, x)
     losses = token_losses(scores, tokens)
     share = jnp.exp(scores - losses.log_z[:, None]) * (1 + 2 * z_loss * losses.log_z)[:, None]

@@ -23,7 +23,7 @@ from t5like.train.step import train_step
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What a compiled program needs on each device, in bytes, as its compiler says."""
+    """The memory of a compiled program on each device, in bytes, as its compiler says."""
 
     arguments: int
     outputs: int
@@ -57,12 +57,12 @@ def lower_evaluation(network: Network) -> jax.stages.Lowered:
 
 def _batch(network: Network, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes, types and shardings of a batch's features."""
-    place, features = batch_sharding(network.config.rules, network.mesh), abstract_batch(network.config, rows)
-    return {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=place) for n, f in features.items()}
+    sharding, features = batch_sharding(network.config.rules, network.mesh), abstract_batch(network.config, rows)
+    return {n: jax.ShapeDtypeStruct(f.shape, f.dtype, sharding=sharding) for n, f in features.items()}
 
 
 def step_memory(compiled: jax.stages.Compiled) -> StepMemory:
-    """What the compiler says of a program's memory."""
+    """The memory of a program, as the compiler says."""
     said: Any = compiled.memory_analysis()
     return StepMemory(
         arguments=said.argument_size_in_bytes,

@@ -1,7 +1,7 @@
 """Held-out figures of a set of parameters: loss, perplexity, bits per byte, and a unigram model's beside them."""
 
 import functools
-from typing import Any
+import operator
 
 import jax
 import numpy as np
@@ -11,10 +11,10 @@ from t5like.data.rows.stream import Rows, evaluation_stream
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
-from t5like.model.sharding import batch_sharding, row_parts
+from t5like.model.sharding import Params, batch_sharding, row_parts
 from t5like.processes.batches import Feed, everywhere
 from t5like.train.compile import lower_evaluation
-from t5like.train.eval_step import EvalSums
+from t5like.train.losses import Sums
 
 ANSWERING = ("sequence_to_sequence", "prompt_target")
 """Kinds of objectives whose targets are answers."""
@@ -29,43 +29,36 @@ class Evaluator:
         self._rows = Rows(network.config.data, vocabulary, "validation")
         self._feed = Feed(batch_sharding(network.config.rules, network.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, network.config.rules)
-        seen = Rows(network.config.data, vocabulary, "train")
-        tables = vocabulary_tables(vocabulary, seen.piece_counts(), network.config.model.vocab)
+        train = Rows(network.config.data, vocabulary, "train")
+        tables = vocabulary_tables(vocabulary, train.piece_counts(), network.config.model.vocab)
         self._tables = [everywhere(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
-    def __call__(self, params: Any) -> dict[str, float]:
+    def __call__(self, params: Params) -> dict[str, float]:
         """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
         for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
         EOS included, that greedy decoding would write."""
         settings = self._network.config.eval
-        totals = np.zeros(len(EvalSums._fields), np.float64)
-        for features in evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows):
-            sums = self._step()(params, self._feed(features), *self._tables)
-            totals += np.array(jax.device_get(sums), np.float64)
-        return figures(EvalSums(*totals), self._network.config.data.objective.kind in ANSWERING)
+        batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows)
+        sums = (jax.device_get(self._step()(params, self._feed(features), *self._tables)) for features in batches)
+        wide = (jax.tree.map(np.float64, each) for each in sums)
+        total = functools.reduce(lambda *pair: jax.tree.map(operator.add, *pair), wide)
+        return figures(total, self._network.config.data.objective.kind in ANSWERING)
 
     def _compile(self) -> jax.stages.Compiled:
         return lower_evaluation(self._network).compile()
 
 
-def figures(sums: EvalSums, answers: bool) -> dict[str, float]:
-    """The figures of `Evaluator` from its sums; `answers` adds the exact matches."""
-    loss = sums.nll / max(sums.weight, 1)
-    labelled = {"label_accuracy": float(sums.labels_correct / sums.labels)} if sums.labels else {}
-    matches = {"exact_match": float(sums.answers_correct / max(sums.answers, 1))} if answers else {}
-    return {
-        "loss": float(loss),
-        "perplexity": float(np.exp(loss)),
-        "accuracy": float(sums.correct / max(sums.weight, 1)),
-        "text_accuracy": float(sums.text_correct / max(sums.text_weight, 1)),
-        "bits_per_byte": float(sums.nll / np.log(2) / max(sums.text_bytes, 1)),
-        "text_loss": float(sums.text_nll / max(sums.text_weight, 1)),
-        "unigram_text_loss": float(sums.unigram_nll / max(sums.text_weight, 1)),
-        "tokens": float(sums.weight),
-        **matches,
-        **labelled,
+def figures(sums: Sums, answers: bool) -> dict[str, float]:
+    """The figures of `Evaluator` from its sums; `answers` keeps the exact matches."""
+    means = {name: float(ratio.mean()) for name, ratio in sums.items() if answers or name != "exact_match"}
+    nats, size = sums["nats_per_byte"]
+    del means["nats_per_byte"]
+    return means | {
+        "perplexity": float(np.exp(means["loss"])),
+        "bits_per_byte": float(nats / np.log(2) / max(size, 1)),
+        "tokens": float(sums["loss"].count),
     }
 
 

@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl, events.jsonl, TensorBoard, and one line on the terminal.
+"""The logs of a run: metrics.jsonl, events.jsonl, TensorBoard, and one line on the terminal.
 
 On a terminal the line is rewritten in place; elsewhere (a file, a pipe, a pod's log) each is printed.
 """
@@ -76,15 +76,15 @@ class Logger:
 
 
 class Speed(NamedTuple):
-    """Seconds a step, seconds that the rest will take at that pace, and the share of the time spent on input."""
+    """Seconds a step, seconds that the rest will take at that speed, and the share of the time spent on input."""
 
     step: float
     left: float
     waiting: float
 
 
-class Pace:
-    """How fast steps are, from those since the last call.
+class Throughput:
+    """The throughput of steps, from those since the last call.
 
     A step counts from when its predecessor's metrics were there until its own were, so nothing is counted that was only
     dispatched. The first `DROPPED` steps of a process do not count: they compile and fill caches.

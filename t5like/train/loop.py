@@ -20,7 +20,7 @@ from t5like.runs.start import check_start, find_source, require_vocabulary
 from t5like.train.compile import compile_step
 from t5like.train.evaluate import Evaluator, check_rows, require_objective
 from t5like.train.guard import InterruptedRunError, Interruption, check_finite
-from t5like.train.logger import Logger, Pace, duration
+from t5like.train.logger import Logger, Throughput, duration
 from t5like.train.profile import Profile
 from t5like.train.start import changes, starting_state
 from t5like.train.state import Training, make_training
@@ -57,7 +57,7 @@ def train(config: Config) -> None:
             if start:
                 run.take_hugging_face(start.run)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
-            state, origin = starting_state(training, checkpoints, source)
+            state, started_from = starting_state(training, checkpoints, source)
             first = int(jax.device_get(state.step))
             if first >= config.train.steps:
                 print(f"{run.path} is finished: step {first} of {config.train.steps}.")
@@ -68,7 +68,7 @@ def train(config: Config) -> None:
                 logger.event(begun, step=first, **sizes, changed=changed, init_from=str(source or ""))
                 devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
                 devices += f" of {count} processes" if count > 1 else ""
-                logger.say(f"{origin}: {parameter_count(training):,} parameters on {devices}.")
+                logger.say(f"{started_from}: {parameter_count(training):,} parameters on {devices}.")
                 told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
@@ -78,7 +78,7 @@ def train(config: Config) -> None:
 
 
 def epochs_seen(rows: Rows, config: Config) -> str:
-    """How often the whole run sees each source."""
+    """A line with the epochs of each source in the whole run."""
     epochs = rows.epochs(config.train.steps * config.train.batch).items()
     return "Epochs of the whole run: " + ", ".join(f"{name} {count:.3g}" for name, count in epochs) + "."
 
@@ -103,14 +103,14 @@ def run_steps(
     stream = training_stream(rows, first, last, settings.batch, feed.rows)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
-    pace = Pace(first, last)
-    report = Reporter(training, logger, pace, began)
+    throughput = Throughput(first, last)
+    report = Reporter(training, logger, throughput, began)
     profile = Profile(pathlib.Path(settings.directory).expanduser() / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     with jax.transfer_guard("disallow"), Interruption() as interruption:
         for step in range(first + 1, last + 1):
             profile.before(step)
-            with pace.waiting():
+            with throughput.waiting():
                 features = next(stream)
             state, metrics = compiled(state, feed(features))
             if traced := profile.after(step, metrics):
@@ -141,15 +141,15 @@ def run_steps(
 class Reporter:
     """Checks each step's metrics, and logs those of every `train.log_every`th."""
 
-    def __init__(self, training: Training, logger: Logger, pace: Pace, began: float):
-        config, self._logger, self._pace = training.config, logger, pace
+    def __init__(self, training: Training, logger: Logger, throughput: Throughput, began: float):
+        config, self._logger, self._throughput = training.config, logger, throughput
         self._settings, self._devices = config.train, jax.devices()
         self._tokens = config.train.batch * sum(config.data.lengths.values())
         self._flops, self._began = step_flops(config).training, began
 
     def __call__(self, step: int, metrics: Metrics) -> None:
         values: Metrics = jax.device_get(metrics)
-        self._pace.ended(step)
+        self._throughput.ended(step)
         if self._began:
             seconds, self._began = time.monotonic() - self._began, 0.0
             self._logger.event("first_step", step=step, seconds=round(seconds, 3))
@@ -159,24 +159,18 @@ class Reporter:
             self._logger.event("skipped", step=step)
         if step % self._settings.log_every and step != self._settings.steps:
             return
-        sums = values.sums
-        loss = float(sums.nll / sums.weight)
-        kept = {
-            "loss": loss,
-            "objective": float(sums.objective / sums.weight),
-            "accuracy": float(sums.correct / sums.weight),
-            "target_tokens": float(sums.weight),
+        means = {name: float(ratio.mean()) for name, ratio in values.sums.items()}
+        kept = means | {
+            "target_tokens": float(values.sums["loss"].count),
             "gradient_norm": float(values.gradient_norm),
             "learning_rate": float(values.learning_rate),
         }
-        if sums.labels:
-            kept["label_accuracy"] = float(sums.labels_correct / sums.labels)
         self._logger.metrics(step, kept)
-        self._logger.progress(f"step {step:,} of {self._settings.steps:,}  loss {loss:.3f}{self._speed(step)}")
+        self._logger.progress(f"step {step:,} of {self._settings.steps:,}  loss {means['loss']:.3f}{self._speed(step)}")
 
     def _speed(self, step: int) -> str:
-        """What the terminal says of the speed; its figures are kept as `timing/...`."""
-        if (speed := self._pace(step)) is None:
+        """The speed as part of a line for the terminal; its figures are kept as `timing/...`."""
+        if (speed := self._throughput(step)) is None:
             return ""
         share = mfu(self._flops, speed.step, len(self._devices), device_of(self._devices[0].device_kind))
         timing = {"seconds_per_step": speed.step, "tokens_per_second": self._tokens / speed.step}
@@ -195,7 +189,7 @@ class Reporter:
             f"step {step:,}: held-out loss {figures['loss']:.3f}; on text {figures['text_loss']:.3f}, "
             f"where a unigram model has {figures['unigram_text_loss']:.3f}"
         )
-        self._pace.restart()
+        self._throughput.restart()
 
 
 def parameter_count(training: Training) -> int:

@@ -1,14 +1,16 @@
 """The loss: weighted cross-entropy on integer labels, as sums that are divided once at the end."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from t5like.train.labels import KINDS
+
 
 class TokenLosses(NamedTuple):
-    """What each target token costs, `[batch, length]` float32: -log p, log Z and whether the best guess is right."""
+    """Costs of target tokens, `[batch, length]` float32: -log p, log Z, and 1 where the best guess is right."""
 
     nll: Array
     log_z: Array
@@ -24,50 +26,32 @@ def token_losses(logits: Float[Array, "*rows vocab"], targets: Int[Array, "*rows
     """
     logits = logits.astype(jnp.float32)
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    places = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
-    label = jnp.sum(jnp.where(places == targets[..., None], logits, jnp.float32(0)), axis=-1)
+    numbers = jax.lax.broadcasted_iota(targets.dtype, logits.shape, logits.ndim - 1)
+    label = jnp.sum(jnp.where(numbers == targets[..., None], logits, jnp.float32(0)), axis=-1)
     best = logits == jnp.max(logits, axis=-1, keepdims=True)
-    guess = jnp.min(jnp.where(best, places, logits.shape[-1]), axis=-1)
+    guess = jnp.min(jnp.where(best, numbers, logits.shape[-1]), axis=-1)
     return TokenLosses(log_z - label, log_z, (guess == targets).astype(jnp.float32))
 
 
-def label_losses(
-    scores: Float[Array, "batch *length labels"], labels: Num[Array, "batch *ends"], problem: str | None = None
-) -> Float[Array, " batch"]:
-    """The cost of each row's labels, float32, by `model.problem_type`; None is one label, or a number for one score.
+class Ratio(NamedTuple):
+    """A mean that is not divided yet: a sum of values and the sum of their weights, scalars."""
 
-    One label costs its cross-entropy; several, `[batch, labels]` of zeros and ones, the mean of a binary cross-entropy
-    for each; numbers, `[batch]` or `[batch, labels]`, the mean squared error. Of spans, `scores` are `[batch, length,
-    2]` and `labels` the first and last place, `[batch, 2]`; the cost is the mean of the two cross-entropies over the
-    row's places (Devlin et al. 2019).
-    """
-    if scores.ndim == 3:
-        return jnp.mean(_cross_entropy(jnp.swapaxes(scores, 1, 2), labels), axis=-1)
-    scores = scores.astype(jnp.float32)
-    if problem == "multi_label_classification":
-        wanted = labels.astype(jnp.float32)
-        return jnp.mean(jax.nn.softplus(scores) - scores * wanted, axis=-1)
-    if problem == "regression" or (problem is None and scores.shape[-1] == 1):
-        return jnp.mean(jnp.square(scores - labels.astype(jnp.float32).reshape(scores.shape)), axis=-1)
-    return _cross_entropy(scores, labels)
+    total: Any
+    count: Any
+
+    def mean(self) -> Any:
+        """The mean, on the host; 0 of nothing."""
+        return self.total / max(self.count, 1)
 
 
-def _cross_entropy(scores: Float[Array, "*rows classes"], labels: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
-    scores = scores.astype(jnp.float32)
-    label = jnp.take_along_axis(scores, labels[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(scores, axis=-1) - label
+Sums = dict[str, Ratio]
+"""Named means of a batch, to be added to those of others by `jax.tree.map` and divided once at the end. Each name is a
+figure's in metrics.jsonl; training lowers that of `objective`."""
 
 
-class Sums(NamedTuple):
-    """Sums over the weighted tokens of a batch, and over its labelled rows; any two may be added. All are float32
-    scalars."""
-
-    objective: Array
-    nll: Array
-    correct: Array
-    weight: Array
-    labels_correct: Array
-    labels: Array
+def ratio(values: Float[Array, "*items"], weights: Float[Array, "*items"]) -> Ratio:
+    """The weighted mean of some values."""
+    return Ratio(jnp.sum(weights * values), jnp.sum(weights))
 
 
 def weighted_sums(
@@ -76,39 +60,29 @@ def weighted_sums(
     weights: Float[Array, "batch length"],
     z_loss: float,
 ) -> Sums:
-    """The batch's sums; `objective`, what training lowers, is -log p + z_loss * log(Z)^2."""
+    """The batch's sums; `objective` is -log p + z_loss * log(Z)^2."""
     return sums_of(token_losses(logits, targets), weights, z_loss)
 
 
 def sums_of(losses: TokenLosses, weights: Float[Array, "*rows"], z_loss: float) -> Sums:
     """The sums of tokens whose costs are known."""
-    objective = jnp.sum(weights * (losses.nll + z_loss * jnp.square(losses.log_z)))
-    none = jnp.zeros((), jnp.float32)
-    sums = jnp.sum(weights * losses.nll), jnp.sum(weights * losses.correct), jnp.sum(weights)
-    return Sums(objective, *sums, none, none)
+    return {
+        "objective": ratio(losses.nll + z_loss * jnp.square(losses.log_z), weights),
+        "loss": ratio(losses.nll, weights),
+        "accuracy": ratio(losses.correct, weights),
+    }
 
 
 def label_sums(
-    scores: Float[Array, "batch *length labels"],
-    labels: Num[Array, "batch *ends"],
-    real: Float[Array, " batch"],
-    problem: str | None = None,
+    scores: Float[Array, "*items scores"],
+    labels: Num[Array, "..."],
+    weights: Float[Array, "..."],
+    kind: str,
 ) -> Sums:
-    """The sums of rows that have labels and nothing else to predict; a row counts as one target.
-
-    A span is right if both of its ends are, several labels if all of them are; a number never is.
-    """
-    nll = label_losses(scores, labels, problem)
-    if scores.ndim == 3:
-        right = jnp.all(jnp.argmax(scores, axis=1) == labels, axis=-1)
-    elif problem == "multi_label_classification":
-        right = jnp.all((scores > 0) == (labels > 0), axis=-1)
-    elif problem == "regression" or scores.shape[-1] == 1:
-        right = jnp.zeros_like(real, bool)
-    else:
-        right = jnp.argmax(scores, axis=-1) == labels
-    total, correct, count = jnp.sum(real * nll), jnp.sum(real * right.astype(jnp.float32)), jnp.sum(real)
-    return Sums(total, total, correct, count, correct, count)
+    """The sums of items that have labels of a kind, and nothing else to predict; an item counts as one target."""
+    loss = ratio(KINDS[kind].cost(scores, labels), weights)
+    right = ratio(KINDS[kind].correct(scores, labels).astype(jnp.float32), weights)
+    return {"objective": loss, "loss": loss, "accuracy": right, "label_accuracy": right}
 
 
 def with_labels(
@@ -117,17 +91,15 @@ def with_labels(
     labels: Int[Array, " batch"],
     weights: Float[Array, "batch length"],
 ) -> Sums:
-    """The sums with those of the rows' labels; a label costs as much as all tokens of its row together.
+    """The sums with those of the rows' classes; a label costs as much as all tokens of its row together.
 
     So the mean over tokens is the mean cost of a token plus the mean cost of a label, as in BERT, and it stays a sum
     that can be split. A row without weighted tokens has no label.
     """
-    row = jnp.sum(weights, axis=1)
-    nll = label_losses(scores, labels)
-    real = (row > 0).astype(jnp.float32)
-    correct = (jnp.argmax(scores, axis=-1) == labels).astype(jnp.float32)
-    return sums._replace(
-        objective=sums.objective + jnp.sum(row * nll),
-        labels_correct=jnp.sum(real * correct),
-        labels=jnp.sum(real),
-    )
+    kind, row = KINDS["single_label_classification"], jnp.sum(weights, axis=1)
+    total, count = sums["objective"]
+    right = kind.correct(scores, labels).astype(jnp.float32)
+    return sums | {
+        "objective": Ratio(total + jnp.sum(row * kind.cost(scores, labels)), count),
+        "label_accuracy": ratio(right, (row > 0).astype(jnp.float32)),
+    }

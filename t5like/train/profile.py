@@ -1,4 +1,4 @@
-"""A trace of a few steps, for TensorBoard's profiler or Perfetto: what the devices and the host did, and when."""
+"""A trace of a few steps, for TensorBoard's profiler or Perfetto: the work of devices and host over time."""
 
 import pathlib
 from typing import Any

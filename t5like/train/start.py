@@ -1,4 +1,4 @@
-"""The first state of a run, and how a resumed one differs from what it was."""
+"""The first state of a run, and the changes of a resumed one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,8 +30,8 @@ def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]],
 
 
 def starting_state(training: Training, checkpoints: Checkpoints, source: Source | None) -> tuple[State, str]:
-    """Where a run begins: 1. at the newest checkpoint of its directory; 2. with the parameters that `train.init_from`
-    names; 3. from scratch."""
+    """The state that a run begins with, and words for where it is from: 1. the newest checkpoint of its directory;
+    2. the parameters that `train.init_from` names; 3. scratch."""
     if steps := checkpoints.steps():
         return checkpoints.restore(training.abstract), f"Resuming at step {steps[-1]}"
     if source:

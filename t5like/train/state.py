@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.config import Config
 from t5like.model.network import Network, make_network
-from t5like.model.sharding import AnyMesh
+from t5like.model.sharding import AnyMesh, Params
 from t5like.optim.optimizer import make_optimizer
 from t5like.optim.placement import optimizer_shardings
 from t5like.runs.checkpoints import State
@@ -43,18 +43,18 @@ class Training:
         """The state of step 0, each shard computed where it lives."""
         return jax.jit(self._initial, out_shardings=self.shardings)()
 
-    def state_from(self, params: Any) -> State:
+    def state_from(self, params: Params) -> State:
         """The state of step 0 with these parameters, which stay where they are; those that are missing are initial."""
-        given, places = flatten_dict(params, sep="/"), flatten_dict(self.shardings.params, sep="/")
+        given, shardings = flatten_dict(params, sep="/"), flatten_dict(self.shardings.params, sep="/")
 
         def rest(given: dict[str, Any]) -> tuple[jax.Array, dict[str, Any], optax.OptState]:
             initial = flatten_dict(self.network.init(), sep="/")
             missing = {path: leaf for path, leaf in initial.items() if path not in given}
             return jnp.zeros((), jnp.int32), missing, self.optimizer.init(unflatten_dict(given | missing, sep="/"))
 
-        missing = {path: place for path, place in places.items() if path not in given}
-        shardings = self.shardings.step, missing, self.shardings.opt_state
-        step, missing, opt_state = jax.jit(rest, out_shardings=shardings)(given)
+        missing = {path: leaf for path, leaf in shardings.items() if path not in given}
+        out = self.shardings.step, missing, self.shardings.opt_state
+        step, missing, opt_state = jax.jit(rest, out_shardings=out)(given)
         return State(step, unflatten_dict(given | missing, sep="/"), opt_state)
 
     def _initial(self) -> State:

@@ -6,22 +6,22 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from t5like.config import Config, Rules
-from t5like.model.sharding import shard
+from t5like.model.sharding import Params, shard
 from t5like.model.transformer import Transformer
 from t5like.optim.groups import stop_frozen
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.checkpoints import State
-from t5like.train.chunked import Readout, Targets, chunked_sums
+from t5like.train.chunked import Targets, chunked_sums
 from t5like.train.losses import Sums, label_sums, weighted_sums, with_labels
 
 Batch = dict[str, Array]
 
 
 class Metrics(NamedTuple):
-    """What a step reports, float32 scalars; the loss of a token is `sums.nll / sums.weight`."""
+    """Metrics of a step, float32 scalars; the loss of a token is `sums["loss"].mean()`."""
 
     sums: Sums
     gradient_norm: Array
@@ -38,12 +38,12 @@ def train_step(
     not finite is left out; the step is counted all the same, and `finite` says so.
     """
     sums, gradient = accumulated_gradient(state, batch, config, net)
-    gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), gradient)
+    gradient = jax.tree.map(lambda g: g / jnp.maximum(sums["objective"].count, 1), gradient)
     norm = optax.tree.norm(gradient)
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-    finite = jnp.isfinite(norm) & jnp.isfinite(sums.objective)
+    finite = jnp.isfinite(norm) & jnp.isfinite(sums["objective"].total)
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
     )
@@ -51,16 +51,16 @@ def train_step(
     return State(state.step + 1, params, opt_state), Metrics(sums, norm, rate, finite.astype(jnp.float32))
 
 
-def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Any]:
+def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Params]:
     """The batch's sums and the gradient of their `objective`, computed in `train.accumulate` parts."""
     parts = config.train.accumulate
     key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
 
-    def gradient_of(part: Batch, number: Array) -> tuple[Sums, Any]:
-        def objective(params: Any) -> tuple[Array, Sums]:
+    def gradient_of(part: Batch, number: Array) -> tuple[Sums, Params]:
+        def objective(params: Params) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
             sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train.z_loss, keys)
-            return sums.objective, sums
+            return sums["objective"].total, sums
 
         (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         return sums, gradient
@@ -70,47 +70,46 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     # Part n takes every parts-th row from n on, so that each device keeps its own rows.
     split = {name: _split_rows(x, parts, config.rules) for name, x in batch.items()}
 
-    def add(total: tuple[Sums, Any], numbered: tuple[Batch, Array]) -> tuple[tuple[Sums, Any], None]:
+    def add(total: tuple[Sums, Params], numbered: tuple[Batch, Array]) -> tuple[tuple[Sums, Params], None]:
         return jax.tree.map(jnp.add, total, gradient_of(*numbered)), None
 
-    zero = jax.tree.map(jnp.zeros_like, state.params)
-    start = Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields)), zero
+    part = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in split.items()}
+    sums = jax.eval_shape(lambda part: batch_sums(state.params, part, net, config.train.z_loss, {}), part)
+    start = jax.tree.map(jnp.zeros_like, (sums, state.params))
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
-def batch_sums(params: Any, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
+def batch_sums(params: Params, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
     """The sums of a batch, as the model's head predicts it.
 
-    Scores of pieces and of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
+    Logits, and scores of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
     of spans against `labels`: `[batch]`, `[batch, labels]` for several labels or numbers of a row, or `[batch, 2]` for
-    the places where a span starts and ends.
+    the positions where a span starts and ends.
     """
     apply = functools.partial(net.apply, {"params": params}, batch, rngs=keys)
     if net.model.head in ("vocabulary", "next_sentence"):
-        readout, labels = cast(Any, apply(method=Transformer.before_scores))
+        inputs, labels = cast(Any, apply(method=Transformer.lm_head_inputs))
         targets = Targets(*targets_and_weights(batch))
-        sums = chunked_sums(Readout(*readout), targets, z_loss, net.rules)
+        sums = chunked_sums(inputs, targets, z_loss, net.rules)
         return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
     scores = cast(Any, apply(method=Transformer.scores)).labels
     if net.model.head == "token":
         return weighted_sums(scores, *targets_and_weights(batch), 0.0)
-    real = real_tokens(batch)
+    real = predicting(batch, "segment_ids") > 0
     if net.model.head == "span":
         scores = jnp.where(real[:, :, None], scores, -1e10)
-    problem = net.model.label_problem if net.model.head == "sequence" else None
-    return label_sums(scores, batch["labels"], jnp.any(real, axis=1).astype(jnp.float32), problem)
+    rows = jnp.any(real, axis=1).astype(jnp.float32)
+    return label_sums(scores, batch["labels"], rows, net.model.label_problem)
 
 
 def targets_and_weights(batch: Batch) -> tuple[Array, Array]:
-    """Target tokens and loss weights, of the decoder if the batch has one."""
-    stack = "decoder" if "decoder_target_tokens" in batch else "encoder"
-    return batch[f"{stack}_target_tokens"], batch[f"{stack}_loss_weights"]
+    """Target tokens and loss weights of the stack that predicts."""
+    return predicting(batch, "target_tokens"), predicting(batch, "loss_weights")
 
 
-def real_tokens(batch: Batch) -> Bool[Array, "batch length"]:
-    """Which places of the stack that predicts are not padding."""
-    stack = "decoder" if "decoder_segment_ids" in batch else "encoder"
-    return batch[f"{stack}_segment_ids"] > 0
+def predicting(batch: Batch, feature: str) -> Array:
+    """A feature of the stack that predicts: of the decoder if the batch has one."""
+    return batch[f"decoder_{feature}" if f"decoder_{feature}" in batch else f"encoder_{feature}"]
 
 
 def _split_rows(x: Array, parts: int, rules: Rules) -> Array:

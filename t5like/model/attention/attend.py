@@ -1,4 +1,4 @@
-"""Attention: one `attend` and how it is computed, and the cache of keys and values that decoding carries along.
+"""Attention: one `attend` with its implementations, and the KV cache that decoding carries along.
 
 `plain` is XLA's own and the measure of the others; `flash.linear` has memory linear in the length; `kernels` has
 splash for TPUs and cuDNN for GPUs. All take the same described masks and biases and give the same numbers.
@@ -17,7 +17,7 @@ from t5like.errors import UserError
 from t5like.model.attention.flash import linear
 from t5like.model.attention.kernels import cudnn, cudnn_obstacle, splash, splash_obstacle
 from t5like.model.attention.local import with_heads
-from t5like.model.attention.masks import HIDDEN, Keys, Query, Relative, Seen
+from t5like.model.attention.masks import HIDDEN, AttentionMask, Keys, Query, Relative
 from t5like.model.layers import dropout
 
 KERNELS = {"tpu": "splash", "gpu": "cudnn"}
@@ -27,7 +27,7 @@ MANY_SCORES = 2048**2
 """Scores of one row and head from which on "auto" keeps none of them."""
 
 
-class KeysValues(NamedTuple):
+class KVCache(NamedTuple):
     """Keys and values of one layer, `[batch, key, kv_heads, kv]`, or of a stack with the layers in front."""
 
     keys: Array
@@ -38,7 +38,7 @@ def attend(
     query: Query,
     keys: Keys,
     values: Keys,
-    seen: Seen,
+    mask: AttentionMask,
     relative: Relative | None,
     rules: Rules,
     kind: str = "auto",
@@ -53,26 +53,26 @@ def attend(
     Raises:
       UserError: `kind` cannot compute this here; the sentence names those that can.
     """
-    kind = choose(kind, query, keys, seen, relative, rules)
+    kind = choose(kind, query, keys, mask, relative, rules)
     if drop is not None:
         keys, values = with_heads(keys, query.shape[2]), with_heads(values, query.shape[2])
         values = dropout(values.transpose(0, 2, 3, 1), *drop).transpose(0, 3, 1, 2)
     if kind == "linear":
-        return linear(query, keys, values, seen, relative, rules)
+        return linear(query, keys, values, mask, relative, rules)
     if kind == "splash":
-        return splash(query, keys, values, seen, rules)
+        return splash(query, keys, values, mask, rules)
     if kind == "cudnn":
-        return cudnn(query, keys, values, seen, relative, rules)
-    return plain(query, keys, values, seen, relative)
+        return cudnn(query, keys, values, mask, relative, rules)
+    return plain(query, keys, values, mask, relative)
 
 
-def plain(query: Query, keys: Keys, values: Keys, seen: Seen, relative: Relative | None) -> Query:
+def plain(query: Query, keys: Keys, values: Keys, mask: AttentionMask, relative: Relative | None) -> Query:
     """Softmax attention with all scores at once; scores and softmax are float32 whatever the inputs are."""
     keys, values = with_heads(keys, query.shape[2]), with_heads(values, query.shape[2])
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, keys, preferred_element_type=jnp.float32)
     if relative is not None:
-        scores += relative.matrix(seen)
-    scores += jnp.where(seen.mask(), jnp.float32(0), jnp.float32(HIDDEN))[:, None]
+        scores += relative.matrix(mask)
+    scores += jnp.where(mask.matrix(), jnp.float32(0), jnp.float32(HIDDEN))[:, None]
     weights = softmax(scores, values.dtype)
     return checkpoint_name(jnp.einsum("bhqk,bkhd->bqhd", weights, values), "attended")
 
@@ -93,6 +93,7 @@ def _softmax_forward(scores: Scores, dtype: jnp.dtype) -> tuple[Scores, Scores]:
 
 
 def _softmax_backward(dtype: jnp.dtype, kept: Scores, gradient: Scores) -> tuple[Scores]:
+    """dS = P * (dP - sum(P * dP)) over keys, with P the weights."""
     weights, gradient = kept.astype(jnp.float32), gradient.astype(jnp.float32)
     product = weights * gradient
     return (product - weights * product.sum(-1, keepdims=True),)
@@ -101,16 +102,16 @@ def _softmax_backward(dtype: jnp.dtype, kept: Scores, gradient: Scores) -> tuple
 softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
-def choose(kind: str, query: Query, keys: Keys, seen: Seen, relative: Relative | None, rules: Rules) -> str:
+def choose(kind: str, query: Query, keys: Keys, mask: AttentionMask, relative: Relative | None, rules: Rules) -> str:
     """The kind of attention that a model's `attention` means for these shapes on the current mesh's devices.
 
     Raises:
       UserError: it asks for one that cannot compute this.
     """
-    if seen.places is not None:  # decoding with a cache: a few queries, whose scores are no matter
+    if mask.positions is not None:  # decoding with a cache: a few queries, whose scores are no matter
         return "plain"
     where = platform()
-    hindered = {name: obstacle(name, where, query, keys, relative, rules) for name in KINDS}
+    hindered = {name: obstacle(name, where, query, keys, mask, relative, rules) for name in KINDS}
     if kind == "auto":
         kernel = KERNELS.get(where, "")
         # cuDNN's kernel takes T5's bias, but as large a matrix as the scores.
@@ -125,23 +126,28 @@ def choose(kind: str, query: Query, keys: Keys, seen: Seen, relative: Relative |
     return kind
 
 
-def obstacle(kind: str, platform: str, query: Query, keys: Keys, relative: Relative | None, rules: Rules) -> str | None:
-    """Why a kind of attention cannot be used, as the end of a sentence; None if it can."""
+def obstacle(
+    kind: str, platform: str, query: Query, keys: Keys, mask: AttentionMask, relative: Relative | None, rules: Rules
+) -> str | None:
+    """The reason that a kind of attention cannot be used, as the end of a sentence; None if it can."""
+    if mask.window is not None and kind in KERNELS.values():
+        return "it takes no attention windows"
     if kind == "splash":
         return splash_obstacle(platform, query, keys, relative, rules)
     return cudnn_obstacle(platform, query, keys) if kind == "cudnn" else None
 
 
 def platform() -> str:
-    """What the program at hand is for: the devices of the current mesh, which need not be on this machine."""
+    """The platform that the current program compiles for: that of the mesh in context, else the default backend."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
 
 
-def write(cache: KeysValues, new: KeysValues, positions: Int[Array, "batch query"]) -> KeysValues:
+def update_cache(cache: KVCache, new: KVCache, positions: Int[Array, "batch query"]) -> KVCache:
     """The cache of one layer with new keys and values in the slots that their positions name."""
+    # [batch, slots, kv_heads, kv] at ([batch, 1], [batch, query]): a slot of its row for each new token
     rows = jnp.arange(positions.shape[0], dtype=jnp.int32)[:, None]
-    return KeysValues(
+    return KVCache(
         cache.keys.at[rows, positions].set(new.keys, mode="drop"),
         cache.values.at[rows, positions].set(new.values, mode="drop"),
     )

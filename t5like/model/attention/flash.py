@@ -17,20 +17,25 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Rules
 from t5like.model.attention.local import along_heads, on_each_device
-from t5like.model.attention.masks import HIDDEN, Keys, Query, Relative, Seen, by_bucket, which_bucket
+from t5like.model.attention.masks import HIDDEN, AttentionMask, Keys, Query, Relative, bucket_bias, one_hot_buckets
 
 BLOCK = 512
 PADDING = -1
 """The segment of keys that only fill the last block: no query attends to them, not even one that sees nothing."""
 
-Kind = tuple[bool, int]
-"""Whether attention is causal, and the distance from which on T5's bias is the same."""
+
+class Kind(NamedTuple):
+    """True if attention is causal, the distance from which on T5's bias is the same, and how far a query sees."""
+
+    causal: bool
+    max_distance: int
+    window: int | None
 
 
 class _Blocks(NamedTuple):
     """One device's arrays in blocks: `query` is [blocks, batch, kv_heads, group, query, kv], `keys` and `values` are
     [blocks, batch, kv_heads, key, kv], segments [blocks, batch, query or key], T5's `table` is [kv_heads, group,
-    buckets], or None, and `first` the place of the first query."""
+    buckets], or None, and `first` the position of the first query."""
 
     query: Array
     keys: Array
@@ -42,26 +47,32 @@ class _Blocks(NamedTuple):
 
 
 def linear(
-    query: Query, keys: Keys, values: Keys, seen: Seen, relative: Relative | None, rules: Rules, block: int = BLOCK
+    query: Query,
+    keys: Keys,
+    values: Keys,
+    mask: AttentionMask,
+    relative: Relative | None,
+    rules: Rules,
+    block: int = BLOCK,
 ) -> Query:
     """Softmax attention in blocks of at most `block` queries by `block` keys; scores and sums are float32."""
-    more, farthest = [], 0
+    more, max_distance = [], 0
     if relative is not None:
-        more, farthest = [(relative.table.astype(jnp.float32).T, along_heads(rules))], relative.farthest
-    local = functools.partial(_local, block=block, farthest=farthest)
-    return on_each_device(local, query, keys, values, seen, rules, *more)
+        more, max_distance = [(relative.table.astype(jnp.float32).T, along_heads(rules))], relative.max_distance
+    local = functools.partial(_local, block=block, max_distance=max_distance)
+    return on_each_device(local, query, keys, values, mask, rules, *more)
 
 
 def _local(
     query: Query,
     keys: Keys,
     values: Keys,
-    seen: Seen,
+    mask: AttentionMask,
     part: Array,
     table: Float[Array, "heads buckets"] | None = None,
     *,
     block: int,
-    farthest: int,
+    max_distance: int,
 ) -> Query:
     batch, length, heads, width = query.shape
     shared = keys.shape[2]
@@ -70,12 +81,12 @@ def _local(
         query=jnp.moveaxis(_cut(query, rows), 3, 2).reshape(-1, batch, shared, heads // shared, rows, width),
         keys=jnp.moveaxis(_cut(keys, columns), 3, 2),
         values=jnp.moveaxis(_cut(values, columns), 3, 2),
-        query_segments=_cut(seen.query_segments, rows, PADDING),
-        key_segments=_cut(seen.key_segments, columns, PADDING),
+        query_segments=_cut(mask.query_segments, rows, PADDING),
+        key_segments=_cut(mask.key_segments, columns, PADDING),
         table=None if table is None else table.reshape(shared, heads // shared, -1),
         first=part * length,
     )
-    y: Any = _attention((seen.causal, farthest), x)
+    y: Any = _attention(Kind(mask.causal, max_distance, mask.window), x)
     y = y.reshape(-1, batch, heads, rows, width)
     return jnp.moveaxis(y, (0, 3), (1, 2)).reshape(batch, -1, heads, width)[:, :length]
 
@@ -104,6 +115,7 @@ def _forward(kind: Kind, x: _Blocks) -> tuple[Array, tuple[_Blocks, Array, Array
             column, keys, values, key_segments = numbered
 
             def with_block() -> tuple[Array, Array, Array]:
+                # The sums so far are rescaled to the new maximum: exp(s - now) = exp(s - largest) * exp(largest - now).
                 largest, weight, y = total
                 scores = _scores(x, row, column, query, keys, segments, key_segments, kind)
                 now = jnp.maximum(largest, scores.max(-1))
@@ -125,14 +137,21 @@ def _forward(kind: Kind, x: _Blocks) -> tuple[Array, tuple[_Blocks, Array, Array
 
 
 def _backward(kind: Kind, saved: tuple[_Blocks, Array, Array, Array], dy: Array) -> tuple[_Blocks]:
-    """The gradients, for one block of keys after the other (Dao 2023)."""
+    """The gradients, for one block of keys after the other (Dao 2023).
+
+    With scores S = Q K^T + bias, weights P = exp(S - largest) / weight and output O = P V:
+    dV = P^T dO, dP = dO V^T, dS = P * (dP - rowsum(dO * O)), dQ = dS K, dK = dS^T Q, and the gradient of a bucket of
+    the bias is the sum of dS over its pairs. Only P is made again, from the two statistics of each query.
+    """
     x, y, largest, weight = jax.lax.optimization_barrier(saved)
-    shared = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)
+    shared = jnp.sum(dy.astype(jnp.float32) * y.astype(jnp.float32), axis=-1)  # rowsum(dO * O)
     queries = _numbers(x.query), x.query, x.query_segments, dy, largest, weight, shared
 
     def onto_table(block: Array, row: Array, column: Array) -> Array:
         """The gradient of each bucket: the sum of those of its distances."""
-        one_hot = which_bucket(_distances(x, row, column), x.table.shape[-1], farthest=kind[1], causal=kind[0])
+        one_hot = one_hot_buckets(
+            _distances(x, row, column), x.table.shape[-1], max_distance=kind.max_distance, causal=kind.causal
+        )
         return jnp.einsum("gnqk,qkb->gnb", block, one_hot, precision=jax.lax.Precision.HIGHEST)
 
     def of_keys(total: tuple[Array, Any], numbered: Any) -> tuple[tuple[Array, Any], tuple[Array, Array]]:
@@ -145,7 +164,7 @@ def _backward(kind: Kind, saved: tuple[_Blocks, Array, Array, Array], dy: Array)
                 scores = _scores(x, row, column, query, keys, segments, key_segments, kind)
                 weights = jnp.exp(scores - largest[..., None]) / weight[..., None]
                 change = _product("bgnqd,bgkd->bgnqk", dy, values) - shared[..., None]
-                dscores = weights * change
+                dscores = weights * change  # dS
                 narrow = dscores.astype(query.dtype)
                 return (
                     _product("bgnqk,bgkd->bgnqd", narrow, keys),
@@ -182,27 +201,34 @@ def _scores(
     scores = _product("bgnqd,bgkd->bgnqk", query, keys)
     distances = _distances(x, row, column)
     if x.table is not None:
-        scores += by_bucket(x.table, distances, farthest=kind[1], causal=kind[0])[None]
+        scores += bucket_bias(x.table, distances, max_distance=kind.max_distance, causal=kind.causal)[None]
     allowed = segments[:, :, None] == key_segments[:, None, :]
-    if kind[0]:
+    if kind.causal:
         allowed &= (distances <= 0)[None]
+    if kind.window is not None:
+        allowed &= (jnp.abs(distances) < kind.window)[None]
     added = jnp.where(allowed, jnp.float32(0), jnp.float32(HIDDEN))
     return scores + jnp.where((key_segments == PADDING)[:, None], -jnp.inf, added)[:, None, None]
 
 
 def _distances(x: _Blocks, row: Array, column: Array) -> Int[Array, "query key"]:
-    """Place of the key less that of the query, of every pair of a block."""
+    """Position of the key less that of the query, of every pair of a block."""
     queries, keys = x.query.shape[-2], x.keys.shape[-2]
-    place = x.first + row * queries + jnp.arange(queries, dtype=jnp.int32)
-    return (column * keys + jnp.arange(keys, dtype=jnp.int32))[None] - place[:, None]
+    positions = x.first + row * queries + jnp.arange(queries, dtype=jnp.int32)
+    return (column * keys + jnp.arange(keys, dtype=jnp.int32))[None] - positions[:, None]
 
 
 def _if_reached(x: _Blocks, row: Array, column: Array, kind: Kind, work: Callable[[], Any], skip: Any) -> Any:
-    """`work()`, or `skip()` for a block whose keys all come after its queries."""
-    if not kind[0]:
+    """`work()`, or `skip()` for a block whose keys are all later than its queries or beyond their windows."""
+    if not kind.causal and kind.window is None:
         return work()
-    last = x.first + (row + 1) * x.query.shape[-2] - 1
-    return jax.lax.cond(column * x.keys.shape[-2] <= last, work, skip)
+    keys, queries = x.keys.shape[-2], x.query.shape[-2]
+    last = x.first + (row + 1) * queries - 1
+    ahead = 0 if kind.causal else kind.window - 1
+    reached = column * keys <= last + ahead
+    if kind.window is not None:
+        reached &= (column + 1) * keys - 1 > last - queries + 1 - kind.window
+    return jax.lax.cond(reached, work, skip)
 
 
 def _numbers(blocks: Array) -> Array:

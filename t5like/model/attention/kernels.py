@@ -11,9 +11,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.config import Rules
-from t5like.model.attention.local import on_each_device, parts_of
-from t5like.model.attention.masks import Keys, Query, Relative, Seen
-from t5like.model.sharding import shard
+from t5like.model.attention.local import on_each_device
+from t5like.model.attention.masks import AttentionMask, Keys, Query, Relative
+from t5like.model.sharding import parts_of, shard
 
 LANES = 128
 """Splash works on tiles of so many queries and keys."""
@@ -23,7 +23,7 @@ CUDNN_WIDTH = 128
 
 
 def splash_obstacle(platform: str, query: Query, keys: Keys, relative: Relative | None, rules: Rules) -> str | None:
-    """Why the splash kernel cannot be used, as the end of a sentence; None if it can."""
+    """The reason that the splash kernel cannot be used, as the end of a sentence; None if it can."""
     if platform != "tpu":
         return f"it runs on TPUs, not on a {platform}"
     if relative is not None:
@@ -35,23 +35,23 @@ def splash_obstacle(platform: str, query: Query, keys: Keys, relative: Relative 
     return None
 
 
-def splash(query: Query, keys: Keys, values: Keys, seen: Seen, rules: Rules, interpret: bool = False) -> Query:
+def splash(query: Query, keys: Keys, values: Keys, mask: AttentionMask, rules: Rules, interpret: bool = False) -> Query:
     """Softmax attention by JAX's splash kernel; `interpret` runs it on any platform, slowly.
 
     A query that sees nothing, as only padding does, attends evenly to the keys of the blocks that are visited.
     """
     parts = parts_of(rules.length)
     heads = query.shape[2] // parts_of(rules.act_heads)
-    kernel = _splash_kernel(heads, query.shape[1], keys.shape[1], seen.causal, parts, interpret)
+    kernel = _splash_kernel(heads, query.shape[1], keys.shape[1], mask.causal, parts, interpret)
     mesh: Any = jax.sharding.get_abstract_mesh()
-    places = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, rules.length or None)))
-    return on_each_device(_splash_here, query, keys, values, seen, rules, (kernel, places))
+    specs = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, rules.length or None)))
+    return on_each_device(_splash_here, query, keys, values, mask, rules, (kernel, specs))
 
 
-def _splash_here(query: Query, keys: Keys, values: Keys, seen: Seen, part: Any, kernel: Any) -> Query:
+def _splash_here(query: Query, keys: Keys, values: Keys, mask: AttentionMask, part: Any, kernel: Any) -> Query:
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel
 
-    segments = splash_attention_kernel.SegmentIds(seen.query_segments, seen.key_segments)
+    segments = splash_attention_kernel.SegmentIds(mask.query_segments, mask.key_segments)
     heads_first = (jnp.moveaxis(x, 2, 1) for x in (query, keys, values))
     return jnp.moveaxis(jax.vmap(kernel)(*heads_first, segments), 1, 2)
 
@@ -85,7 +85,7 @@ def _block(length: int) -> int:
 
 
 def cudnn_obstacle(platform: str, query: Query, keys: Keys) -> str | None:
-    """Why cuDNN's kernel cannot be used, as the end of a sentence; None if it can."""
+    """The reason that cuDNN's kernel cannot be used, as the end of a sentence; None if it can."""
     if platform != "gpu" or not _has_flash_attention(jax.devices()[0]):
         return f"it runs on NVIDIA's GPUs from Ampere on, not on {jax.devices()[0].device_kind} or for a {platform}"
     if query.dtype not in (jnp.bfloat16, jnp.float16):
@@ -101,7 +101,7 @@ def cudnn(
     query: Query,
     keys: Keys,
     values: Keys,
-    seen: Seen,
+    mask: AttentionMask,
     relative: Relative | None,
     rules: Rules,
     implementation: Literal["cudnn", "xla"] = "cudnn",
@@ -115,21 +115,21 @@ def cudnn(
     query = shard(query, rules, "batch", None, "act_heads", None)
     shared = "act_heads" if keys.shape[2] == query.shape[2] else "act_kv_heads"
     keys, values = (shard(x, rules, "batch", None, shared, None) for x in (keys, values))
-    bias = None if relative is None else relative.matrix(seen).astype(query.dtype)
+    bias = None if relative is None else relative.matrix(mask).astype(query.dtype)
     y = jax.nn.dot_product_attention(
         query,
         keys,
         values,
         bias,
-        seen.same_segment()[:, None],
+        mask.same_segment()[:, None],
         scale=1.0,
-        is_causal=seen.causal,
+        is_causal=mask.causal,
         implementation=implementation,
     )
     return checkpoint_name(shard(y, rules, "batch", "length", "act_heads", None), "attended")
 
 
 def _has_flash_attention(device: Any) -> bool:
-    """Whether a device is one of NVIDIA's with compute capability 8.0 or more; AMD's have names there."""
+    """True if a device is one of NVIDIA's with compute capability 8.0 or more; AMD's have names there."""
     capability = getattr(device, "compute_capability", "")
     return capability.replace(".", "").isdecimal() and float(capability) >= 8

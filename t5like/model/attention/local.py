@@ -4,8 +4,8 @@ Blocks and kernels must not be cut by the compiler's partitioner, so each device
 length is split over devices, keys and values are gathered and queries are not, so that each has its share of the work.
 """
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,14 +14,14 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from t5like.config import Rules
-from t5like.model.attention.masks import Keys, Query, Seen
+from t5like.model.attention.masks import AttentionMask, Keys, Query
 from t5like.model.sharding import spec
 
 
 def on_each_device(
-    attention: Callable[..., Any], query: Query, keys: Keys, values: Keys, seen: Seen, rules: Rules, *more: Any
+    attention: Callable[..., Any], query: Query, keys: Keys, values: Keys, mask: AttentionMask, rules: Rules, *more: Any
 ) -> Query:
-    """Runs `attention(query, keys, values, seen, part, *more)` on each device's own part of the arrays.
+    """Runs `attention(query, keys, values, mask, part, *more)` on each device's own part of the arrays.
 
     `part` is the number of the part of the length that the device's queries are. `more` are pairs of a value and its
     PartitionSpec, or tree of such.
@@ -34,24 +34,20 @@ def on_each_device(
 
     def local(query: Any, keys: Any, values: Any, segments: Any, more: Any) -> Any:
         part = jax.lax.axis_index(rules.length) if rules.length else jnp.zeros((), jnp.int32)
-        return attention(query, keys, values, Seen(segments[0], segments[1], seen.causal), part, *more)
+        return attention(
+            query, keys, values, replace(mask, query_segments=segments[0], key_segments=segments[1]), part, *more
+        )
 
-    given = query, keys, values, (seen.query_segments, seen.key_segments), tuple(value for value, _ in more)
-    placed: Any = own, heads, heads, (one, all_keys), tuple(place for _, place in more)
+    given = query, keys, values, (mask.query_segments, mask.key_segments), tuple(value for value, _ in more)
+    placed: Any = own, heads, heads, (one, all_keys), tuple(each for _, each in more)
     # check_vma would have every loop's first value say over which axes it varies; it changes no result.
     run: Any = jax.shard_map(local, in_specs=placed, out_specs=own, check_vma=False)
     return run(*given)
 
 
 def along_heads(rules: Rules) -> PartitionSpec:
-    """Where an array `[heads, …]` lies whose heads are split as those of the queries."""
+    """The PartitionSpec of an array `[heads, …]` whose heads are split as those of the queries."""
     return spec(rules, ("act_heads", None))
-
-
-def parts_of(axes: tuple[str, ...]) -> int:
-    """Among how many devices of the current mesh some mesh axes split a dimension."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def with_heads(keys: Keys, heads: int) -> Float[Array, "batch key heads kv"]:

@@ -1,7 +1,7 @@
-"""What attention takes besides queries, keys and values: which keys a query sees, and T5's relative position bias.
+"""The attention mask, and T5's relative position bias.
 
-Both are described, not made: segments, places and T5's table are small, while a mask is of the size length x length and
-a bias has that size for each head. Each implementation of attention makes of them what it needs where it needs it:
+Both are described, not made: segments, positions and T5's table are small, while a mask is of the size length x length
+and a bias has that size for each head. Each implementation of attention makes of them what it needs where it needs it:
 whole, a block at a time, or in a kernel.
 """
 
@@ -22,68 +22,78 @@ HIDDEN = -1e10
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["query_segments", "key_segments", "places"],
-    meta_fields=["causal"],
+    data_fields=["query_segments", "key_segments", "positions"],
+    meta_fields=["causal", "window"],
 )
 @dataclass(frozen=True)
-class Seen:
-    """Which keys a query sees: those of its own segment and, if causal, none that comes later in the row.
+class AttentionMask:
+    """The keys that a query sees: those of its own segment, of a causal mask none that comes later in the row, and
+    with a window only those less than so many positions away.
 
-    Segments are `[batch, query]` and `[batch, key]` int32, at least 0. `places`, `[batch, query]`, are those of the
+    Segments are `[batch, query]` and `[batch, key]` int32, at least 0. `positions`, `[batch, query]`, are those of the
     queries among the keys while decoding with a cache; None: 0, 1, 2 and so on.
     """
 
     query_segments: Array
     key_segments: Array
     causal: bool
-    places: Array | None = None
+    positions: Array | None = None
+    window: int | None = None
 
     def same_segment(self) -> Bool[Array, "batch query key"]:
-        """Which keys are of each query's own segment."""
+        """True for keys of each query's own segment."""
         return self.query_segments[:, :, None] == self.key_segments[:, None, :]
 
-    def mask(self) -> Bool[Array, "batch query key"]:
-        """Which keys each query sees."""
+    def matrix(self) -> Bool[Array, "batch query key"]:
+        """True for keys that each query sees."""
         allowed = self.same_segment()
+        if self.window is not None:
+            allowed &= jnp.abs(self.distances()) < self.window
         if not self.causal:
             return allowed
-        if self.places is None:
+        if self.positions is None:
             return allowed & jnp.tri(*allowed.shape[1:], dtype=bool)[None]
-        return allowed & (jnp.arange(allowed.shape[2], dtype=jnp.int32)[None, None] <= self.places[:, :, None])
+        return allowed & (self.distances() <= 0)
+
+    def distances(self) -> Int[Array, "#batch query key"]:
+        """Position of each key less that of each query."""
+        queries, keys = self.query_segments.shape[1], self.key_segments.shape[1]
+        positions = jnp.arange(queries, dtype=jnp.int32)[None] if self.positions is None else self.positions
+        return jnp.arange(keys, dtype=jnp.int32)[None, None] - positions[:, :, None]
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["table"], meta_fields=["farthest"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["table"], meta_fields=["max_distance"])
 @dataclass(frozen=True)
 class Relative:
     """T5's bias of each pair of tokens: `table` `[buckets, heads]` has a number for each bucket of their distance; all
-    from the distance `farthest` on share the last one (Raffel et al. 2020)."""
+    from the distance `max_distance` on share the last one (Raffel et al. 2020)."""
 
     table: Array
-    farthest: int
+    max_distance: int
 
-    def matrix(self, seen: Seen) -> Float[Array, "#batch heads query key"]:
+    def matrix(self, mask: AttentionMask) -> Float[Array, "#batch heads query key"]:
         """The bias of every pair, float32."""
-        queries, keys = seen.query_segments.shape[1], seen.key_segments.shape[1]
-        places = jnp.arange(queries, dtype=jnp.int32)[None] if seen.places is None else seen.places
-        distances = jnp.arange(keys, dtype=jnp.int32)[None, None] - places[:, :, None]
+        distances = mask.distances()
         # Float32, or the gradients of all distances in a bucket would add up in the type of activations.
-        return jnp.moveaxis(by_bucket(self.table.astype(jnp.float32).T, distances, self.farthest, seen.causal), 0, 1)
+        return jnp.moveaxis(
+            bucket_bias(self.table.astype(jnp.float32).T, distances, self.max_distance, mask.causal), 0, 1
+        )
 
 
-def by_bucket(
-    table: Float[Array, "*heads buckets"], distances: Int[Array, "*pairs"], farthest: int, causal: bool
+def bucket_bias(
+    table: Float[Array, "*heads buckets"], distances: Int[Array, "*pairs"], max_distance: int, causal: bool
 ) -> Float[Array, "..."]:
-    """The bias of each distance (place of the key less that of the query), `[*heads, *pairs]`.
+    """The bias of each distance (position of the key less that of the query), `[*heads, *pairs]`.
 
     A product with a row of zeros and a one for each pair: a TPU has no fast way to look numbers up one by one, nor, in
     the backward pass, to add them up so.
     """
-    one_hot = which_bucket(distances, table.shape[-1], farthest, causal)
+    one_hot = one_hot_buckets(distances, table.shape[-1], max_distance, causal)
     return jnp.tensordot(table, one_hot, (-1, -1), precision=jax.lax.Precision.HIGHEST)
 
 
-def which_bucket(
-    distances: Int[Array, "*pairs"], buckets: int, farthest: int, causal: bool
+def one_hot_buckets(
+    distances: Int[Array, "*pairs"], buckets: int, max_distance: int, causal: bool
 ) -> Float[Array, "*pairs buckets"]:
     """1 for the bucket of each distance, 0 for the others."""
-    return jax.nn.one_hot(relative_bucket(distances, buckets, farthest, causal), buckets, dtype=jnp.float32)
+    return jax.nn.one_hot(relative_bucket(distances, buckets, max_distance, causal), buckets, dtype=jnp.float32)

@@ -1,0 +1,76 @@
+"""Projections: a weight, the product of activations with it, and its bias.
+
+Every product with a parameter goes through `project`, and every weight of a layer is declared by `projection`: what
+changes the product of a weight, such as low-rank adapters or quantisation, attaches here.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from t5like.config import Rules
+from t5like.model.layers import add_bias
+from t5like.model.sharding import param
+
+
+def fan_in(*axes: int, scale: float = 1.0) -> nn.initializers.Initializer:
+    """Truncated normal values with variance scale / (product of the contracted axes)."""
+    return nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal", in_axis=axes, out_axis=())
+
+
+def project(
+    equation: str,
+    x: Float[Array, "*inputs"],
+    kernel: Float[Array, "*shape"],
+    bias: Float[Array, "*features"] | None = None,
+    wide: bool = False,
+) -> Float[Array, "*outputs"]:
+    """The einsum of `x` and a float32 kernel in the type of `x`, plus a bias; `wide` gives float32 sums instead."""
+    y = jnp.einsum(equation, x, kernel.astype(x.dtype), preferred_element_type=jnp.float32 if wide else None)
+    return y if bias is None else add_bias(y, bias)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A declared weight, to be called with activations; `axes` are the names of the kernel's dimensions."""
+
+    equation: str
+    kernel: Array
+    axes: tuple[str, ...]
+    rules: Rules
+    bias: Array | None = None
+
+    def __call__(self, x: Float[Array, "*inputs"], wide: bool = False) -> Float[Array, "*outputs"]:
+        """The product of `x`, in its type or, if `wide`, in float32."""
+        return project(self.equation, x, self.kernel, self.bias, wide)
+
+    def with_bias(self, module: nn.Module, name: str) -> "Projection":
+        """The projection with a bias, declared now, of the kernel's output dimensions."""
+        kept = _dimensions(self.equation, contracted=False)
+        shape = tuple(self.kernel.shape[number] for number in kept)
+        # The residual stream is whole on every device, so a bias of its width is too.
+        axes = tuple("norm" if self.axes[number] == "embed" else self.axes[number] for number in kept)
+        return replace(self, bias=param(module, name, self.rules, shape, axes, nn.initializers.zeros))
+
+
+def projection(
+    module: nn.Module,
+    name: str,
+    rules: Rules,
+    equation: str,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+    scale: float = 1.0,
+) -> Projection:
+    """Declares the kernel of `equation`'s second operand, with initial variance scale / (its contracted sizes)."""
+    initial = fan_in(*_dimensions(equation, contracted=True), scale=scale)
+    return Projection(equation, param(module, name, rules, shape, axes, initial), axes, rules)
+
+
+def _dimensions(equation: str, contracted: bool) -> list[int]:
+    """The kernel's dimensions that a product contracts, or those that it keeps: [0] or [1, 2] of bld,dhk->blhk."""
+    operands, _, output = equation.partition("->")
+    kernel = operands.rpartition(",")[2]
+    return [number for number, letter in enumerate(kernel) if (letter not in output) == contracted]
