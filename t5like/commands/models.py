@@ -134,9 +134,9 @@ def longer(config: Config) -> str:
 
 def _keep(file: pathlib.Path, text: str) -> None:
     """Writes a result into the run directory, from one process of the run."""
-    from t5like.processes.distributed import leads
+    from t5like.processes.distributed import is_primary_process
 
-    if not leads():
+    if not is_primary_process():
         return
     try:
         file.parent.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
 from t5like.model.sharding import batch_sharding, row_parts
-from t5like.processes.batches import Feed, everywhere
+from t5like.processes.batches import GlobalBatches, replicated
 from t5like.train.compile import lower_evaluation
 from t5like.train.eval_step import EvalSums
 
@@ -27,11 +27,11 @@ class Evaluator:
         require_objective(network.config)
         self._network, settings = network, network.config.eval
         self._rows = Rows(network.config.data, vocabulary, "validation")
-        self._feed = Feed(batch_sharding(network.config.rules, network.mesh), settings.batch)
+        self._to_global = GlobalBatches(batch_sharding(network.config.rules, network.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, network.config.rules)
         seen = Rows(network.config.data, vocabulary, "train")
         tables = vocabulary_tables(vocabulary, seen.piece_counts(), network.config.model.vocab)
-        self._tables = [everywhere(network.mesh, table) for table in tables]
+        self._tables = [replicated(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
     def __call__(self, params: Any) -> dict[str, float]:
@@ -41,8 +41,8 @@ class Evaluator:
         EOS included, that greedy decoding would write."""
         settings = self._network.config.eval
         totals = np.zeros(len(EvalSums._fields), np.float64)
-        for features in evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows):
-            sums = self._step()(params, self._feed(features), *self._tables)
+        for features in evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows):
+            sums = self._step()(params, self._to_global(features), *self._tables)
             totals += np.array(jax.device_get(sums), np.float64)
         return figures(EvalSums(*totals), self._network.config.data.objective.kind in ANSWERING)
 
