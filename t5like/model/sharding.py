@@ -7,6 +7,7 @@ while Flax would silently replicate.
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -123,7 +124,7 @@ def shardings(abstract: Any, rules: Rules, mesh: AnyMesh) -> Any:
 def require_divided(what: str, name: str, size: int, rules: Rules, mesh: AnyMesh) -> None:
     """Raises `UserError` if the mesh axes of a named dimension do not divide its size."""
     axes = getattr(rules, name)
-    parts = math.prod(mesh.shape[axis] for axis in axes)
+    parts = parts_of(axes, mesh)
     if size % parts:
         raise UserError(
             f"{what} has {name}={size}, which {parts} devices of mesh axes {', '.join(axes)} do not divide: "
@@ -136,7 +137,12 @@ def batch_sharding(rules: Rules, mesh: AnyMesh) -> NamedSharding:
     return NamedSharding(mesh, spec(rules, ("batch",)))
 
 
-def row_parts(rules: Rules) -> int:
-    """Among how many devices of the current mesh the rows of a batch are split."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(mesh.shape[axis] for axis in rules.batch)
+def parts_of(axes: Iterable[str], mesh: AnyMesh | None = None) -> int:
+    """The number of parts into which some axes of a mesh, by default of the current one, split a dimension."""
+    shape = jax.sharding.get_abstract_mesh().shape if mesh is None else mesh.shape
+    return math.prod(shape[axis] for axis in axes)
+
+
+def row_parts(rules: Rules, mesh: AnyMesh | None = None) -> int:
+    """The number of parts into which the rows of a batch are split."""
+    return parts_of(rules.batch, mesh)

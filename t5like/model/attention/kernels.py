@@ -11,9 +11,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.config import Rules
-from t5like.model.attention.local import on_each_device, parts_of
+from t5like.model.attention.local import on_each_device
 from t5like.model.attention.masks import Keys, Query, Relative, Seen
-from t5like.model.sharding import shard
+from t5like.model.sharding import parts_of, shard
 
 LANES = 128
 """Splash works on tiles of so many queries and keys."""

@@ -4,7 +4,6 @@ Blocks and kernels must not be cut by the compiler's partitioner, so each device
 length is split over devices, keys and values are gathered and queries are not, so that each has its share of the work.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -46,12 +45,6 @@ def on_each_device(
 def along_heads(rules: Rules) -> PartitionSpec:
     """Where an array `[heads, …]` lies whose heads are split as those of the queries."""
     return spec(rules, ("act_heads", None))
-
-
-def parts_of(axes: tuple[str, ...]) -> int:
-    """Among how many devices of the current mesh some mesh axes split a dimension."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def with_heads(keys: Keys, heads: int) -> Float[Array, "batch key heads kv"]:
