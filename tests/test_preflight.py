@@ -228,6 +228,20 @@ def test_a_process_that_was_started_again_replaces_itself(address):
         assert first.result() == [""]
 
 
+def test_a_process_0_that_ends_early_sends_nobody_on(address, monkeypatch):
+    def fail(server: socket.socket, count: int, hosts: dict, connections: dict, seconds: float) -> None:
+        wait(server, 2, hosts, connections, seconds)
+        raise RuntimeError("a bug")
+
+    wait = handshake._wait
+    monkeypatch.setattr(handshake, "_wait", fail)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(assemble, ProcessInfo(address, 3, 0), 20.0)
+        (said,) = come(address, [1], 3)
+        assert isinstance(first.exception(), RuntimeError)
+    assert said == (f"Process 0 ({socket.gethostname()}) ended before all processes were there: look at its messages.")
+
+
 def test_other_programs_at_the_port_are_passed_over(address):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         first = pool.submit(come, address, [0], 2)
