@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from t5like.config import Mesh
-from t5like.config.options import ImportOptions
 from t5like.convert.cases import outcome_of
 from t5like.convert.importing import import_run
+from t5like.convert.options import ImportOptions
 from t5like.convert.original import Stored
 from t5like.infer.generate import inference_net
 from t5like.runs.directory import RunDirectory

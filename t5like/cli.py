@@ -1,149 +1,113 @@
-"""The commands. The only place that prints errors and exits; each imports what it needs when it needs it."""
+"""The command line: finds a command, reads its config and options, and is the only place that prints errors and exits.
 
-import importlib
+The commands themselves, with their options and help lines, are those that the files of `commands/` list.
+"""
+
 import io
-import logging
 import os
 import pathlib
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-from t5like.errors import UserError, did_you_mean
+from t5like.commands import SHOWN, Command, convert, data, models, plan, vocabulary
+from t5like.config import Config
+from t5like.errors import InterruptedRunError, UserError, did_you_mean
 from t5like.xla import set_flags
 
-HELP = """t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX.
-
-  t5like train SOURCE           train from scratch or --train.init_from RUN, or go on where the run stands
-  t5like prepare SOURCE         learn the vocabulary and tokenise the documents (train does it by itself)
-  t5like plan SOURCE            memory, time and price of a run on devices that nobody owns yet
-  t5like inspect SOURCE         the very batch of a training step, decoded
-  t5like eval SOURCE            held-out loss, perplexity and bits per byte of a run
-  t5like generate SOURCE        text from prompts, or answers to held-out passages
-  t5like fill SOURCE            likeliest pieces for each [MASK], for encoders
-  t5like import PATH RUN        a run directory from a Hugging Face folder or a T5X checkpoint
-  t5like export SOURCE FOLDER   a Hugging Face folder from a run
-  t5like verify SOURCE FOLDER   whether a run and a Hugging Face folder are the same model
-  t5like architectures [NAMES]  the published sizes, with their parameters
-  t5like data stats PATH        what a store holds and what its filters dropped
-  t5like data verify PATH       whether a store's files are as they were written
-  t5like vocabulary train PATH  learn pieces from text files or from a preset's sources
-  t5like vocabulary show PATH   a text in pieces, their numbers, and back
-
-SOURCE is a preset (configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every field of a config can be
+COMMANDS = {command.name: command for group in (models, data, plan, convert, vocabulary) for command in group.COMMANDS}
+"""All commands by name, in the order of the help."""
+INTRODUCTION = "t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX."
+SOURCES = """SOURCE is a preset (configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every field of a config can be
 overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learning_rate 0.01
 PATH is a store, preset or run directory; a vocabulary is learned from presets, text, JSON lines and Parquet,
 also 'corpus/*.txt.gz', and shown from its folder, spiece.model, tokenizer.json or vocab.txt as well.
-`t5like COMMAND SOURCE --help` lists the options and every field.
-"""
+`t5like COMMAND SOURCE --help` lists the options and every field."""
+ASKING = ("-h", "--help")
 
 
-class Command(NamedTuple):
-    """Where a command is written, the class of its options, and what it takes before them."""
-
-    function: str
-    options: str
-    takes: Literal["config", "run", "folder", "paths", "names"]
-
-
-COMMANDS = {
-    "train": Command("models.train", "NoOptions", "config"),
-    "prepare": Command("data.prepare", "PrepareOptions", "config"),
-    "plan": Command("plan.plan", "PlanOptions", "config"),
-    "inspect": Command("data.inspect", "InspectOptions", "config"),
-    "data stats": Command("data.stats", "NoOptions", "paths"),
-    "data verify": Command("data.verify", "NoOptions", "paths"),
-    "vocabulary train": Command("vocabulary.train", "VocabularyOptions", "paths"),
-    "vocabulary show": Command("vocabulary.show", "ShowOptions", "paths"),
-    "eval": Command("models.evaluate", "EvalOptions", "run"),
-    "generate": Command("models.generate", "GenerateOptions", "run"),
-    "fill": Command("models.fill", "FillOptions", "run"),
-    "import": Command("convert.import_", "ImportOptions", "paths"),
-    "export": Command("convert.export", "ExportOptions", "folder"),
-    "verify": Command("convert.verify", "VerifyOptions", "folder"),
-    "architectures": Command("convert.architectures", "NoOptions", "names"),
-}
+def help_text() -> str:
+    """A line for each command, and what they are given."""
+    lines = [f"  {f't5like {command.name} {SHOWN[command.takes]}':<30}{command.help}" for command in COMMANDS.values()]
+    return "\n".join([INTRODUCTION, "", *lines, "", SOURCES, ""])
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carries out a command line, without its program name."""
-    if not arguments or arguments[0] in (*ASKING, "help"):
-        print(HELP, end="")
+    """Carry out a command line, without its program name."""
+    if _asks_for_help(arguments):
+        print(help_text(), end="")
         return
-    if arguments[1:] and arguments[1] in ASKING and not _takes_paths(arguments[0]):
-        print(HELP, end="")
-        return
-    name, rest = _named(list(arguments))
-    command = COMMANDS[name]
-    asked = command.takes == "paths" and rest and rest[0] in ASKING
-    if command.takes in NEEDS and not asked and (not rest or rest[0].startswith("-")):
-        raise UserError(f"t5like {name} needs {NEEDS[command.takes]}")
+    command, rest = _command(arguments)
+    given = _given(command, rest)
+    _quiet_libraries()
+    command.function(*given)
+
+
+def _quiet_libraries() -> None:
+    """Keep from the terminal what absl and TensorFlow log below errors."""
+    import logging  # which takes a tenth of the time of `t5like --help`, as traceback does
+
     for library in ("absl", "tensorflow"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    module, _, function = command.function.partition(".")
-    if command.takes in ("paths", "names"):
-        given = _paths(name, rest, command.options)
-    elif command.takes == "folder":
-        asked = rest[1:] and rest[1] in ASKING
-        if not asked and (not rest[1:] or rest[1].startswith("-")):
-            raise UserError(f"t5like {name} {rest[0]} needs the Hugging Face folder after it.")
-        given = (*_configure(name, rest[0], rest[1:] if asked else rest[2:], command), rest[1])
-    else:
-        given = _configure(name, rest[0], rest[1:], command)
-    getattr(importlib.import_module(f"t5like.commands.{module}"), function)(*given)
 
 
-ASKING = ("-h", "--help")
-PRESET_OR_RUN = "a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."
-NEEDS = {"config": PRESET_OR_RUN, "run": PRESET_OR_RUN, "folder": PRESET_OR_RUN, "paths": "a PATH first."}
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    """True for `t5like`, `t5like help` and `t5like train --help`, where the fields of a config are not known yet."""
+    if not arguments or arguments[0] in ("help", *ASKING):
+        return True
+    first = COMMANDS.get(arguments[0])
+    return arguments[1:2] != [] and arguments[1] in ASKING and not (first and first.takes_paths)
 
 
-def _takes_paths(name: str) -> bool:
-    return name in COMMANDS and COMMANDS[name].takes == "paths"
-
-
-def _named(arguments: list[str]) -> tuple[str, list[str]]:
-    """The command, of one word or two, and what follows it."""
+def _command(arguments: Sequence[str]) -> tuple[Command, list[str]]:
+    """The command, named by one word or two, and what follows it."""
     for words in (2, 1):
         if (name := " ".join(arguments[:words])) in COMMANDS:
-            return name, arguments[words:]
+            return COMMANDS[name], list(arguments[words:])
     seconds = [name.split()[1] for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
     if seconds:
         raise UserError(f"t5like {arguments[0]} needs one of {', '.join(seconds)} after it.")
     raise UserError(f"There is no command {arguments[0]!r}{did_you_mean(arguments[0], COMMANDS)}")
 
 
-def _paths(name: str, rest: Sequence[str], options: str) -> tuple[list[str], Any]:
-    """The paths before the first flag, and the options."""
-    from t5like.config import options as kinds
-    from t5like.config import presets
+def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
+    """The arguments of a command's function from the words after its name."""
+    words = next((number for number, word in enumerate(rest) if word.startswith("-")), len(rest))
+    asks = rest[words:] and rest[words] in ASKING
+    if command.takes == "names" or (command.takes_paths and (words or asks)):
+        from t5like.config import presets
 
-    first = next((number for number, word in enumerate(rest) if word.startswith("-")), len(rest))
-    return list(rest[:first]), presets.parse(getattr(kinds, options), rest[first:], f"t5like {name} PATH...")
+        return rest[:words], presets.parse(command.options, rest[words:], f"t5like {command.name} PATH...")
+    if not words:
+        source = "a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."
+        raise UserError(f"t5like {command.name} needs {'a PATH first.' if command.takes_paths else source}")
+    if command.takes != "run and folder":
+        return _configure(command, rest[0], rest[1:])
+    if words < 2 and not asks:
+        raise UserError(f"t5like {command.name} {rest[0]} needs the Hugging Face folder after it.")
+    return *_configure(command, rest[0], rest[min(words, 2) :]), rest[1]
 
 
-def _configure(name: str, source: str, flags: Sequence[str], command: Command) -> tuple[Any, Any]:
+def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Config, Any]:
     """The config and options of a command. What reads a run takes its config from the run directory, also where the
     SOURCE is the preset that it was started from."""
-    from t5like.config import options as kinds
     from t5like.config import presets
     from t5like.runs.directory import RunDirectory, moved
 
-    def override(config: Any) -> tuple[Any, Any]:
-        return presets.override(config, getattr(kinds, command.options), flags, f"t5like {name} {source}")
+    def override(config: Config) -> tuple[Config, Any]:
+        return presets.override(config, command.options, flags, f"t5like {command.name} {source}")
 
     given = RunDirectory(pathlib.Path(source))
-    config, parsed = override(moved(given.config(), source) if given.path.is_dir() else presets.load(source))
+    config, options = override(moved(given.config(), source) if given.path.is_dir() else presets.load(source))
     if command.takes == "config":
-        return config, parsed
+        return config, options
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
-    config, parsed = override(moved(run.config(), str(run.path)))
+    config, options = override(moved(run.config(), str(run.path)))
     run.require_same_model(config)
-    return config, parsed
+    return config, options
 
 
 def main() -> None:
@@ -166,15 +130,17 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except Exception as error:
-        if type(error).__name__ == "InterruptedRunError":
-            _end(getattr(error, "status", 130), str(error))
+    except InterruptedRunError as error:
+        _end(error.status, str(error))
+    except Exception:
+        import traceback
+
         traceback.print_exc()
         _end(1)
 
 
 def _end(status: int, sentence: str = "") -> NoReturn:
-    """Ends the process, and its part in a run of several."""
+    """End the process, and its part in a run of several."""
     if sentence:
         print(f"t5like: {sentence}", file=sys.stderr, flush=True)
     if distributed := sys.modules.get("t5like.processes.distributed"):

@@ -1,11 +1,20 @@
-"""The one kind of error that is the user's to mend, and the sentence that suggests a spelling."""
+"""The errors that end a command with one sentence, and the sentence that suggests a spelling."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """A mistake that the user can mend: one sentence saying what was given, what is possible and what to do."""
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop and has saved its state; `status` is what a shell expects of the signal."""
+
+    def __init__(self, number: signal.Signals, step: int):
+        super().__init__(f"{number.name} at step {step}; the state is saved, and the same command goes on from there.")
+        self.status = 128 + number
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -39,7 +39,7 @@ TPU = {
 
 
 def set_flags(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Adds the flags for TPUs, and those that several CPU devices need where the environment asks for such."""
+    """Add the flags for TPUs, and those that several CPU devices need where the environment asks for such."""
     environment["LIBTPU_INIT_ARGS"] = _with(TPU, environment.get("LIBTPU_INIT_ARGS", ""))
     flags = environment.get("XLA_FLAGS", "")
     asked = re.search(r"--xla_force_host_platform_device_count=(\d+)", flags)
@@ -49,7 +49,7 @@ def set_flags(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def set_for_cpu_devices(count: int, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Adds the flags that several CPU devices of one process need, and threads by `NPROC`, the size of XLA's pool.
+    """Add the flags that several CPU devices of one process need, and threads by `NPROC`, the size of XLA's pool.
 
     A larger `NPROC` stays; a smaller one, which is often set for compilers, would let the process hang.
     """
@@ -64,7 +64,7 @@ def _with(added: Mapping[str, str], flags: str) -> str:
 
 
 def keep_programs(folder: str, mesh: "jax.sharding.Mesh") -> None:
-    """Keeps compiled programs in a folder, where a restart finds them; an empty name keeps none.
+    """Keep compiled programs in a folder, where a restart finds them; an empty name keeps none.
 
     Nor are any kept for several CPU devices: a program that XLA reads back for them may run its collectives in another
     order on each device, and hang (jaxlib 0.10.2: Adafactor's step on four devices does, every time).

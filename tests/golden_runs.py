@@ -17,10 +17,10 @@ import pytest
 import safetensors.numpy
 
 from t5like.config import Config
-from t5like.config.options import ImportOptions
 from t5like.convert import importing
 from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
+from t5like.convert.options import ImportOptions
 from t5like.convert.original import Stored
 from t5like.infer.generate import inference_net
 from t5like.model.sharding import make_mesh

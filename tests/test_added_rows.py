@@ -10,9 +10,9 @@ from damage import GOLDEN, damaged, refused, weights
 from golden_runs import float32, on_one_device, tensors_of
 from settings import sentence
 
-from t5like.config.options import ExportOptions, ImportOptions
 from t5like.convert.exporting import export_run
 from t5like.convert.importing import import_run
+from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.rows import rows_for
 from t5like.runs.directory import RunDirectory
 from t5like.runs.restored import restore

@@ -9,16 +9,23 @@ import pytest
 from settings import change, sentence, valid
 
 from t5like import config
-from t5like.config import options, presets
+from t5like.cli import COMMANDS
+from t5like.commands import NoOptions
+from t5like.commands.data import InspectOptions, PrepareOptions
+from t5like.commands.models import GenerateOptions
+from t5like.commands.plan import PlanOptions
+from t5like.commands.vocabulary import VocabularyOptions
+from t5like.config import presets
 from t5like.config.conditions import AppliesTo, conditions
-from t5like.config.options import NoOptions
+from t5like.config.sampling import Sampling
+from t5like.convert.options import ImportOptions
 
 TFDS = dict(kind="tfds", dataset="a")
 SOURCES = (config.Source(kind="text", path="a"), config.Source(kind="jsonl", path="b"))
 CAUSAL = config.Objective(kind="causal")
 PAIRS = config.Objective(kind="sequence_to_sequence")
 TWO_PARTS = (config.Source(kind="jsonl", path="a", fields=("a", "b")),)
-SAMPLED = options.Sampling(temperature=1.0)
+SAMPLED = Sampling(temperature=1.0)
 
 
 def model(**fields):
@@ -38,7 +45,7 @@ def pairs(**fields):
 
 
 def asked(**fields):
-    return options.GenerateOptions(**({"prompt": ("a",)} if "held_out" not in fields else {}), **fields)
+    return GenerateOptions(**({"prompt": ("a",)} if "held_out" not in fields else {}), **fields)
 
 
 OPTIMIZER, OBJECTIVE, VOCABULARY, SOURCE = config.Optimizer, config.Objective, config.Vocabulary, config.Source
@@ -95,29 +102,29 @@ TABLE = [
     (data, "pack", False, dict(), dict(objective=PAIRS, sources=TWO_PARTS, target_length=8)),
     (data, "temperature", 2.0, dict(), dict(sources=SOURCES)),
     (data, "size_cap", 9, dict(sources=(dataclasses.replace(SOURCES[0], rate=1.0),)), dict(sources=SOURCES)),
-    (options.PrepareOptions, "processes", 2, dict(runner="DirectRunner"), dict()),
-    (options.PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
-    (options.InspectOptions, "color", "never", dict(json=True), dict()),
-    (options.PlanOptions, "price", 1.0, dict(explain=True), dict()),
-    (options.PlanOptions, "search", "batch", dict(explain=True), dict()),
-    (options.PlanOptions, "full", True, dict(explain=True), dict()),
-    (options.PlanOptions, "generate", 8, dict(explain=True), dict()),
-    (options.PlanOptions, "prompts", 8, dict(), dict(generate=8)),
-    (options.Sampling, "top_k", 3, dict(), dict(temperature=1.0)),
-    (options.Sampling, "top_p", 0.9, dict(), dict(temperature=1.0)),
+    (PrepareOptions, "processes", 2, dict(runner="DirectRunner"), dict()),
+    (PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
+    (InspectOptions, "color", "never", dict(json=True), dict()),
+    (PlanOptions, "price", 1.0, dict(explain=True), dict()),
+    (PlanOptions, "search", "batch", dict(explain=True), dict()),
+    (PlanOptions, "full", True, dict(explain=True), dict()),
+    (PlanOptions, "generate", 8, dict(explain=True), dict()),
+    (PlanOptions, "prompts", 8, dict(), dict(generate=8)),
+    (Sampling, "top_k", 3, dict(), dict(temperature=1.0)),
+    (Sampling, "top_p", 0.9, dict(), dict(temperature=1.0)),
     (asked, "seed", 1, dict(), dict(sampling=SAMPLED)),
     (asked, "tokens", 8, dict(held_out=2), dict()),
     (asked, "batch", 8, dict(held_out=2), dict()),
-    (options.GenerateOptions, "prompt", ("a",), dict(held_out=2), dict()),
-    (options.GenerateOptions, "prompt_file", "a", dict(held_out=2), dict()),
-    (options.ImportOptions, "sentinels", 9, dict(), dict(vocabulary="a")),
+    (GenerateOptions, "prompt", ("a",), dict(held_out=2), dict()),
+    (GenerateOptions, "prompt_file", "a", dict(held_out=2), dict()),
+    (ImportOptions, "sentinels", 9, dict(), dict(vocabulary="a")),
     *[
-        (lambda **f: options.VocabularyOptions(output="o", **f), name, value, dict(kind="byte_bpe"), active)
+        (lambda **f: VocabularyOptions(output="o", **f), name, value, dict(kind="byte_bpe"), active)
         for name, value, active in (("coverage", 0.99, {}), ("lowercase", True, dict(kind="wordpiece")))
     ],
 ]
 """Every conditional field of the config and of commands' options."""
-CLASSES = {*presets._classes(config.Config), *(k for k in vars(options).values() if dataclasses.is_dataclass(k))}
+CLASSES = {*presets._classes(config.Config), *(command.options for command in COMMANDS.values()), Sampling}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +169,7 @@ def test_the_help_says_with_what_a_field_has_an_effect(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        presets.override(valid(), options.PlanOptions, ["--help"], "t5like plan x")
+        presets.override(valid(), PlanOptions, ["--help"], "t5like plan x")
     text = " ".join(line.strip("│ ") for line in shown.getvalue().splitlines())
     assert "(for schedule inverse_sqrt; default: 10000)" in text
     assert "(for name muon; default: 0.95)" in text

@@ -9,8 +9,9 @@ import pytest
 from settings import change, sentence, valid
 
 from t5like import config
-from t5like.config import options
-from t5like.config.options import FillOptions, GenerateOptions, Sampling
+from t5like.cli import COMMANDS
+from t5like.commands.models import FillOptions, GenerateOptions
+from t5like.config.sampling import Sampling
 from t5like.errors import did_you_mean
 from t5like.runs.directory import RunDirectory
 
@@ -28,7 +29,7 @@ SETTINGS = (
     "Vocabulary",
 )
 CLASSES = [getattr(config, name) for name in SETTINGS]
-OPTIONS = [kind for _, kind in inspect.getmembers(options, dataclasses.is_dataclass)]
+OPTIONS = sorted({command.options for command in COMMANDS.values()}, key=lambda kind: kind.__name__)
 
 
 CHECKS = [

@@ -10,7 +10,7 @@ import pytest
 from small import random_batch, random_params, small_config
 
 from t5like import config
-from t5like.config.options import Sampling
+from t5like.config.sampling import Sampling
 from t5like.data.objectives import trained_frame
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError

@@ -27,13 +27,13 @@ from starts import run_config, write_texts
 
 from t5like.cli import run as carry_out
 from t5like.config import CLS, MASK, SEP, Config, Mesh, Vocabulary
-from t5like.config.options import ExportOptions, ImportOptions
 from t5like.convert import importing, t5
 from t5like.convert.card import model_card
 from t5like.convert.exporting import export_run
 from t5like.convert.families import Named, kind_of
 from t5like.convert.files import INDEX, open_weights
 from t5like.convert.importing import import_run
+from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.verify import compare_tensors
 from t5like.model.sharding import make_mesh
 from t5like.runs import restored as restoring

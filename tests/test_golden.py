@@ -16,12 +16,12 @@ import pytest
 from flax.traverse_util import flatten_dict
 from golden_runs import FOLDERS, Opened, assert_same_tensors, on_one_device, opened, tensors_of
 
-from t5like.config.options import ExportOptions
 from t5like.convert.cases import NO_TARGET, Case, Example, features_of, outcome_of
 from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES, family_of, kind_of
 from t5like.convert.files import open_weights
 from t5like.convert.layout import is_stacked, names_of, to_theirs
+from t5like.convert.options import ExportOptions
 from t5like.convert.settings import read_settings
 from t5like.convert.verify import Named, compare_greedy, compare_outcomes, compare_tensors, generator_like_original
 from t5like.model.transformer import Transformer

@@ -8,10 +8,9 @@ import pytest
 from command_line import CONFIGS, command, environment, succeed
 
 from t5like.cli import COMMANDS
+from t5like.commands import SHOWN
 
 T5 = CONFIGS / "tiny_t5.py"
-SHOWN = {"config": "SOURCE", "run": "SOURCE", "folder": "SOURCE FOLDER", "names": "[NAMES]", "paths": "PATH"}
-"""What the help says that a command takes; import takes two paths."""
 
 
 def seconds(words: list[str]) -> float:
@@ -41,17 +40,21 @@ def test_help_and_errors_of_the_config_are_immediate(arguments, most):
     assert seconds(command(*arguments)) < most
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", T5, "--help"], ["eval", T5, "--model.embed", "0"]])
-def test_help_and_errors_of_the_config_import_neither_jax_nor_tensorflow(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "libraries"),
+    [(["--help"], []), (["train", T5, "--help"], ["tyro"]), (["eval", T5, "--model.embed", "0"], ["tyro"])],
+)
+def test_help_and_errors_of_the_config_import_neither_jax_nor_tensorflow(arguments, libraries):
     program = (
         "import atexit, sys\n"
-        "atexit.register(lambda: print('LOADED', *{'jax', 'numpy', 'tensorflow', 't5like.cli'} & set(sys.modules)))\n"
+        "slow = {'jax', 'numpy', 'tensorflow', 'tyro'}\n"
+        "atexit.register(lambda: print('LOADED', *slow & set(sys.modules)))\n"
         "from t5like.cli import main; main()"
     )
     done = subprocess.run(
         command(*arguments, program=program), capture_output=True, text=True, check=False, env=environment()
     )
-    assert done.stdout.splitlines()[-1] == "LOADED t5like.cli"
+    assert done.stdout.splitlines()[-1].split() == ["LOADED", *libraries]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,10 @@ def test_help_and_errors_of_the_config_import_neither_jax_nor_tensorflow(argumen
 )
 def test_help_names_every_command(arguments):
     shown = succeed(*arguments)
-    assert all(f"  t5like {name} {SHOWN[command.takes]} " in shown for name, command in COMMANDS.items())
+    assert all(
+        f"  t5like {name} {SHOWN[command.takes]} " in shown and f" {command.help}\n" in shown
+        for name, command in COMMANDS.items()
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 from command_line import ROOT
 
-from t5like.config.options import ImportOptions
 from t5like.convert.importing import import_run
+from t5like.convert.options import ImportOptions
 from t5like.runs.directory import RunDirectory
 from t5like.runs.restored import restore
 

@@ -10,8 +10,8 @@ from small import replace
 from starts import BYTES, LEARNED, import_run, quietly, run_config, write_texts
 
 from t5like import config
+from t5like.commands import NoOptions
 from t5like.config import presets
-from t5like.config.options import NoOptions
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import open_vocabulary
 from t5like.runs.directory import RunDirectory

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from golden_runs import GOLDEN, float32, on_one_device
 
-from t5like.config.options import ImportOptions, Sampling
+from t5like.config.sampling import Sampling
 from t5like.convert.importing import import_run
 from t5like.convert.kept import tokenizer_config
+from t5like.convert.options import ImportOptions
 from t5like.data.vocabulary import Frame, open_vocabulary
 from t5like.infer.constraints import Constraints, constraints_of, read_constraints
 from t5like.infer.generate import generator_of, inference_net

@@ -19,9 +19,9 @@ from starts import run_config, write_texts
 
 from t5like.cli import run as carry_out
 from t5like.config import Vocabulary
-from t5like.config.options import ExportOptions, ImportOptions
 from t5like.convert.exporting import export_run
 from t5like.convert.importing import import_run
+from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.original import has_transformers
 from t5like.convert.texts import NASTY_TEXTS, SENTINELS
 from t5like.data.vocabulary import open_vocabulary

@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from settings import sentence, valid
 from small import small_config
 
+from t5like.commands import NoOptions
 from t5like.config import Config, Group, Groups, Optimizer, presets
-from t5like.config.options import NoOptions
 from t5like.model.network import abstract_batch
 from t5like.model.transformer import Transformer
 from t5like.optim.groups import KINDS, group_of, is_decayed, is_frozen, require_groups, stop_frozen

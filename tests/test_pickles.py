@@ -29,9 +29,9 @@ from torch_format import (
     write_zip,
 )
 
-from t5like.config.options import ImportOptions
 from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
+from t5like.convert.options import ImportOptions
 from t5like.convert.pickles import open_pickle
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

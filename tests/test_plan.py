@@ -11,9 +11,8 @@ import pytest
 from settings import sentence
 from small import small_config
 
-from t5like.commands.plan import plan
+from t5like.commands.plan import PlanOptions, plan
 from t5like.config import Config
-from t5like.config.options import PlanOptions
 from t5like.plan import figures, search
 from t5like.plan.programs import Answers
 from t5like.plan.topology import SLICES, Topology, topology

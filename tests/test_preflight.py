@@ -1,23 +1,27 @@
-"""The roll call before a run of several processes: who is missing or different is named, in time."""
+"""The checks before a run of several processes: who is missing or different is named, in time."""
 
 import concurrent.futures
+import contextlib
 import copy
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 from command_line import CONFIGS
+from jax._src.lib import _jax
 from settings import valid
 from test_processes import finish, start
 
 from t5like.errors import UserError
-from t5like.processes import preflight, roll_call
-from t5like.processes.distributed import VARIABLES, Place, find_place
-from t5like.processes.preflight import Report, call_roll, complaint_about, report_of
+from t5like.processes import handshake, preflight
+from t5like.processes.distributed import VARIABLES, Connection, ProcessInfo, find_process
+from t5like.processes.handshake import assemble
+from t5like.processes.preflight import Report, complaint_about, report_of, require_alike, require_shared
+
+HOSTS = [f"host-{letter}" for letter in "abcdefgh"]
 
 
 @pytest.fixture
@@ -26,48 +30,93 @@ def address() -> str:
         return f"localhost:{server.getsockname()[1]}"
 
 
-def reports(count: int) -> list[Report]:
-    """What processes on hosts of their own say of themselves when all is well."""
-    one = report_of(Place("", count, 0), valid(), {"options": 1})
-    return [{**copy.deepcopy(one), "host": {"name": f"host-{'abcdefgh'[number]}"}} for number in range(count)]
+def sentences(calls: list[Callable[[], object]]) -> list[str]:
+    """What each process, a thread here, ends with; nothing if it goes on."""
 
-
-def call(address: str, given: list[Report | None], folder: str = "", seconds: float = 20.0) -> list[str]:
-    """What each process, a thread here, ends with; those without a report do not come."""
-
-    def one(number: int, report: Report) -> str:
+    def one(call: Callable[[], object]) -> str:
         try:
-            call_roll(Place(address, len(given), number), report, folder, seconds)
+            call()
         except UserError as error:
             return str(error)
         return ""
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return list(pool.map(one, *zip(*((n, report) for n, report in enumerate(given) if report), strict=True)))
+        return list(pool.map(one, calls))
 
 
-def test_processes_that_are_alike_go_on(address, tmp_path):
-    assert call(address, reports(4), str(tmp_path / "run")) == [""] * 4
+def come(address: str, numbers: list[int], count: int, seconds: float = 20.0) -> list[str]:
+    """What the processes of these numbers hear in the handshake of `count`."""
+    return sentences([lambda n=n: assemble(ProcessInfo(address, count, n), seconds) for n in numbers])
+
+
+@contextlib.contextmanager
+def connected(address: str, count: int) -> Iterator[list[Connection]]:
+    """Processes that JAX's own coordination service connects, all of them in this one."""
+    service = _jax.get_distributed_runtime_service(address, count)
+    clients = [_jax.get_distributed_runtime_client(address, number) for number in range(count)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(lambda client: client.connect(), clients))
+        yield [Connection(client, number, count) for number, client in enumerate(clients)]
+        list(pool.map(lambda client: client.shutdown(), clients))
+    service.shutdown()
+
+
+def reports(count: int) -> list[Report]:
+    """What processes on hosts of their own say of themselves when all is well."""
+    one = report_of(ProcessInfo("", count, 0), valid(), {"options": 1})
+    return [{**copy.deepcopy(one), "host": {"name": host}} for host in HOSTS[:count]]
+
+
+def compare(address: str, given: list[Report]) -> list[str]:
+    """What each process hears when their reports are compared."""
+    with connected(address, len(given)) as processes:
+        return sentences([lambda p=p, r=r: require_alike(p, r) for p, r in zip(processes, given, strict=True)])
+
+
+def share(address: str, directory: object) -> list[str]:
+    """What two processes hear when they try a directory."""
+    with connected(address, 2) as processes:
+        return sentences([lambda p=p: require_shared(p, HOSTS[p.index], str(directory)) for p in processes])
+
+
+def test_processes_that_all_come_go_on(address):
+    assert come(address, [0, 1, 2, 3], 4) == [""] * 4
+
+
+def test_processes_that_are_alike_go_on(address):
+    assert compare(address, reports(3)) == [""] * 3
+
+
+def test_a_directory_that_all_share_is_left_as_it_was(address, tmp_path):
+    assert share(address, tmp_path / "run") == [""] * 2
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_process_that_does_not_come_is_named_within_the_limit(address):
-    there, _, other, _ = reports(4)
+def test_a_process_that_does_not_come_is_named_within_the_limit(address, monkeypatch):
+    monkeypatch.setattr(handshake.socket, "gethostname", lambda: "host-a")
     started = time.monotonic()
-    said = call(address, [there, None, other, None], seconds=1.0)
+    said = come(address, [0, 2], 4, seconds=1.0)
     assert time.monotonic() - started < 5
     assert (
         said
         == [
-            "Processes 1, 3 of 4 did not come within 1 s (there are process 0 (host-a), process 2 (host-c)): start the "
+            "Processes 1, 3 of 4 did not come within 1 s (there are process 0 (host-a), process 2 (host-a)): start the "
             "same command on every host, or set JAX_NUM_PROCESSES to the number that there are."
         ]
         * 2
     )
 
 
+def test_a_process_that_comes_late_is_waited_for(address):
+    def late() -> None:
+        time.sleep(1.0)
+        assemble(ProcessInfo(address, 2, 1), 20.0)
+
+    assert sentences([lambda: assemble(ProcessInfo(address, 2, 0), 20.0), late]) == ["", ""]
+
+
 def test_a_process_that_finds_no_process_0_says_where_it_should_be(address):
-    (said,) = call(address, [None, reports(2)[1]], seconds=0.3)
+    (said,) = come(address, [1], 2, seconds=0.3)
     assert said.startswith(f"Process 1 ({socket.gethostname()}) finds no process 0 at {address} within 0 s (")
 
 
@@ -88,41 +137,48 @@ def test_a_process_that_finds_no_process_0_says_where_it_should_be(address):
 def test_what_differs_on_one_host_is_named(address, group, name, value, said):
     given = reports(3)
     given[2][group][name] = value
-    heard = call(address, given)
+    heard = compare(address, given)
     assert heard == heard[:1] * 3
     assert re.match(rf"Process 2 \(host-c\) {said}", heard[0])
 
 
 def test_the_installed_source_is_part_of_the_version(tmp_path, monkeypatch):
-    before = report_of(Place("", 2, 0), valid(), {})["versions"]["t5like"]
+    before = report_of(ProcessInfo("", 2, 0), valid(), {})["versions"]["t5like"]
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "loop.py").write_text("changed")
     monkeypatch.setattr(preflight, "__file__", str(tmp_path / "train" / "preflight.py"))
-    assert report_of(Place("", 2, 0), valid(), {})["versions"]["t5like"] != before
+    assert report_of(ProcessInfo("", 2, 0), valid(), {})["versions"]["t5like"] != before
 
 
 @pytest.mark.parametrize(("ahead", "way"), [(60.0, "ahead of"), (-60.0, "behind")])
 def test_a_clock_that_is_apart_is_named(address, monkeypatch, ahead, way):
-    def clocks(roll: roll_call.Roll) -> Iterator[tuple[int, float, float]]:
-        yield from ((number, apart + ahead * (number == 2), doubt) for number, apart, doubt in read(roll))
+    """As if process 2 read its own clock when it reports."""
 
-    read = roll_call.Roll.clocks
-    monkeypatch.setattr(roll_call.Roll, "clocks", clocks)
-    said = call(address, reports(3))
+    def shared(process: Connection, key: str, value: object) -> None:
+        if isinstance(value, list) and process.index == 2:
+            value = [value[0] + ahead, value[1]]
+        share(process, key, value)
+
+    share = Connection.share
+    monkeypatch.setattr(Connection, "share", shared)
     sentence = (
         f"The clock of process 2 (host-c) is 60 s {way} that of process 0 (host-a): set both by a time server (NTP)."
     )
-    assert said == [sentence] * 3
+    assert compare(address, reports(3)) == [sentence] * 3
 
 
-def test_clocks_of_one_machine_agree(address):
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        other = pool.submit(roll_call.answer, address, 1, {}, {}, 20.0)
-        with roll_call.Roll(address, 2, {}) as roll:
-            roll.wait(20.0)
-            ((number, apart, doubt),) = roll.clocks()
-        other.result()
-    assert number == 1 and abs(apart) <= doubt + 0.01
+def test_a_process_that_does_not_answer_is_named_on_all_others(address, monkeypatch):
+    monkeypatch.setattr(preflight, "PATIENCE", 1.0)
+    given = reports(3)
+
+    def silent(process: Connection) -> None:
+        process.client.wait_at_barrier("t5like/preflight/clocks", 1000)
+
+    with connected(address, 3) as processes:
+        calls = [lambda p=p: silent(p) if p.index == 1 else require_alike(p, given[p.index]) for p in processes]
+        said = sentences(calls)
+    sentence = "Process 1 did not answer within 1 s: look at its messages."
+    assert said == [sentence, "", sentence]
 
 
 def test_a_directory_that_one_host_does_not_share_is_named(address, tmp_path, monkeypatch):
@@ -133,21 +189,20 @@ def test_a_directory_that_one_host_does_not_share_is_named(address, tmp_path, mo
 
     monkeypatch.setattr(preflight, "complaint_about", look)
     monkeypatch.setattr(preflight, "VISIBLE", 0.2)
-    said = call(address, reports(2), str(tmp_path))
-    assert (
-        said
-        == [
-            f"Process 1 (host-b) does not see what process 0 wrote into train.directory={tmp_path}/own: choose one on "
-            "storage that all hosts share, such as NFS or a mounted bucket."
-        ]
-        * 2
+    sentence = (
+        f" does not see what process 0 wrote into train.directory={tmp_path}/own: choose one on storage that all hosts "
+        "share, such as NFS or a mounted bucket."
     )
+    said = share(address, tmp_path)
+    assert said == [f"Process 0 (host-a){sentence}"] * 2
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_cannot_be_written_is_named(address, tmp_path):
     (tmp_path / "file").touch()
-    said = call(address, reports(2), str(tmp_path / "file" / "run"))
+    started = time.monotonic()
+    said = share(address, tmp_path / "file" / "run")
+    assert time.monotonic() - started < preflight.VISIBLE
     assert (
         said
         == [
@@ -159,41 +214,57 @@ def test_a_directory_that_cannot_be_written_is_named(address, tmp_path):
 
 
 def test_a_number_that_is_given_twice_is_refused(address):
-    def come(number: int) -> Any:
-        return call_roll(Place(address, 3, number), reports(3)[number], "", 20.0)
+    said = come(address, [0, 1, 1], 3)
+    assert said == ["Process 1 was started twice: give each process a number of its own."] * 3
 
+
+def test_a_process_that_was_started_again_replaces_itself(address):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        ended = [pool.submit(come, number) for number in (0, 1, 1)]
-    for one in ended:
-        with pytest.raises(UserError, match=r"^(Process 1 was started twice|There is a process 1 already)"):
-            one.result()
+        first = pool.submit(come, address, [0], 3)
+        time.sleep(0.2)
+        with socket.create_connection(("localhost", int(address.rpartition(":")[2]))) as ended:
+            ended.sendall(b'[1, "host-b"]\n')
+        assert come(address, [1, 2], 3) == ["", ""]
+        assert first.result() == [""]
+
+
+def test_a_process_0_that_ends_early_sends_nobody_on(address, monkeypatch):
+    def fail(server: socket.socket, count: int, hosts: dict, connections: dict, seconds: float) -> None:
+        wait(server, 2, hosts, connections, seconds)
+        raise RuntimeError("a bug")
+
+    wait = handshake._wait
+    monkeypatch.setattr(handshake, "_wait", fail)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(assemble, ProcessInfo(address, 3, 0), 20.0)
+        (said,) = come(address, [1], 3)
+        assert isinstance(first.exception(), RuntimeError)
+    assert said == (f"Process 0 ({socket.gethostname()}) ended before all processes were there: look at its messages.")
 
 
 def test_other_programs_at_the_port_are_passed_over(address):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(call_roll, Place(address, 2, 0), reports(2)[0], "", 20.0)
+        first = pool.submit(come, address, [0], 2)
         time.sleep(0.2)
         with socket.create_connection(("localhost", int(address.rpartition(":")[2]))) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\n")
-            call_roll(Place(address, 2, 1), reports(2)[1], "", 20.0)
-        first.result()
+            assert come(address, [1], 2) == [""]
+        assert first.result() == [""]
 
 
 def test_a_port_that_is_taken_is_a_sentence():
     with socket.create_server(("", 0)) as server:
         taken = f"localhost:{server.getsockname()[1]}"
-        with pytest.raises(
-            UserError, match=rf"^Process 0 \(.*\) cannot listen at port \d+ of {taken} \(.*\): end what"
-        ):
-            call_roll(Place(taken, 2, 0), reports(2)[0], "", 1.0)
+        (said,) = come(taken, [0], 2, seconds=1.0)
+    assert re.match(rf"^Process 0 \(.*\) cannot listen at port \d+ of {taken} \(.*\): end what", said)
 
 
-def place_with(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Place | None:
+def process_with(monkeypatch: pytest.MonkeyPatch, **variables: str) -> ProcessInfo | None:
     for name in (*VARIABLES, *(name for name in os.environ if name.startswith(("SLURM_", "OMPI_")))):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return find_place(1.0)
+    return find_process(1.0)
 
 
 SLURM = {
@@ -205,20 +276,20 @@ SLURM = {
 }
 
 
-def test_a_process_alone_has_no_place(monkeypatch):
-    assert place_with(monkeypatch) is None
-    assert place_with(monkeypatch, JAX_NUM_PROCESSES="1") is None
-    assert place_with(monkeypatch, **SLURM | {"SLURM_NTASKS": "1"}) is None
+def test_a_process_alone_is_none_of_several(monkeypatch):
+    assert process_with(monkeypatch) is None
+    assert process_with(monkeypatch, JAX_NUM_PROCESSES="1") is None
+    assert process_with(monkeypatch, **SLURM | {"SLURM_NTASKS": "1"}) is None
 
 
-def test_a_place_is_given_by_variables_or_found_under_slurm(monkeypatch):
+def test_a_process_is_given_by_variables_or_found_under_slurm(monkeypatch):
     three = dict(zip(VARIABLES, ("h:1", "3", "2"), strict=True))
-    assert place_with(monkeypatch, **three) == Place("h:1", 3, 2)
-    found = place_with(monkeypatch, **SLURM)
-    assert found == Place("node3:61445", 2, 1, [0])
+    assert process_with(monkeypatch, **three) == ProcessInfo("h:1", 3, 2)
+    found = process_with(monkeypatch, **SLURM)
+    assert found == ProcessInfo("node3:61445", 2, 1, [0])
     # One task on each node has all of the node's devices.
-    assert place_with(monkeypatch, **SLURM, SLURM_STEP_TASKS_PER_NODE="1(x2)") == Place("node3:61445", 2, 1)
-    assert place_with(monkeypatch, **SLURM, JAX_COORDINATOR_ADDRESS="h:1") == Place("h:1", 2, 1, [0])
+    assert process_with(monkeypatch, **SLURM, SLURM_STEP_TASKS_PER_NODE="1(x2)") == ProcessInfo("node3:61445", 2, 1)
+    assert process_with(monkeypatch, **SLURM, JAX_COORDINATOR_ADDRESS="h:1") == ProcessInfo("h:1", 2, 1, [0])
 
 
 @pytest.mark.parametrize(
@@ -234,9 +305,9 @@ def test_a_place_is_given_by_variables_or_found_under_slurm(monkeypatch):
         (("h", "2", "0"), r"^JAX_COORDINATOR_ADDRESS=h is no address: give host:port"),
     ],
 )
-def test_a_place_that_is_half_given_is_a_sentence(monkeypatch, values, said):
+def test_a_process_that_is_half_given_is_a_sentence(monkeypatch, values, said):
     with pytest.raises(UserError, match=said):
-        place_with(monkeypatch, **dict(zip(VARIABLES, values, strict=True)))
+        process_with(monkeypatch, **dict(zip(VARIABLES, values, strict=True)))
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import inspect
 import io
 import json
 
@@ -11,10 +10,13 @@ from command_line import CONFIGS, complaint
 from settings import change, sentence, valid
 
 from t5like import config
-from t5like.config import options, presets
-from t5like.config.options import GenerateOptions, NoOptions
+from t5like.cli import COMMANDS
+from t5like.commands import NoOptions
+from t5like.commands.models import GenerateOptions
+from t5like.config import presets
+from t5like.convert.options import ImportOptions
 
-OPTIONS = [kind for _, kind in inspect.getmembers(options, dataclasses.is_dataclass)]
+OPTIONS = sorted({command.options for command in COMMANDS.values()}, key=lambda kind: kind.__name__)
 PRESETS = sorted(CONFIGS.glob("*.py"))
 
 
@@ -201,12 +203,12 @@ def test_a_flag_that_cannot_be_used_is_a_sentence(flags, expected):
 def test_help_shows_every_flag_with_its_docstring(kind, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")  # beyond that tyro writes columns
     shown = io.StringIO()
-    of_config = () if kind is options.ImportOptions else presets.leaves(valid())  # which has no config to override
+    of_config = () if kind is ImportOptions else presets.leaves(valid())  # which has no config to override
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as stop:
         override("--help", kind=kind) if of_config else presets.parse(kind, ["--help"], "t5like import")
     assert stop.value.code == 0
     lines = [line.strip("│ ") for line in shown.getvalue().splitlines()]
-    for name in (*of_config, *options.flags(kind)):
+    for name in (*of_config, *presets.option_flags(kind)):
         (at,) = (number for number, line in enumerate(lines) if line.split(" ")[0] == f"--{name}")
         text = lines[at].partition("  ")[2] or lines[at + 1]
         assert len(text) > 15, name

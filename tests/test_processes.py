@@ -30,17 +30,17 @@ for words in json.loads(sys.argv[1]):
 APART = """
 import jax
 import os
-from t5like.processes.batches import Feed, everywhere
+from t5like.processes.batches import GlobalBatches, replicated
 
 os.dup2(2, 1)  # where Gloo writes
 devices = np.array(jax.devices()).reshape(2, 2).T.ravel()  # every other row of devices is of the same process
 mesh = jax.sharding.Mesh(devices, "data")
-feed = Feed(jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")), 8)
+to_global = GlobalBatches(jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")), 8)
 batch = np.arange(24, dtype=np.int32).reshape(8, 3)
 first = 2 * jax.process_index()
-assert feed.rows.tolist() == [first, first + 1, first + 4, first + 5], feed.rows
-whole = jax.jit(lambda x, y: x - y, out_shardings=everywhere(mesh, batch).sharding)
-assert not np.any(whole(feed({"x": batch[feed.rows]})["x"], everywhere(mesh, batch)))
+assert to_global.local_rows.tolist() == [first, first + 1, first + 4, first + 5], to_global.local_rows
+whole = jax.jit(lambda x, y: x - y, out_shardings=replicated(mesh, batch).sharding)
+assert not np.any(whole(to_global({"x": batch[to_global.local_rows]})["x"], replicated(mesh, batch)))
 """
 """On a mesh whose devices are not in the order of their processes, a batch is made of the rows that each has."""
 PROMPTS = ["--prompt=the model", "--prompt=a line of", "--prompt=it", "--tokens=6", "--temperature=1", "--batch=2"]

@@ -16,12 +16,12 @@ from random_folders import CONFIGS, one_of, write_folder
 from settings import sentence
 
 from t5like.config import CLS, MASK, SEP
-from t5like.config.options import ExportOptions, ImportOptions
 from t5like.convert.cases import Outcome, cases_of, outcome_of
 from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES
 from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
+from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.original import Original, has_transformers
 from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Vocabulary

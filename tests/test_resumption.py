@@ -13,9 +13,9 @@ import pytest
 from settings import sentence, valid
 from test_loop import final_state, run_config
 
+from t5like.commands import NoOptions
 from t5like.commands.models import longer
 from t5like.config import Config, Optimizer, presets
-from t5like.config.options import NoOptions
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.directory import RunDirectory
 from t5like.train.loop import train

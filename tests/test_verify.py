@@ -11,9 +11,9 @@ import safetensors.numpy
 from golden_runs import GOLDEN, on_one_device
 
 from t5like.cli import run as carry_out
-from t5like.config.options import ImportOptions
 from t5like.convert import verify
 from t5like.convert.importing import import_run
+from t5like.convert.options import ImportOptions
 
 CACHE = "--train.compilation_cache="
 COMPARED = ["tensors", "tokenizer", "stored: scores", "stored: loss", "greedy continuation"]

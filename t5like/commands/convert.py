@@ -3,12 +3,15 @@
 import dataclasses
 import pathlib
 import sys
-from typing import Any
 
+from t5like.commands import Command, NoOptions
+from t5like.commands.models import EXAMPLES
+from t5like.config import Config
+from t5like.convert.options import ExportOptions, ImportOptions, VerifyOptions
 from t5like.errors import UserError, did_you_mean
 
 
-def import_(paths: list[str], options: Any) -> None:
+def import_(paths: list[str], options: ImportOptions) -> None:
     if len(paths) != 2:
         raise UserError("t5like import takes two paths: the folder to import and the run directory to make of it.")
     from t5like.convert.importing import import_run
@@ -28,19 +31,11 @@ def import_(paths: list[str], options: Any) -> None:
         print(f"  t5like verify {target} {source}")
     if found.model.predicts_pieces:
         sentinels = found.model.family == "encoder-decoder" and len(found.vocabulary.sentinels)
-        print(f"  t5like {NEXT['sentinels' if sentinels else found.model.family].format(run=target)}")
+        example = EXAMPLES["imported"]["sentinels" if sentinels else found.model.family]
+        print(f"  t5like {example.format(run=target)}")
 
 
-NEXT = {
-    "sentinels": "generate {run} --prompt 'The <extra_id_0> of the list.'",
-    "encoder-decoder": "generate {run} --prompt 'The cat sat on the mat.'",
-    "decoder": "generate {run} --prompt 'Once upon a time'",
-    "encoder": "fill {run} --text 'The [MASK] sat on the mat.'",
-}
-"""What to try with an imported run, besides comparing it with a folder of Hugging Face."""
-
-
-def export(config: Any, options: Any, folder: str) -> None:
+def export(config: Config, options: ExportOptions, folder: str) -> None:
     from t5like.convert.exporting import export_run
     from t5like.runs.restored import restore
 
@@ -51,7 +46,7 @@ def export(config: Any, options: Any, folder: str) -> None:
         print(f"{target}: step {restored.step:,} of {restored.run.path} as {name}, {size / 1e6:,.1f} MB.")
 
 
-def verify(config: Any, options: Any, folder: str) -> None:
+def verify(config: Config, options: VerifyOptions, folder: str) -> None:
     from t5like.convert.verify import as_json, as_table, verify
     from t5like.infer.generate import inference_net
     from t5like.runs.restored import restore
@@ -64,7 +59,7 @@ def verify(config: Any, options: Any, folder: str) -> None:
         sys.exit(1)
 
 
-def architectures(names: list[str], options: Any) -> None:
+def architectures(names: list[str], options: NoOptions) -> None:
     from t5like.model.architectures import ARCHITECTURES, parameter_count
 
     for begin in names:
@@ -79,3 +74,23 @@ def architectures(names: list[str], options: Any) -> None:
             f"{name:<22} {parameter_count(model):>15,}  {model.family:<15} layers {layers:<6} embed {model.embed:<5} "
             f"heads {heads:<6} kv {model.kv:<4} mlp {model.mlp:<6} vocab {model.vocab:,}"
         )
+
+
+COMMANDS = (
+    Command(
+        "import",
+        "two paths",
+        "make a run directory from a Hugging Face folder or a T5X checkpoint",
+        import_,
+        ImportOptions,
+    ),
+    Command("export", "run and folder", "write a Hugging Face folder from a run", export, ExportOptions),
+    Command(
+        "verify",
+        "run and folder",
+        "check that a run and a Hugging Face folder are one model",
+        verify,
+        VerifyOptions,
+    ),
+    Command("architectures", "names", "list the published sizes, with their parameters", architectures),
+)

@@ -1,14 +1,25 @@
 """Commands that make data or show it: prepare, inspect, data."""
 
+from __future__ import annotations
+
 import json
-import logging
 import pathlib
 import shutil
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from t5like.config import presets
+from t5like.commands import Command, NoOptions
+from t5like.config import Config, presets
+from t5like.config.checks import FLAGS, require, require_fields, require_positive
+from t5like.config.marks import applies_to
 from t5like.errors import UserError
+
+if TYPE_CHECKING:
+    import etils.epath
+
+    import t5like.data.store
+    import t5like.data.vocabulary
 
 MOST_ROWS = 2**62
 """Rows that have numbers."""
@@ -16,13 +27,31 @@ SHOWN = 3
 """Damaged files that are named."""
 
 
-def prepare(config: Any, options: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Options of `t5like prepare`; none of them changes the store."""
+
+    processes: Annotated[int | None, applies_to("runner", "")] = None
+    """Processes that tokenise; one for each CPU by default."""
+    runner: str = ""
+    """Apache Beam runner that tokenises instead, e.g. DirectRunner or DataflowRunner; needs the extra `beam`."""
+    runner_options: Annotated[tuple[str, ...], applies_to("runner")] = ()
+    """Beam's own options, without their dashes: project=P region=R."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+        require(self.processes is None or self.processes > 0, f"--processes {self.processes} must be above 0.")
+
+
+def prepare(config: Config, options: PrepareOptions) -> None:
     from t5like.data.prepare import prepare
     from t5like.data.prepare.workers import beam, pool
     from t5like.data.store import Store
 
     workers, reported = None, []
     if options.runner:
+        import logging
+
         logging.getLogger().setLevel(logging.ERROR)  # Beam warns of libraries for services that nobody asked for
         workers = beam(options.runner, [f"--{option}" for option in options.runner_options])
     elif options.processes:
@@ -38,8 +67,26 @@ def prepare(config: Any, options: Any) -> None:
         print(f"{store.folder} is prepared already ({store.bytes:,} bytes); try: t5like data stats {store.folder}")
 
 
-def inspect(config: Any, options: Any) -> None:
-    """The batch of a step as training sees it: from the run's own vocabulary where the config is that of a run."""
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """Options of `t5like inspect`."""
+
+    step: int = 1
+    """Training step whose batch is shown, as logs count them: the first is 1."""
+    row: int | None = None
+    """Shows this row of the batch alone; the first is 0."""
+    json: bool = False
+    """Print JSON lines."""
+    color: Annotated[Literal["auto", "always", "never"], applies_to("json", False)] = "auto"
+    """Mark segments and special pieces by colours; auto: on a terminal."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "step")
+
+
+def inspect(config: Config, options: InspectOptions) -> None:
+    """Print the batch of a step as training sees it, with the vocabulary of the run if the config is that of one."""
     batch, step = config.train.batch, options.step
     if options.row is not None and not 0 <= options.row < batch:
         raise UserError(f"--row {options.row} must be at least 0 and below train.batch={batch}.")
@@ -66,7 +113,9 @@ def inspect(config: Any, options: Any) -> None:
     print(as_text(features, vocabulary, origins, color, first, width), end="")
 
 
-def _vocabulary_of_run(config: Any, prepared: Any) -> Any:
+def _vocabulary_of_run(
+    config: Config, prepared: t5like.data.vocabulary.Vocabulary
+) -> t5like.data.vocabulary.Vocabulary:
     """The vocabulary in the run directory, if a run of this very data has one; else the prepared one."""
     from t5like.data.vocabulary import open_vocabulary
     from t5like.runs.directory import RunDirectory
@@ -83,7 +132,7 @@ def _vocabulary_of_run(config: Any, prepared: Any) -> Any:
     return kept
 
 
-def stats(paths: list[str], options: Any) -> None:
+def stats(paths: list[str], options: NoOptions) -> None:
     from t5like.data.statistics import as_text, pack_tables
 
     for number, store in enumerate(map(_store, paths)):
@@ -92,7 +141,7 @@ def stats(paths: list[str], options: Any) -> None:
         print(as_text(store.manifest, pack_tables(store.folder)))
 
 
-def verify(paths: list[str], options: Any) -> None:
+def verify(paths: list[str], options: NoOptions) -> None:
     from t5like.data.vocabulary import open_vocabulary
 
     damaged: list[str] = []
@@ -108,7 +157,7 @@ def verify(paths: list[str], options: Any) -> None:
         raise UserError(" ".join(damaged[:SHOWN] + more))
 
 
-def _store(path: str) -> Any:
+def _store(path: str) -> t5like.data.store.Store:
     """The store in a folder, or that of a preset or run directory."""
     from t5like.data.store import Store
 
@@ -121,12 +170,27 @@ def _store(path: str) -> Any:
 
 
 def has_config(path: str) -> bool:
-    """Whether a path is a preset or a run directory. A glob of Python files is text."""
-    place = pathlib.Path(path)
-    return (place.suffix == ".py" and not set("*?[") & set(path)) or (place / presets.FILE).is_file()
+    """True if a path is a preset or a run directory. A glob of Python files is text."""
+    given = pathlib.Path(path)
+    return (given.suffix == ".py" and not set("*?[") & set(path)) or (given / presets.FILE).is_file()
 
 
-def path_of(path: str) -> Any:
+def path_of(path: str) -> etils.epath.Path:
+    """A path that may be remote, such as gs://bucket/store."""
     from etils import epath
 
     return epath.Path(path).expanduser()
+
+
+COMMANDS = (
+    Command(
+        "prepare",
+        "config",
+        "learn the vocabulary and tokenise the documents (train does it by itself)",
+        prepare,
+        PrepareOptions,
+    ),
+    Command("inspect", "config", "print the batch of a training step, decoded", inspect, InspectOptions),
+    Command("data stats", "paths", "print what a store holds and what its filters dropped", stats),
+    Command("data verify", "paths", "check that a store's files are as they were written", verify),
+)

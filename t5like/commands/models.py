@@ -1,23 +1,42 @@
 """Commands that train a model or use one: train, eval, generate, fill."""
 
+from __future__ import annotations
+
 import json
 import pathlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
+from t5like.commands import Command, NoOptions
 from t5like.config import Config
+from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
+from t5like.config.marks import applies_to, repeatable, without_prefix
+from t5like.config.sampling import Sampling
 from t5like.errors import UserError
 
-NEXT = {
-    "encoder-decoder": "generate {run} --prompt 'Return the <extra_id_0> of the list.'",
-    "decoder": "generate {run} --prompt 'def main():' --temperature 0.8 --top_p 0.9",
-    "encoder": "fill {run} --text 'for i in [MASK](10):'",
+if TYPE_CHECKING:
+    import t5like.model.transformer
+    import t5like.runs.restored
+
+EXAMPLES = {
+    "trained": {  # as the tiny presets are, on code
+        "encoder-decoder": "generate {run} --prompt 'Return the <extra_id_0> of the list.'",
+        "decoder": "generate {run} --prompt 'def main():' --temperature 0.8 --top_p 0.9",
+        "encoder": "fill {run} --text 'for i in [MASK](10):'",
+    },
+    "imported": {
+        "sentinels": "generate {run} --prompt 'The <extra_id_0> of the list.'",
+        "encoder-decoder": "generate {run} --prompt 'The cat sat on the mat.'",
+        "decoder": "generate {run} --prompt 'Once upon a time'",
+        "encoder": "fill {run} --text 'The [MASK] sat on the mat.'",
+    },
 }
-"""What to try with a run of each family."""
+"""Commands to try with a run of each family."""
 
 
-def train(config: Any, options: Any) -> None:
+def train(config: Config, options: NoOptions) -> None:
     from t5like.processes.preflight import processes
     from t5like.train.loop import train
 
@@ -25,7 +44,18 @@ def train(config: Any, options: Any) -> None:
         train(config)
 
 
-def evaluate(config: Any, options: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Options of `t5like eval`."""
+
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+
+
+def evaluate(config: Config, options: EvalOptions) -> None:
     from t5like.processes.preflight import processes
     from t5like.runs.restored import prepare_store, restore
     from t5like.train.evaluate import Evaluator, require_objective
@@ -50,7 +80,45 @@ def evaluate(config: Any, options: Any) -> None:
         _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
 
 
-def generate(config: Any, options: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """Options of `t5like generate`."""
+
+    prompt: Annotated[tuple[str, ...], repeatable(), applies_to("held_out", 0)] = ()
+    """A prompt, which for a T5 may hold sentinels such as <extra_id_0>; may be given several times."""
+    prompt_file: Annotated[str, applies_to("held_out", 0)] = ""
+    """File with a prompt on each line; - reads standard input."""
+    held_out: int = 0
+    """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers."""
+    tokens: Annotated[int, applies_to("held_out", 0)] = 64
+    """Most tokens of an answer."""
+    sampling: Annotated[Sampling, without_prefix()] = Sampling()
+    """The choice of the next token."""
+    seed: Annotated[int, applies_to("sampling.temperature", words="--temperature above 0")] = 0
+    """Seed of the sampling; a prompt's choices depend on it and on the prompt's number."""
+    batch: Annotated[int, applies_to("held_out", 0)] = 16
+    """Prompts that are answered at once; no answer depends on it."""
+    json: bool = False
+    """Print JSON lines."""
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "tokens", "batch")
+        require_seed("generate", self)
+        require(self.held_out >= 0, f"--held_out {self.held_out} must not be negative.")
+        require(
+            not self.held_out or self.sampling == Sampling(),
+            "--temperature, --top_k and --top_p have no effect with --held_out: leave them out.",
+        )
+        require(
+            bool(self.held_out or self.prompt or self.prompt_file),
+            "There is nothing to answer: give --prompt, --prompt_file or --held_out.",
+        )
+
+
+def generate(config: Config, options: GenerateOptions) -> None:
     prompts = list(_prompts(options))
     if not prompts and not options.held_out:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
@@ -73,7 +141,26 @@ def generate(config: Any, options: Any) -> None:
                 print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
 
 
-def fill(config: Any, options: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class FillOptions:
+    """Options of `t5like fill`."""
+
+    text: Annotated[tuple[str, ...], repeatable()] = ()
+    """A text with [MASK] where a piece is wanted; may be given several times."""
+    top: int = 5
+    """Candidates for each mask."""
+    json: bool = False
+    """Print JSON lines."""
+    step: int | None = None
+    """Checkpoint to use; the newest by default."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "top")
+        require(bool(self.text), 'There is nothing to fill: give --text "The [MASK] sat".')
+
+
+def fill(config: Config, options: FillOptions) -> None:
     from t5like.infer.fill import fill
     from t5like.infer.generate import inference_net
     from t5like.processes.preflight import processes
@@ -94,7 +181,7 @@ def fill(config: Any, options: Any) -> None:
                 print(f"  [MASK] {number}: {listed}")
 
 
-def _prompts(options: Any) -> Iterator[str]:
+def _prompts(options: GenerateOptions) -> Iterator[str]:
     yield from options.prompt
     if options.prompt_file:
         try:
@@ -105,7 +192,9 @@ def _prompts(options: Any) -> Iterator[str]:
             raise UserError(f"--prompt_file {options.prompt_file} cannot be read: {error}.") from None
 
 
-def _print_passages(restored: Any, net: Any, options: Any) -> None:
+def _print_passages(
+    restored: t5like.runs.restored.Restored, net: t5like.model.transformer.Transformer, options: GenerateOptions
+) -> None:
     from t5like.infer.passages import as_json_lines, as_text, held_out_passages
     from t5like.runs.restored import prepare_store
 
@@ -118,7 +207,7 @@ def _print_passages(restored: Any, net: Any, options: Any) -> None:
         run = restored.run.path
         print(f"Everything lies in {run}; these passages in {file}. Next:")
         for command in (
-            NEXT[net.model.family],
+            EXAMPLES["trained"][net.model.family],
             f"train {{run}} {longer(restored.config)}",
             "eval {run} --eval.rows 10000",
         ):
@@ -133,13 +222,21 @@ def longer(config: Config) -> str:
 
 
 def _keep(file: pathlib.Path, text: str) -> None:
-    """Writes a result into the run directory, from one process of the run."""
-    from t5like.processes.distributed import leads
+    """Write a result into the run directory, from one process of the run."""
+    from t5like.processes.distributed import is_primary_process
 
-    if not leads():
+    if not is_primary_process():
         return
     try:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, "utf-8")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror or error}.") from None
+
+
+COMMANDS = (
+    Command("train", "config", "train from scratch or --train.init_from RUN, or go on where the run stands", train),
+    Command("eval", "run", "validation loss, perplexity and bits per byte of a run", evaluate, EvalOptions),
+    Command("generate", "run", "text from prompts, or answers to held-out passages", generate, GenerateOptions),
+    Command("fill", "run", "likeliest tokens for each [MASK], for encoders", fill, FillOptions),
+)

@@ -1,16 +1,27 @@
 """Commands that learn a vocabulary or show what it does to a text."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import itertools
 import pathlib
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from t5like.commands import Command
 from t5like.commands.data import has_config, path_of
 from t5like.config import Filter, Source, Vocabulary, presets
-from t5like.config.options import VocabularyOptions
+from t5like.config.checks import FLAGS, require, require_fields
+from t5like.config.marks import applies_to, repeatable
+from t5like.config.vocabulary import COVERING
 from t5like.errors import UserError
+
+if TYPE_CHECKING:
+    import etils.epath
+
+    import t5like.data.vocabulary
 
 HELD_OUT = 0.05
 """Share of the documents that a new vocabulary is not learned from, but reported on."""
@@ -18,7 +29,35 @@ HELD_OUT_CHARACTERS = 1_000_000
 """Text that a new vocabulary is reported on, at most."""
 
 
-def train(paths: list[str], options: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class VocabularyOptions:
+    """Options of `t5like vocabulary train`."""
+
+    output: str
+    """Folder that the vocabulary is written to."""
+    kind: Literal["unigram", "bpe", "wordpiece", "byte_bpe"] = "unigram"
+    """SentencePiece unigram or BPE as in T5, WordPiece as in BERT, byte-level BPE as in GPT-2."""
+    size: int = 32_000
+    """Learned pieces."""
+    coverage: Annotated[float, applies_to("kind", *COVERING)] = 0.9995
+    """Share of the characters that get pieces of their own; the rest is spelt in bytes, and unknown in wordpiece."""
+    lowercase: Annotated[bool, applies_to("kind", "wordpiece")] = False
+    """Puts text in lower case and strips accents."""
+    characters: int = 10_000_000
+    """Characters that the pieces are learned from."""
+    field: str = "text"
+    """Field of JSON lines and Parquet files that holds the text."""
+    document: Literal["line", "file"] = "line"
+    """The unit of text files that is a document. Pieces that hold line feeds, which code needs, are learned from
+    files."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+        require(bool(self.output), "--output is empty: name a folder.")
+        require(bool(self.field), "--field is empty: name the field that holds the text.")
+
+
+def train(paths: list[str], options: VocabularyOptions) -> None:
     try:
         _train(paths, options)
     except UserError as error:
@@ -26,7 +65,7 @@ def train(paths: list[str], options: Any) -> None:
         raise UserError(_in_flags(str(error), any(map(has_config, paths)))) from None
 
 
-def _train(paths: list[str], options: Any) -> None:
+def _train(paths: list[str], options: VocabularyOptions) -> None:
     settings = Vocabulary(
         kind=options.kind,
         size=options.size,
@@ -55,9 +94,9 @@ def _train(paths: list[str], options: Any) -> None:
     print(f"To try it: t5like vocabulary show {output} --text 'Some text.'")
 
 
-def _check_output(given: str, output: Any) -> None:
-    """Before anything is learned: whether a new folder can be written there."""
-    there = next((place for place in (output, *output.parents) if place.exists()), None)
+def _check_output(given: str, output: etils.epath.Path) -> None:
+    """Check, before anything is learned, that a new folder can be written there."""
+    there = next((path for path in (output, *output.parents) if path.exists()), None)
     if there is not None and not there.is_dir():
         raise UserError(f"--output {given} cannot be written: {there} is not a folder.")
     if there == output and any(output.iterdir()):
@@ -65,7 +104,7 @@ def _check_output(given: str, output: Any) -> None:
 
 
 def _in_flags(sentence: str, presets: bool) -> str:
-    """What is said of a config's settings, said of flags and files."""
+    """Rewrite a sentence on a config's settings for flags and files."""
     sentence = sentence.replace("data.vocabulary.train_characters", "--characters").replace("data.vocabulary.", "--")
     if not presets:
         sentence = sentence.replace("give data.sources.N.path an existing file", "give an existing file")
@@ -73,7 +112,18 @@ def _in_flags(sentence: str, presets: bool) -> str:
     return sentence
 
 
-def show(paths: list[str], options: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """Options of `t5like vocabulary show`."""
+
+    text: Annotated[tuple[str, ...], repeatable()] = ()
+    """A text to encode and decode; may be given several times. Without any, standard input is read."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+
+
+def show(paths: list[str], options: ShowOptions) -> None:
     from t5like.data.vocabulary.report import shown
 
     vocabularies = list(map(_vocabulary, paths))
@@ -84,7 +134,7 @@ def show(paths: list[str], options: Any) -> None:
     print("\n".join(pages), end="")
 
 
-def _vocabulary(path: str) -> Any:
+def _vocabulary(path: str) -> t5like.data.vocabulary.Vocabulary:
     """The vocabulary of a folder, store, run, preset or published file."""
     from t5like.data.vocabulary import Vocabulary as Pieces
     from t5like.data.vocabulary import load_pieces, make_vocabulary, open_vocabulary
@@ -95,12 +145,12 @@ def _vocabulary(path: str) -> Any:
         if not (folder / "vocabulary.json").exists():
             raise UserError(f"{folder} holds no vocabulary yet: run `t5like prepare {path}`.")
         return make_vocabulary(open_vocabulary(folder).pieces, settings.vocabulary)
-    place = path_of(path)
-    folder = next((f for f in (place, place / "vocabulary") if (f / "vocabulary.json").exists()), None)
-    return open_vocabulary(folder) if folder else Pieces(load_pieces(place))
+    given = path_of(path)
+    folder = next((f for f in (given, given / "vocabulary") if (f / "vocabulary.json").exists()), None)
+    return open_vocabulary(folder) if folder else Pieces(load_pieces(given))
 
 
-def _given(paths: list[str], options: Any) -> tuple[tuple[Source, ...], tuple[Filter, ...]]:
+def _given(paths: list[str], options: VocabularyOptions) -> tuple[tuple[Source, ...], tuple[Filter, ...]]:
     """The sources and filters that all paths stand for."""
     found = [_sources(path, options) for path in paths]
     kinds = {sources[0].kind for path, (sources, _) in zip(paths, found, strict=True) if not has_config(path)}
@@ -118,7 +168,7 @@ def _given(paths: list[str], options: Any) -> tuple[tuple[Source, ...], tuple[Fi
     return tuple(named), filters
 
 
-def _sources(path: str, options: Any) -> tuple[tuple[Source, ...], tuple[Filter, ...]]:
+def _sources(path: str, options: VocabularyOptions) -> tuple[tuple[Source, ...], tuple[Filter, ...]]:
     """The sources and filters that a path stands for."""
     if has_config(path):
         data = presets.load(path).data
@@ -133,3 +183,15 @@ def _sources(path: str, options: Any) -> tuple[tuple[Source, ...], tuple[Filter,
     if stem.endswith(".parquet"):
         return (Source(kind="parquet", path=path, fields=(options.field,)),), ()
     return (Source(kind="text", path=path, document=options.document),), ()
+
+
+COMMANDS = (
+    Command(
+        "vocabulary train",
+        "paths",
+        "learn a vocabulary from text files or from a preset's sources",
+        train,
+        VocabularyOptions,
+    ),
+    Command("vocabulary show", "paths", "print a text in pieces, their ids, and back", show, ShowOptions),
+)

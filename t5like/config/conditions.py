@@ -1,4 +1,4 @@
-"""Conditions under which fields have an effect, written once as annotations of the fields.
+"""Conditions under which fields have an effect, written once as annotations of the fields (`marks.applies_to`).
 
 The check of every class reads them (`checks.require_fields`), the help shows them, and a stored config is read without
 fields that have none (`effective`), since versions before this check accepted them in silence.
@@ -10,8 +10,6 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import tyro
 
 
 @dataclass(frozen=True)
@@ -49,20 +47,26 @@ class AppliesTo:
         return f"for {self.field} {', '.join(map(str, self.values))}"
 
 
-def applies_to(field: str, *values: object, words: str = "") -> object:
-    """Annotates a field with its condition, see `AppliesTo`; tyro reads it as the last words of the help."""
-    return tyro.conf.arg(help_behavior_hint=AppliesTo(field, values, words))
+@functools.cache
+def field_types(kind: type, marked: bool = False) -> dict[str, Any]:
+    """The types of a dataclass's fields; with `marked`, as `Annotated[..., AppliesTo(...)]` where that is their mark.
+
+    The marks of `marks` are for tyro, whose import takes longer than all else that `t5like --help` does: where no flag
+    is read they are evaluated without it, a condition as the plain value and other marks as None.
+    """
+    plain = {
+        "applies_to": lambda field, *values, words="": AppliesTo(field, values, words),
+        "repeatable": lambda: None,
+        "without_prefix": lambda: None,
+    }
+    return typing.get_type_hints(kind, localns=plain, include_extras=marked)
 
 
 @functools.cache
 def conditions(kind: type) -> dict[str, AppliesTo]:
     """The conditions of a dataclass by the names of their fields."""
-    found: dict[str, AppliesTo] = {}
-    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
-        for mark in getattr(hint, "__metadata__", ()):
-            if isinstance(condition := getattr(mark, "help_behavior_hint", None), AppliesTo):
-                found[name] = condition
-    return found
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in field_types(kind, marked=True).items()}
+    return {name: mark for name, of_field in marks.items() for mark in of_field if isinstance(mark, AppliesTo)}
 
 
 def idle(value: Any) -> dict[str, AppliesTo]:

@@ -1,10 +1,12 @@
 """From text to rows: sources, filters, vocabulary, objective, and the lengths that follow from them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive, require_seed
-from t5like.config.conditions import applies_to
+from t5like.config.marks import applies_to
 from t5like.config.objective import Objective
 from t5like.config.sources import Filter, Source
 from t5like.config.vocabulary import Vocabulary

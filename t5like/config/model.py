@@ -1,10 +1,12 @@
 """What a Transformer is made of."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive
-from t5like.config.conditions import applies_to
+from t5like.config.marks import applies_to
 
 PIECES = ("vocabulary", "next_sentence")
 POOLED = ("next_sentence", "sequence", "none")

@@ -1,11 +1,13 @@
 """What the model learns to predict, and the lengths that follow from it."""
 
+from __future__ import annotations
+
 import functools
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 from t5like.config.checks import require, require_fields
-from t5like.config.conditions import applies_to
+from t5like.config.marks import applies_to
 from t5like.config.vocabulary import CLS, FIM, MASK, SEP
 
 

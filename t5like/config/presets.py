@@ -1,4 +1,4 @@
-"""How a config is named on the command line, overridden, written and read again.
+"""Configs on the command line and in files: found by name, overridden by flags, written as JSON and read again.
 
 A SOURCE is a preset (a Python file that holds `config = Config(...)`) or a run directory (which holds
 `config.json`). Overrides are flags with dotted names, `--optimizer.learning_rate 3e-4`. JSON is the plain tree of
@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from t5like.config import STRATEGIES, Config, Groups, Optimizer
 from t5like.config.checks import require
 from t5like.config.conditions import effective
-from t5like.config.options import flags as option_flags
+from t5like.config.marks import without_prefix
 from t5like.errors import UserError, did_you_mean
 
 FILE = "config.json"
@@ -64,7 +64,7 @@ def read(run: pathlib.Path) -> Config:
 
 
 def write(config: Config, run: pathlib.Path) -> None:
-    """Writes `config.json` into the run directory, whole or not at all."""
+    """Write `config.json` into the run directory, whole or not at all."""
     partial = run / f"{FILE}.partial"
     partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
     partial.replace(run / FILE)
@@ -127,9 +127,7 @@ def override(config: Config, kind: type, flags: Sequence[str], command: str) -> 
       UserError: a flag that does not exist, with the closest that does; a value of the wrong type.
       SystemExit: with status 0 after `--help`.
     """
-    import tyro
-
-    bare = tyro.conf.arg(name="")
+    bare = without_prefix()
     config, flags = _strategy(config, flags)
 
     def both(  # the annotation is what tyro reads
@@ -156,16 +154,19 @@ def _strategy(config: Config, flags: Sequence[str]) -> tuple[Config, list[str]]:
 
 def parse(kind: type, flags: Sequence[str], command: str) -> Any:
     """A command's own options from `--name value`; raises what `override` raises."""
-    import tyro
 
-    def options(options: Annotated[kind, tyro.conf.arg(name="")]) -> Any:  # pyright: ignore[reportInvalidTypeForm]
+    def options(options: Annotated[kind, without_prefix()]) -> Any:  # pyright: ignore[reportInvalidTypeForm]
         return options
 
     return _read(options, option_flags(kind), flags, command)
 
 
 def _read(function: Callable[..., Any], names: Mapping[str, Any], flags: Sequence[str], command: str) -> Any:
-    """What the function returns for the flags, of which only `names`, which have these values now, are known."""
+    """Parse `flags` with tyro and call `function`.
+
+    Args:
+      names: the present value of every known flag; any other flag is an error.
+    """
     import tyro
 
     flags = list(_complete([_underscored(flag) for flag in flags], names))
@@ -190,11 +191,20 @@ def _underscored(flag: str) -> str:
 
 
 def _complete(flags: Sequence[str], names: Mapping[str, Any]) -> Iterator[str]:
-    """The flags, where one that is true or false and stands alone, such as `--json`, is followed by True."""
+    """Insert True after each boolean flag that has no value, so that `--json` works like `--json True`."""
     for flag, after in itertools.zip_longest(flags, flags[1:]):
         yield flag
         if isinstance(names.get(flag.removeprefix("--")), bool) and flag.startswith("--"):
             yield from () if after and not after.startswith("--") else ("True",)
+
+
+def option_flags(options: type) -> dict[str, Any]:
+    """The flags of a class of options, without their dashes, and their defaults."""
+    hints, found = typing.get_type_hints(options, include_extras=True), dict[str, Any]()
+    for field in dataclasses.fields(options):
+        bare = without_prefix() in getattr(hints[field.name], "__metadata__", ())
+        found |= leaves(field.default, "" if bare else field.name)
+    return found
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Where documents come from, and the filters that they pass."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive
-from t5like.config.conditions import applies_to
+from t5like.config.marks import applies_to
 
 FILES = ("text", "jsonl", "parquet", "tfrecord")
 """Kinds that are read from files at a path."""

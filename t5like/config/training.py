@@ -1,11 +1,13 @@
 """How a model is trained and evaluated."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive, require_seed, require_steps
-from t5like.config.conditions import applies_to
 from t5like.config.groups import Groups, Part
+from t5like.config.marks import applies_to
 
 ENDING = ("linear", "cosine", "warmup_stable_decay")
 """Schedules that are stretched over a number of steps."""

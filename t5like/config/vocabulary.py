@@ -1,10 +1,12 @@
 """How text becomes numbers: the kind of the pieces, their number, and the special ones around them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive
-from t5like.config.conditions import applies_to
+from t5like.config.marks import applies_to
 
 MASK, CLS, SEP = "[MASK]", "[CLS]", "[SEP]"
 FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")

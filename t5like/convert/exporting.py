@@ -17,13 +17,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from t5like.config import Model
-from t5like.config.options import ExportOptions
 from t5like.convert.card import model_card
 from t5like.convert.families import FAMILIES, kind_of
 from t5like.convert.files import INDEX, WEIGHTS
 from t5like.convert.kept import generation_config
 from t5like.convert.kept_fields import kept_kind, written_back
 from t5like.convert.layout import Place, Places, is_stacked, names_of, their_shape, to_theirs
+from t5like.convert.options import ExportOptions
 from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError

@@ -19,13 +19,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, presets
 from t5like.config import Vocabulary as VocabularySettings
-from t5like.config.options import ImportOptions
 from t5like.convert.exporting import special_ids
 from t5like.convert.families import RECORD, Family, Named, family_of, model_in, unused_tensors
 from t5like.convert.files import open_weights
 from t5like.convert.kept import keep_files
 from t5like.convert.kept_fields import keep, notes_on
 from t5like.convert.layout import Places, Tensors, assemble, is_stacked, layers_of
+from t5like.convert.options import ImportOptions
 from t5like.convert.rows import rows_for, with_rows
 from t5like.convert.settings import Settings, read_settings
 from t5like.convert.t5x import t5x_model, t5x_places
@@ -80,12 +80,12 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
     config = imported_config(found, target, options)
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        abstract = make_network(config, mesh).params
+        network = make_network(config, mesh)
+        abstract = network.params
         require_shapes(with_rows(found.tensors, found.places, found.added), found.places, abstract)
         if found.family and isinstance(found.tensors, Named):
             found.unused = unused_tensors(found.tensors, found.family, found.model, shapes_of(abstract), options.ignore)
-        count = sum(leaf.size for leaf in jax.tree.leaves(abstract))
-        print(f"Reading {count:,} parameters of {source} onto {mesh.size} device(s) ...", flush=True)
+        print(f"Reading {network.parameter_count:,} parameters of {source} onto {mesh.size} device(s) ...", flush=True)
         partial = target.with_name(f"{target.name}.partial")
         try:
             shutil.rmtree(partial, ignore_errors=True)

@@ -15,11 +15,12 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from t5like.config.options import Sampling, VerifyOptions
+from t5like.config.sampling import Sampling
 from t5like.convert.cases import Case, Outcome, cases_of, outcome_of
 from t5like.convert.families import Named, family_of, model_in
 from t5like.convert.files import open_weights
 from t5like.convert.layout import Places, Tensors, layers_of
+from t5like.convert.options import VerifyOptions
 from t5like.convert.original import STORED, Original, Stored, has_transformers, original_tokenizer
 from t5like.convert.settings import read_settings
 from t5like.convert.texts import NASTY_TEXTS, SENTINELS

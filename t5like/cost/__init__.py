@@ -1,1 +1,1 @@
-"""What a run costs: FLOPs of each family, and the figures of known devices."""
+"""The cost of a run: FLOPs of each family, and the figures of known devices."""

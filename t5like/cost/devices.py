@@ -1,4 +1,4 @@
-"""What a device can do: peak of dense bfloat16 products, memory, and the speed of its links. No JAX is needed here.
+"""The figures of known devices: peak of dense bfloat16 products, memory, and the speed of its links. It needs no JAX.
 
 Peaks, memory and links are the makers' figures (Google's TPU pages, NVIDIA's data sheets; NVIDIA's peaks are those
 without sparsity). Usable memory of a TPU is what its compiler grants a program, which is less than what is built in.
@@ -17,7 +17,7 @@ class Device:
 
     name: str
     kinds: tuple[str, ...]
-    """What `device_kind` of JAX's devices says."""
+    """Values of `device_kind` of JAX's devices."""
     peak: float
     """Dense bfloat16 products, FLOP/s."""
     memory: float
@@ -77,6 +77,6 @@ def device_of(kind: str) -> Device | None:
 def mfu(flops: float | int, seconds: float, devices: int, device: Device | None) -> float | None:
     """The share of the devices' peak that `flops` in `seconds` are (Chowdhery et al. 2022); None if it is not known.
 
-    `flops` are those that the model needs, by `model.flops`, not those that are computed again.
+    `flops` are those that the model needs, by `cost.flops`, not those that are computed again.
     """
     return None if device is None or seconds <= 0 else flops / seconds / devices / device.peak

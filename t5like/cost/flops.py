@@ -1,4 +1,4 @@
-"""How many floating-point operations a model needs: its matrix products, two for each multiplication and addition.
+"""The floating-point operations of a model: its matrix products, two for each multiplication and addition.
 
 They are counted by where they are done, since a token of an encoder-decoder passes one stack alone and the keys and
 values of cross-attention are made of the encoder's tokens: 6 x parameters x tokens would be wrong for it. Causal
@@ -8,7 +8,7 @@ computes again counts extra, as it is no use to the model.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 from t5like.config import Config, Model
 
@@ -50,7 +50,7 @@ def step_flops(config: Config) -> Flops:
     return batch_flops(config.model, config.data.lengths, config.train.batch)
 
 
-def batch_flops(model: Model, lengths: Mapping[Any, int], rows: int) -> Flops:
+def batch_flops(model: Model, lengths: Mapping[Literal["encoder", "decoder"], int], rows: int) -> Flops:
     """The forward pass of `rows` rows with the tokens that `lengths` gives for `encoder` and `decoder`."""
     encoder = lengths.get("encoder", 0) if model.encoder_layers else 0
     decoder = lengths.get("decoder", 0) if model.decoder_layers else 0
@@ -95,7 +95,7 @@ def _scores(m: Model, queries: int, keys: int) -> int:
 
 
 def _output(m: Model, length: int) -> int:
-    """What one row's last states of the stack that predicts are multiplied with."""
+    """Products of one row's last hidden states of the stack that predicts: with the vocabulary, and in heads."""
     pieces = m.embed * m.vocab * length if m.predicts_pieces else 0
     transform = m.embed * m.embed * length if m.output_transform else 0
     pooled = m.embed * m.embed if m.pooler else 0

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from t5like.config.options import Sampling
+from t5like.config.sampling import Sampling
 from t5like.model.sharding import shard
 from t5like.model.stack import empty_cache
 from t5like.model.transformer import Transformer

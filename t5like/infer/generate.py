@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5like.config import Config, Model
-from t5like.config.options import Sampling
+from t5like.config.sampling import Sampling
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t5like.config import MASK
-from t5like.config.options import Sampling
+from t5like.config.sampling import Sampling
 from t5like.data.rows.stream import Rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer.fill import fill_tokens

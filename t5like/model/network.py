@@ -28,6 +28,11 @@ class Network:
     axes: dict[str, tuple[str, ...]]
 
     @property
+    def parameter_count(self) -> int:
+        """The number of parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+    @property
     def shardings(self) -> Params:
         """The sharding of each parameter."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.params)

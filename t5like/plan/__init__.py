@@ -1,1 +1,1 @@
-"""What a run would need on devices that nobody owns yet: memory, FLOPs, collectives, time and money."""
+"""Plans: the memory, FLOPs, collectives, time and price of a run on devices that nobody owns yet."""

@@ -1,13 +1,13 @@
-"""What to change in a run that does not fit, cheapest first."""
+"""Advice for a run that does not fit: flags to change, cheapest first."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from t5like.config import Config
+from t5like.cost.devices import GIB
 from t5like.plan.programs import EVALUATION, GENERATION, TRAIN
 from t5like.plan.topology import SLICES, slices_of, topology
 
-GIB = 2**30
 REMAT = {
     "none": "",
     "dots": "attention's scores and what lies between weights once more",

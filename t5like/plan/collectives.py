@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t5like.cost.devices import Device
-from t5like.plan.hlo import Executed, Instruction, Module, Shape, executed, inside
+from t5like.plan.hlo import Executed, Instruction, Module, executed, inside
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 NAMES = {
@@ -25,6 +25,8 @@ NAMES = {
 }
 SCATTERS = re.compile(r"all-reduce-scatter")
 BETWEEN = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+Key = tuple[str, ...]
+"""Names that tell a collective from others of its program."""
 
 
 class Collective(NamedTuple):
@@ -34,13 +36,13 @@ class Collective(NamedTuple):
     axes: tuple[str, ...]
     """The mesh axes that it goes over."""
     devices: int
-    """How many take part in one group."""
+    """Devices in one group."""
     bytes: int
     """Of the whole array: what a gather ends with, what a scatter or a reduction starts with."""
     times: int
-    """How often it runs in one step."""
+    """Runs in one step."""
     overlapped: bool
-    """Whether the compiler runs it beside other work."""
+    """True if the compiler runs it beside other work."""
 
     @property
     def sent(self) -> float:
@@ -63,18 +65,18 @@ class Total:
 
 def find_collectives(module: Module, mesh: Any) -> list[Collective]:
     """The collectives of a program that was compiled for a mesh."""
-    found: dict[Any, Collective] = {}
+    found: dict[Key, Collective] = {}
     for step in executed(module):
         entered = [(step.instruction, step.computation)]
-        entered += [(inner, place.name) for inner, place in inside(module, step.instruction)]
-        for instruction, place in entered:
+        entered += [(inner, computation.name) for inner, computation in inside(module, step.instruction)]
+        for instruction, computation in entered:
             if instruction.opcode == "send" and (named := BETWEEN.search(instruction.attributes)):
                 kind, size = named[1].lower().replace("_", "-"), instruction.shapes[0].bytes
                 slices = mesh.devices.shape[mesh.axis_names.index("slice")]
-                key = (step.computation, instruction.name)
+                key: Key = (step.computation, instruction.name)
                 found[key] = Collective(kind, ("slice",), slices, size, step.times, True)
             if instruction.opcode in NAMES:
-                key, value = _collective(instruction, place, step, mesh)
+                key, value = _collective(instruction, computation, step, mesh)
                 if value.devices < 2:  # over mesh axes of one device
                     continue
                 old = found.get(key)
@@ -117,38 +119,44 @@ def torus_links(axes: tuple[str, ...], device: Device, mesh: Any) -> int:
     return max(sum((2 if size % closed == 0 else 1) for size, used in zip(corners, spanned, strict=True) if used), 1)
 
 
-def _collective(instruction: Instruction, place: str, step: Executed, mesh: Any) -> tuple[Any, Collective]:
-    """A collective, and what tells it from others: the parts of an overlapped one share a channel."""
+def _collective(instruction: Instruction, computation: str, step: Executed, mesh: Any) -> tuple[Key, Collective]:
+    """A collective, and its key: the parts of an overlapped one share a channel."""
     kind = NAMES[instruction.opcode]
     groups = _groups(instruction.attributes, mesh.devices.size)
     devices = max(map(len, groups), default=1)
-    if kind == "all-reduce" and SCATTERS.search(place):
+    if kind == "all-reduce" and SCATTERS.search(computation):
         kind = "reduce-scatter"
-    size = _size(instruction, kind, devices, step, place)
+    size = _size(instruction, kind, devices)
     channel = re.search(r"channel_id=(\d+)", instruction.attributes)
-    fused = step.instruction.opcode == "fusion" and not SCATTERS.search(place)
+    fused = step.instruction.opcode == "fusion" and not SCATTERS.search(computation)
     overlapped = fused or instruction.opcode.endswith("-start")
-    key = (step.computation, channel[1]) if channel else (step.computation, place, instruction.name)
+    key = (step.computation, channel[1]) if channel else (step.computation, computation, instruction.name)
     if kind == "collective-permute":
         devices = 2
     return key, Collective(kind, _axes(groups, mesh), devices, size, step.times, overlapped)
 
 
-def _size(instruction: Instruction, kind: str, devices: int, step: Executed, place: str) -> int:
+def _size(instruction: Instruction, kind: str, devices: int) -> int:
+    """Bytes of the whole array of a collective, from the shapes of its result on one device."""
     shapes = instruction.shapes
     if instruction.opcode.endswith("-start") and kind != "all-reduce":
+        # (f32[4,4], f32[8,4], u32[], u32[]) of an all-gather-start: its operand, its result, and tokens
         arrays = [shape for shape in shapes if shape.dims]
         shapes = tuple(arrays[len(arrays) // 2 :])
-    size = sum(map(_bytes, shapes))
-    return size * devices if kind == "reduce-scatter" and instruction.opcode.startswith("reduce-scatter") else size
-
-
-def _bytes(shape: Shape) -> int:
-    return shape.bytes
+    size = sum(shape.bytes for shape in shapes)
+    return size * devices if instruction.opcode.startswith("reduce-scatter") else size
 
 
 def _groups(attributes: str, size: int) -> list[list[int]]:
-    """The devices, by their place in the mesh, that each group of a collective has; pairs for a permute."""
+    """The groups of a collective, of devices by their positions in the flattened mesh; pairs for a permute.
+
+    Without any groups in its attributes, one of all `size` devices. XLA writes them in four ways:
+
+        source_target_pairs={{0,1},{1,0}}                    [[0, 1], [1, 0]]
+        replica_groups=mesh['x'=2,'y'=2] {'y'}               [[0, 1], [2, 3]]: those that differ in y
+        replica_groups=[2,2]<=[2,2]T(1,0)                    [[0, 2], [1, 3]]: 0..3 as 2x2, transposed, in 2 groups of 2
+        replica_groups={{0,2},{1,3}}                         [[0, 2], [1, 3]]
+    """
     if pairs := re.search(r"source_target_pairs=\{(.*?)\}\}", attributes):
         return [[int(n) for n in pair.split(",")] for pair in re.findall(r"(\d+,\d+)", pairs[1])]
     if named := re.search(r"replica_groups=mesh\[([^\]]*)\](?:,? ?device_ids=\(([^)]*)\))? ?\{([^}]*)\}", attributes):
@@ -167,6 +175,7 @@ def _groups(attributes: str, size: int) -> list[list[int]]:
 
 def _vary(grid: np.ndarray, axes: list[int]) -> list[list[int]]:
     """The groups of a grid of devices in which only the named dimensions differ."""
+    # [slice, fsdp, tensor] with axes [1] -> [slice, tensor, fsdp] -> [slice * tensor, fsdp]: one group per row
     moved = np.moveaxis(grid, axes, range(grid.ndim - len(axes), grid.ndim))
     return moved.reshape(-1, math.prod(grid.shape[axis] for axis in axes)).tolist()
 
@@ -175,6 +184,6 @@ def _axes(groups: list[list[int]], mesh: Any) -> tuple[str, ...]:
     """The mesh axes along which the devices of a group differ."""
     used: set[str] = set()
     for group in groups:
-        places = np.stack(np.unravel_index(np.array(group), mesh.devices.shape))
-        used |= {name for name, row in zip(mesh.axis_names, places, strict=True) if np.ptp(row)}
+        positions = np.stack(np.unravel_index(np.array(group), mesh.devices.shape))  # [axes, devices of the group]
+        used |= {name for name, along in zip(mesh.axis_names, positions, strict=True) if np.ptp(along)}
     return tuple(name for name in mesh.axis_names if name in used)

@@ -83,7 +83,7 @@ def _in_a_process(where: Topology, full: bool) -> bool:
 
 
 def too_large(message: str) -> TooLarge:
-    """What the compiler says of a program that does not fit; early refusals do not list its largest arrays.
+    """Read the message of the compiler on a program that does not fit; early refusals do not list its largest arrays.
 
     Raises:
       RuntimeError: it refused for another reason.

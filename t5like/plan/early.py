@@ -1,7 +1,7 @@
 """A compiled step without machine code, which is nine tenths of the TPU compiler's time and little that a plan asks.
 
 The compiler runs in a process of its own and writes down what it does. Once the program is scheduled and every array
-has its place in memory, the process is ended. What only comes later is unknown: the cycles that the compiler expects,
+has its address in memory, the process is ended. What only comes later is unknown: the cycles that the compiler expects,
 the size of the code, and some 60 MiB that collectives use while they run.
 """
 
@@ -21,7 +21,7 @@ from t5like.plan.topology import Topology, prepare_environment, topology
 from t5like.train.compile import StepMemory
 
 PLACED = "*jit_{}*after_optimizations_after_buffer_assignment.txt"
-"""The scheduled program of a function, which is written after its buffers have places."""
+"""The scheduled program of a function, which is written after its buffers have addresses."""
 BUFFERS = "*jit_{}*after_optimizations-buffer-assignment.txt"
 LOWERED, REFUSED = "lowered", "refused"
 """Files of ours: when the compiler began, and what it said if it gave up."""
@@ -61,7 +61,10 @@ def compile_early(
 
 
 def memory_of(buffers: str) -> StepMemory:
-    """What the compiler's assignment of buffers adds up to, in the device's own memory."""
+    """The sums of the compiler's assignment of buffers, in the device's own memory. Its lines are such as
+
+    `allocation 3: size 512, parameter 0, shape |f32[128]| at ShapeIndex {}, maybe-live-out:`.
+    """
     arguments = outputs = aliased = temporary = 0
     for size, kind in ALLOCATION.findall(buffers):
         if "color" in kind or "thread-local" in kind:
@@ -75,7 +78,7 @@ def memory_of(buffers: str) -> StepMemory:
 
 
 def _written(folder: pathlib.Path, placed: str) -> bool:
-    """Whether the program is there, whole: its last line closes a brace."""
+    """True if the program is there, whole: its last line closes a brace."""
     file = next(folder.glob(placed), None)
     if file is None or not file.stat().st_size:
         return False
@@ -90,7 +93,8 @@ def _text(folder: pathlib.Path, pattern: str) -> str:
 
 
 def _compile(folder: pathlib.Path, where: Topology, name: str, answers: Answers) -> None:
-    """What the process does: it ends by itself only if the compiler refuses or is quicker than who waits."""
+    """Child process: compile the program and dump its text into `folder`. The parent ends it once the scheduled program
+    is written, so it ends by itself only if the compiler refuses or is quicker."""
     import jax
 
     from t5like.plan.placed import mesh_of, training_on

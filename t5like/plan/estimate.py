@@ -1,4 +1,4 @@
-"""How long a step would take, twice: as the compiler schedules it, and as peak, memory and links allow at best.
+"""The time of a step, twice: as the compiler schedules it, and as peak, memory and links allow at best.
 
 The scheduled time adds the cycles that the compiler expects of each instruction and, since it expects none of them, the
 collectives that run beside nothing. The roofline is the longest of three times that can overlap (Williams et al. 2009):

@@ -1,4 +1,4 @@
-"""Where every parameter lives: its shape, the names of its dimensions, the mesh axes that split them, and its bytes."""
+"""The sharding of every parameter: its shape, the names of its dimensions, the mesh axes that split them, its bytes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -58,7 +58,7 @@ def _dimensions(row: dict[str, Any]) -> str:
     return f"{row['type']}[{', '.join(parts)}]"
 
 
-def _mesh_axes(leaf: Any, training: Training) -> list[list[str]]:
+def _mesh_axes(leaf: jax.ShapeDtypeStruct, training: Training) -> list[list[str]]:
     """The mesh axes of more than one device that split each dimension."""
     spec = [*leaf.sharding.spec, *[None] * len(leaf.shape)][: len(leaf.shape)]
     named = [() if entry is None else (entry,) if isinstance(entry, str) else tuple(entry) for entry in spec]

@@ -1,6 +1,6 @@
-"""All that a plan says, as plain values: what `--json` prints and the table shows.
+"""All figures of a plan as plain values, which `--json` prints and the table shows.
 
-Bytes are of one device, FLOPs of the whole step. Gradients are an estimate, float32 in the places of the parameters;
+Bytes are of one device, FLOPs of the whole step. Gradients are an estimate, float32 and split as the parameters;
 they are among the compiler's temporary arrays, as the activations are, so that those are what gradients leave.
 """
 
@@ -147,7 +147,7 @@ def state_sizes(training: Training) -> dict[str, int]:
 
 
 def gradient_bytes(training: Training) -> int:
-    """Bytes of float32 gradients in the places of the parameters, on each device."""
+    """Bytes of float32 gradients, split as the parameters, on each device."""
     leaves = jax.tree.leaves(training.abstract.params)
     return sum(shard_bytes(leaf) * 4 // leaf.dtype.itemsize for leaf in leaves)
 
@@ -160,7 +160,7 @@ def _about(training: Training, topology: Topology) -> dict[str, Any]:
         "devices": topology.count,
         "device": device.name if device else "unknown",
         "mesh": {name: size for name, size in training.mesh.shape.items() if size > 1},
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params)),
+        "parameters": training.network.parameter_count,
         "batch": training.config.train.batch,
         "accumulate": training.config.train.accumulate,
         "lengths": dict(training.config.data.lengths),

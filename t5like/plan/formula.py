@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from t5like.config import Config
 from t5like.cost.flops import Flops, step_flops
 from t5like.model.network import abstract_batch
+from t5like.model.sharding import parts_of, row_parts
 from t5like.plan.collectives import Collective
 from t5like.plan.placed import mesh_of
 from t5like.train.compile import shard_bytes, state_bytes
@@ -31,7 +32,7 @@ def kept_bytes(training: Training) -> int:
     counted whole.
     """
     config, mesh = training.config, training.mesh.shape
-    parts = math.prod(mesh[axis] for axis in config.rules.batch)
+    parts = row_parts(config.rules, training.mesh)
     each = residual_bytes(training, 2 * parts) - residual_bytes(training, parts)  # what does not grow is no activation
     rows = config.train.batch // config.train.accumulate
     return each * rows // parts // parts // mesh["sequence"]
@@ -62,13 +63,13 @@ def residuals(training: Training, rows: int) -> list[jax.ShapeDtypeStruct]:
 
 
 def largest_parts(training: Training, count: int = 5) -> list[dict[str, Any]]:
-    """What takes most memory on each device: state, gradients, and the arrays that are kept for the backward pass.
+    """The parts with most memory on each device: state, gradients, and the arrays kept for the backward pass.
 
     Arrays of one shape and type are one part. What a device needs for a moment, within a layer, is not among them.
     """
     mesh, config = training.mesh.shape, training.config
     rows = config.train.batch // config.train.accumulate
-    parts = math.prod(mesh[axis] for axis in config.rules.batch) * mesh["sequence"]
+    parts = row_parts(config.rules, training.mesh) * mesh["sequence"]
     found = [
         {"bytes": sum(map(shard_bytes, jax.tree.leaves(tree))), "shape": "", "operation": label}
         for label, tree in (("parameters", training.abstract.params), ("optimizer state", training.abstract.opt_state))
@@ -90,16 +91,16 @@ def collectives(training: Training) -> list[Collective]:
 def _collectives(training: Training) -> Iterator[Collective]:
     config, mesh = training.config, dict(training.mesh.shape)
     size, parts = COMPUTE_BYTES[config.model.dtype], config.train.accumulate
-    params = sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params)) // mesh["tensor"]
+    params = training.network.parameter_count // mesh["tensor"]
     if mesh["fsdp"] > 1:
         yield Collective("all-gather", ("fsdp",), mesh["fsdp"], size * params, 2 * parts, True)
         yield Collective("reduce-scatter", ("fsdp",), mesh["fsdp"], 4 * params, parts, True)
     copies = tuple(axis for axis in ("slice", "data") if mesh[axis] > 1)
     if copies:
-        devices = math.prod(mesh[axis] for axis in copies)
+        devices = parts_of(copies, training.mesh)
         yield Collective("all-reduce", copies, devices, 4 * params // mesh["fsdp"], 1, False)
     if mesh["tensor"] > 1:
-        rows = config.train.batch // math.prod(mesh[axis] for axis in config.rules.batch)
+        rows = config.train.batch // row_parts(config.rules, training.mesh)
         model, lengths = config.model, config.data.lengths
         # One sum after each attention and each feed-forward layer, and in the backward pass one before it.
         tokens = 2 * model.encoder_layers * lengths.get("encoder", 0)
@@ -127,7 +128,7 @@ def computed_again(config: Config, flops: Flops) -> int:
 def moved_bytes(training: Training, kept: int) -> int:
     """Bytes through each device's memory: weights thrice, gradient and state, and what is kept, written and read."""
     params = sum(map(shard_bytes, jax.tree.leaves(training.abstract.params)))
-    gathered = sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params)) // training.mesh.shape["tensor"]
+    gathered = training.network.parameter_count // training.mesh.shape["tensor"]
     parts = training.config.train.accumulate
     weights = 3 * parts * gathered * COMPUTE_BYTES[training.config.model.dtype]
     return weights + 3 * params * parts + 2 * state_bytes(training) + 2 * kept * parts

@@ -37,7 +37,7 @@ class Instruction(NamedTuple):
     operands: tuple[str, ...]
     attributes: str
     literal: str
-    """What stands between the parentheses: of a constant its value, of a parameter its number."""
+    """The text between the parentheses: of a constant its value, of a parameter its number."""
 
 
 class Computation(NamedTuple):
@@ -60,7 +60,16 @@ class Executed(NamedTuple):
 
 
 def read_module(text: str) -> Module:
-    """The module of `Compiled.as_text()`."""
+    """The module of `Compiled.as_text()`, which is such text:
+
+    %body (p: f32[8]) -> f32[8] {
+      %p = f32[8]{0:T(128)} parameter(0)
+      ROOT %sum = f32[8]{0:T(128)S(1)} add(%p, %p), metadata={op_name="jit(f)/while"}
+    }
+
+    ENTRY %main (q: f32[8]) -> f32[8] {
+      ...
+    """
     computations: dict[str, Computation] = {}
     name, entry, root, found = "", "", "", dict[str, Instruction]()
     # Attributes of kernels have line feeds, and braces after them.
@@ -123,7 +132,7 @@ def inside(module: Module, instruction: Instruction) -> Iterator[tuple[Instructi
 
 
 def trip_count(module: Module, computation: Computation, loop: Instruction) -> int:
-    """How often a loop's body runs; 1 where the text does not say.
+    """The number of times that a loop's body runs; 1 where the text does not say.
 
     A loop counts from one constant to another, which stand in its condition or in the tuple that it carries; the rings
     that the TPU compiler makes of a gather and a product count by twos.
@@ -181,6 +190,7 @@ def _behind(computation: Computation, name: str) -> Instruction:
 
 
 def _instruction(line: str) -> Instruction:
+    """One line without `ROOT`, such as `%t = (s32[], f32[8]{0}) tuple(%i, %x), metadata={...}`."""
     name, rest = line.split(" = ", 1)
     kind, rest = _split(rest) if rest.startswith("(") else rest.split(" ", 1)
     opcode, rest = rest.lstrip().split("(", 1)
@@ -201,6 +211,7 @@ def _split(text: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=50_000)
 def _shapes(kind: str) -> tuple[Shape, ...]:
+    """`(s32[], bf16[8,4]{1,0:T(8,128)S(1)})` -> an integer in memory space 0 and an array in space 1."""
     found = []
     for dtype, dims, layout in SHAPE.findall(kind):
         space = re.search(r"S\((\d+)\)", layout)

@@ -1,4 +1,4 @@
-"""A run on devices that need not be here: its mesh, and the shapes and places of its state."""
+"""A run on devices that need not be here: its mesh, and the shapes and shardings of its state."""
 
 import contextlib
 from typing import Any
@@ -13,7 +13,7 @@ from t5like.train.state import Training, make_training
 
 
 def training_on(config: Config, topology: Topology) -> Training:
-    """Shapes and places of a run on a topology's devices.
+    """Shapes and shardings of a run on a topology's devices.
 
     Raises:
       UserError: the mesh does not fit the devices or their torus, or a dimension or the batch does not fit the mesh.
@@ -25,7 +25,7 @@ def training_on(config: Config, topology: Topology) -> Training:
 
 
 def mesh_of(training: Training) -> contextlib.AbstractContextManager[Any]:
-    """Makes the plan's mesh the current one, whether it has devices or is only counted."""
+    """Make the plan's mesh the current one, whether it has devices or is only counted."""
     return _current(training.mesh)
 
 

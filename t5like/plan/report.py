@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from t5like.config import Config
+from t5like.cost.devices import GIB
 from t5like.plan.advice import advice
 from t5like.plan.programs import TRAIN
-
-GIB = 2**30
 
 
 def report(figures: dict[str, Any], config: Config) -> Iterator[str]:
@@ -35,7 +34,7 @@ def gib(size: float | int) -> str:
 
 
 def fit(figures: dict[str, Any]) -> str:
-    """Whether a plan fits, in one sentence."""
+    """A sentence: the plan fits, or it does not."""
     memory = figures["memory"]
     if memory["usable"] is None:
         return f"It needs {gib(memory['total'])} on each device, whose memory is not known."

@@ -1,4 +1,4 @@
-"""What fits, by trying: the largest batch with the cheapest remat, or the smallest slice.
+"""The search for a run that fits, by trying: the largest batch with the cheapest remat, or the smallest slice.
 
 Each try compiles the train step; the plan of what is found then tells whether the other programs fit too. Memory grows
 with the rows that a device holds at once, so the largest batch of a policy is found by doubling and bisection; the
@@ -7,18 +7,18 @@ for a larger batch.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 from t5like.config import Config
+from t5like.cost.devices import GIB
 from t5like.errors import UserError
+from t5like.model.sharding import row_parts
 from t5like.plan.advice import REMAT
 from t5like.plan.compiled import TooLarge, compile_program
 from t5like.plan.placed import mesh_on, training_on
 from t5like.plan.programs import TRAIN, Answers
 from t5like.plan.topology import SLICES, Topology, slices_of
 
-GIB = 2**30
 Say = Callable[[str], object]
 
 
@@ -67,8 +67,7 @@ def largest_batch(config: Config, where: Topology, say: Say) -> Config:
 
 def rows_at_once(config: Config, where: Topology) -> int:
     """The fewest rows of a step: one for each part that the rows are split into, and for each accumulated part."""
-    shape = mesh_on(config, where).shape
-    return math.prod(shape[axis] for axis in config.rules.batch) * config.train.accumulate
+    return row_parts(config.rules, mesh_on(config, where)) * config.train.accumulate
 
 
 def fits(config: Config, where: Topology, say: Say) -> bool:

@@ -1,7 +1,7 @@
 """The devices to plan for, by name: a TPU slice that only its compiler knows, GPUs by their figures, or those here.
 
-`v5e:4x4` is a slice of 16 chips. libtpu describes it on any Linux machine, with the places of the chips in the torus,
-so the mesh is laid out as on the real slice.
+`v5e:4x4` is a slice of 16 chips. libtpu describes it on any Linux machine, with the chips' coordinates in the torus, so
+the mesh is laid out as on the real slice.
 """
 
 import contextlib
@@ -12,11 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from t5like.cost.devices import DEVICES, Device, device_of
 from t5like.errors import UserError
 from t5like.xla import set_flags
+
+if TYPE_CHECKING:
+    import jax
 
 FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 CUBES = (
@@ -32,7 +35,7 @@ GPUS = ", ".join(name for name in DEVICES if name not in SLICES)
 
 @dataclass(frozen=True)
 class Topology:
-    """What to plan for: `device` is None where nothing is known of the kind, `shape` empty for what is no slice."""
+    """Devices to plan for: `device` is None where nothing is known of the kind, `shape` empty for all but slices."""
 
     name: str
     device: Device | None
@@ -42,10 +45,10 @@ class Topology:
 
     @property
     def compiles(self) -> bool:
-        """Whether there is a compiler for it here; GPUs that are not at hand are planned by formula."""
+        """True if there is a compiler for it here; GPUs that are not at hand are planned by formula."""
         return bool(self.shape) or self.name == "local"
 
-    def devices(self) -> list[Any]:
+    def devices(self) -> list["jax.Device"]:
         """The devices as JAX has them, of all slices.
 
         Raises:
@@ -112,7 +115,7 @@ def _gpus(name: str, kind: str, size: str, slices: int) -> Topology:
 
 
 def prepare_environment() -> None:
-    """What the TPU compiler needs to know before JAX starts: that there is no TPU here, and that it is not alone."""
+    """Tell the TPU compiler, before JAX starts, that there is no TPU here and that it is not alone."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     _tell_compiler()
 
@@ -124,7 +127,7 @@ def _tell_compiler() -> None:
 
 
 def prepare_compiler() -> None:
-    """Raises `UserError` where libtpu is not installed."""
+    """Raise `UserError` where libtpu is not installed."""
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("A plan for TPUs needs their compiler, libtpu: install it by pip install 't5like[plan]'.")
     _tell_compiler()
@@ -132,7 +135,7 @@ def prepare_compiler() -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what C++ writes to standard error away from the terminal; after an exception its end is kept in a note.
+    """Keep what C++ writes to standard error away from the terminal; after an exception its end is kept in a note.
 
     libtpu warns of missing host names there, whatever its log level is.
     """

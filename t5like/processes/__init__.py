@@ -1,1 +1,1 @@
-"""Several processes of one run: how they find each other, what must hold before they start, and their batches."""
+"""Several processes of one run: how they come together, the checks before they start, and their global batches."""

@@ -1,4 +1,4 @@
-"""The processes of one run: how each finds its place among them, and what process 0 does before the others.
+"""The processes of one run: their numbers, their connection, and what process 0 does while the others wait.
 
 A run of one process starts nothing. TPU pods, Slurm and Open MPI are recognised by JAX; elsewhere the three variables
 of `VARIABLES` say where process 0 is. The key-value store of JAX's coordination service has no public name, nor has
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import jax
 from jax._src import clusters, distributed
+from jax._src.lib import _jax
 
 from t5like.errors import UserError
 
@@ -33,18 +34,20 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process among the `count` of a run; process 0 is at `address`; `devices` are its own where it has not all of
-    its machine's."""
+class ProcessInfo:
+    """A process of a run of several, as JAX is told of it."""
 
     address: str
+    """Host and port of process 0."""
     count: int
+    """Processes of the run."""
     index: int
     devices: list[int] | None = None
+    """Its own devices by their numbers, where it has not all of its machine's."""
 
 
-def find_place(seconds: float) -> Place | None:
-    """This process's place among several, or None for a process alone.
+def find_process(seconds: float) -> ProcessInfo | None:
+    """Read from the environment which process of several this is; None for a process alone.
 
     Raises:
       UserError: the variables of `VARIABLES` are incomplete or no numbers.
@@ -66,7 +69,7 @@ def find_place(seconds: float) -> Place | None:
         raise UserError(f"{VARIABLES[0]}={address} is no address: give host:port, such as 10.0.0.2:8476.")
     if index >= count:
         raise UserError(f"{VARIABLES[2]}={index} is not below {VARIABLES[1]}={count}: processes count from 0.")
-    return Place(address, count, index, devices)
+    return ProcessInfo(address, count, index, devices)
 
 
 def _number(name: str, value: str) -> int:
@@ -75,8 +78,10 @@ def _number(name: str, value: str) -> int:
     return int(value)
 
 
-def _recognised(address: str | None, count: int | None, index: int | None, seconds: float) -> tuple[Any, Any, Any, Any]:
-    """What JAX knows of the cluster that this machine is in, if any."""
+def _recognised(
+    address: str | None, count: int | None, index: int | None, seconds: float
+) -> tuple[str | None, int | None, int | None, list[int] | None]:
+    """Address, count, index and devices, completed by what JAX knows of the cluster that this machine is in, if any."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it says on every machine of Kubernetes what is missing for its recognition
         try:
@@ -85,48 +90,117 @@ def _recognised(address: str | None, count: int | None, index: int | None, secon
             )
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            print(f"This process runs alone: JAX finds a cluster, but not its place in it ({reason}).", file=sys.stderr)
+            print(
+                f"This process runs alone: JAX finds a cluster, but not its number in it ({reason}).", file=sys.stderr
+            )
             return address, count, index, None
     address, count, index, devices = found
     return address, count, index, None if _alone_on_machine() else devices
 
 
 def _alone_on_machine() -> bool:
-    """Whether the process may take all devices of its machine, as JAX does not assume under Slurm and Open MPI."""
+    """True if the process may take all devices of its machine, which JAX does not assume under Slurm and Open MPI."""
     tasks = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "")
     return bool(re.fullmatch(r"1(\(x\d+\))?", tasks))
 
 
-def connect(place: Place, seconds: float) -> None:
-    """Joins JAX's coordination service, which all processes of the run do at the same time, before they use devices."""
+def connect(info: ProcessInfo, seconds: float) -> None:
+    """Join JAX's coordination service, which all processes of the run do at the same time, before they use devices."""
     # Its handler of SIGTERM would keep a process from ending while it compiles or prepares data.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
-        place.address,
-        place.count,
-        place.index,
-        place.devices,
+        info.address,
+        info.count,
+        info.index,
+        info.devices,
         cluster_detection_method="deactivate",
         initialization_timeout=int(seconds),
     )
 
 
-def process() -> int:
+def process_index() -> int:
     """The number of this process, without a use of devices; 0 in a run of one."""
     return distributed.global_state.process_id
 
 
-def leads() -> bool:
-    """Whether this is the process that writes logs and prints."""
-    return process() == 0
+def is_primary_process() -> bool:
+    """True in the process that writes logs and prints: process 0."""
+    return process_index() == 0
 
 
-def client() -> Any:
-    """The key-value store and barriers of the run's processes; None in a run of one."""
-    return distributed.global_state.client
+@dataclass(frozen=True)
+class Connection:
+    """JAX's coordination service as one process of several reaches it: a key-value store and barriers."""
+
+    client: _jax.DistributedRuntimeClient
+    index: int
+    count: int
+
+    def share(self, key: str, value: Any) -> None:
+        """Set this process's value, which goes through JSON, for `collect`."""
+        self.client.key_value_set(f"{key}/{self.index}", json.dumps(value))
+
+    def collect(self, key: str, seconds: float) -> dict[int, Any]:
+        """The values that all processes share, by their numbers.
+
+        Raises:
+          UserError: one has shared none within so many seconds.
+        """
+        deadline, found = time.monotonic() + seconds, dict[int, Any]()
+        for number in range(self.count):
+            left = max(int(1000 * (deadline - time.monotonic())), 1)
+            if (text := self._get(f"{key}/{number}", left)) is None:
+                raise UserError(f"Process {number} did not answer within {seconds:.0f} s: look at its messages.")
+            found[number] = json.loads(text)
+        return found
+
+    def run_on_primary(self, key: str, task: str, act: Callable[[], Result]) -> Result | None:
+        """See `run_on_primary`; `key` is used once."""
+        if self.index:
+            if sentence := self._outcome(key, task):
+                raise UserError(sentence)
+            return None
+        try:
+            result = act()
+        except UserError as error:
+            self.client.key_value_set(key, json.dumps(str(error)))
+            raise
+        self.client.key_value_set(key, json.dumps(""))
+        return result
+
+    def _outcome(self, key: str, task: str) -> str:
+        """Wait for process 0, and say so once a minute."""
+        started = said = time.monotonic()
+        while (text := self._get(key, 5000)) is None:
+            waited = time.monotonic() - started
+            if waited > LONGEST:
+                raise UserError(
+                    f"{_name(self.index)} has waited {waited / 3600:.0f} h for process 0 to {task}: look at its "
+                    "messages."
+                )
+            if time.monotonic() - said > 60:
+                said = time.monotonic()
+                waits = f"{_name(self.index)} waits for process 0 to {task}, for {waited / 60:.0f} min."
+                print(waits, file=sys.stderr, flush=True)
+        return json.loads(text)
+
+    def _get(self, key: str, milliseconds: int) -> str | None:
+        """The value of a key; None if it has none within so many milliseconds."""
+        try:
+            return self.client.blocking_key_value_get(key, milliseconds)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+            return None
 
 
-def lead(task: str, act: Callable[[], Result]) -> Result | None:
+def connection() -> Connection | None:
+    """This process's connection to the others; None in a run of one."""
+    state = distributed.global_state
+    return None if state.client is None else Connection(state.client, state.process_id, state.num_processes)
+
+
+def run_on_primary(task: str, act: Callable[[], Result]) -> Result | None:
     """Process 0 acts while the others wait, and fail if it fails; they get None, and process 0 what `act` returns.
 
     Args:
@@ -135,53 +209,24 @@ def lead(task: str, act: Callable[[], Result]) -> Result | None:
     Raises:
       UserError: what `act` raised on process 0.
     """
-    if client() is None:
+    if (connected := connection()) is None:
         return act()
-    key = f"t5like/lead/{next(_tasks)}"
-    if not leads():
-        if said := _outcome(key, task):
-            raise UserError(said)
-        return None
-    try:
-        result = act()
-    except UserError as error:
-        client().key_value_set(key, json.dumps(str(error)))
-        raise
-    client().key_value_set(key, json.dumps(""))
-    return result
+    return connected.run_on_primary(f"t5like/primary/{next(_tasks)}", task, act)
 
 
-def _outcome(key: str, task: str) -> str:
-    """Waits for process 0, and says so once a minute."""
-    started = said = time.monotonic()
-    while True:
-        try:
-            return json.loads(client().blocking_key_value_get(key, 5000))
-        except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-        waited = time.monotonic() - started
-        if waited > LONGEST:
-            raise UserError(f"{here()} has waited {waited / 3600:.0f} h for process 0 to {task}: look at its messages.")
-        if time.monotonic() - said > 60:
-            said = time.monotonic()
-            print(f"{here()} waits for process 0 to {task}, for {waited / 60:.0f} min.", file=sys.stderr, flush=True)
-
-
-def here() -> str:
-    """This process by number and host."""
-    return f"Process {process()} ({socket.gethostname()})"
+def _name(index: int) -> str:
+    return f"Process {index} ({socket.gethostname()})"
 
 
 def leave(status: int) -> None:
-    """What a process does that ends with an error: waits a moment for the others, and if they go on, ends at once.
+    """End a process that failed: wait a moment for the others, and if they go on, end at once.
 
-    An end in good order waits minutes for processes that wait in vain for this one.
+    An end in good order would wait minutes for processes that wait in vain for this one.
     """
-    if client() is None:
+    if (connected := connection()) is None:
         return
     try:
-        client().wait_at_barrier("t5like/leave", TOGETHER * 1000)
+        connected.client.wait_at_barrier("t5like/leave", TOGETHER * 1000)
     except jax.errors.JaxRuntimeError:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

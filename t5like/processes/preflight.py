@@ -1,13 +1,11 @@
-"""What must hold before several processes compile anything: all are there, alike, in time, and see one directory.
+"""Checks before several processes compile anything: all are there, alike, in time, and see one directory.
 
 Each mistake is one sentence with the number and the host of the process concerned, within `T5LIKE_START_SECONDS`; every
 process ends with it. A process alone checks nothing here.
 """
 
 import contextlib
-import functools
 import hashlib
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -17,10 +15,19 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 
+import t5like
 from t5like.config import Config, presets
 from t5like.errors import UserError
-from t5like.processes.distributed import Place, client, connect, find_place, leads
-from t5like.processes.roll_call import Roll, answer, listed
+from t5like.processes.distributed import (
+    Connection,
+    ProcessInfo,
+    connect,
+    connection,
+    find_process,
+    is_primary_process,
+)
+from t5like.processes.handshake import PATIENCE, assemble
+from t5like.versions import versions
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "numpy")
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
@@ -30,7 +37,7 @@ APART = 5.0
 VISIBLE = 5.0
 """Seconds until a file that one host wrote must be seen on another."""
 Report = dict[str, dict[str, str]]
-"""What a process says of itself: groups `host`, `versions`, `flags` and `config` of named values."""
+"""A process of itself: groups `host`, `versions`, `flags` and `config` of named values."""
 REMEDIES = {
     "versions": "install the same on every host",
     "flags": "set it to the same on every host",
@@ -40,7 +47,7 @@ REMEDIES = {
 
 @contextlib.contextmanager
 def processes(config: Config, asked: Mapping[str, object], writes: bool = False) -> Iterator[None]:
-    """Joins the other processes of the run, if there are any; within, process 0 alone prints.
+    """Join the other processes of the run, if there are any; within, process 0 alone prints.
 
     Args:
       asked: the rest of the command, which has to be the same everywhere.
@@ -50,11 +57,16 @@ def processes(config: Config, asked: Mapping[str, object], writes: bool = False)
       UserError: a process is missing, or differs from the others in what has to be the same.
     """
     seconds = _seconds()
-    if client() is None and (place := find_place(seconds)):
-        directory = str(pathlib.Path(config.train.directory).expanduser()) if writes else ""
-        call_roll(place, report_of(place, config, asked), directory, seconds)
-        connect(place, seconds)
-    with _one_voice() if client() is not None else contextlib.nullcontext():
+    if connection() is None and (info := find_process(seconds)):
+        assemble(info, seconds)
+        connect(info, seconds)
+        connected = connection()
+        assert connected is not None
+        require_alike(connected, report_of(info, config, asked))
+        if writes:
+            directory = pathlib.Path(config.train.directory).expanduser()
+            require_shared(connected, socket.gethostname(), str(directory))
+    with _print_on_primary() if connection() is not None else contextlib.nullcontext():
         yield
 
 
@@ -65,28 +77,19 @@ def _seconds() -> float:
     return float(value)
 
 
-def report_of(place: Place, config: Config, asked: Mapping[str, object]) -> Report:
-    """What this process says of itself."""
-    values = {**{name: repr(value) for name, value in presets.leaves(config).items()}}
-    values |= {name: repr(value) for name, value in asked.items()}
+def report_of(info: ProcessInfo, config: Config, asked: Mapping[str, object]) -> Report:
+    """The report of this process."""
+    values = {name: repr(value) for name, value in (presets.leaves(config) | dict(asked)).items()}
     return {
         "host": {"name": socket.gethostname()},
         "versions": {
             "Python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-            "t5like": f"{version('t5like')} of source {_source()}",
+            **versions(PACKAGES),
+            "t5like": f"{t5like.__version__} of source {_source()}",
         },
-        "flags": {"the number of processes": str(place.count), **{name: os.environ.get(name, "") for name in FLAGS}},
+        "flags": {"the number of processes": str(info.count), **{name: os.environ.get(name, "") for name in FLAGS}},
         "config": values,
     }
-
-
-def version(package: str) -> str:
-    """The version of an installed package."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _source() -> str:
@@ -99,36 +102,23 @@ def _source() -> str:
     return digest.hexdigest()[:12]
 
 
-def call_roll(place: Place, report: Report, directory: str, seconds: float) -> None:
-    """Checks the processes against each other; all return, or all raise the same sentence.
+def require_alike(connected: Connection, report: Report) -> None:
+    """Compare the processes; all of them return, or all raise the same sentence.
 
     Raises:
-      UserError: what is wrong, and where.
+      UserError: a process differs from process 0 in a version, flag or field, or its clock is apart.
     """
-    if place.index:
-        look = functools.partial(complaint_about, directory)
-        answer(place.address, place.index, report, {"directory": look}, seconds)
-        return
-    with Roll(place.address, place.count, report) as roll:
-        roll.wait(seconds)
-        reports = roll.reports
-        if roll.missing:
-            there = ", ".join(who(number, reports) for number in sorted(reports)[:10])
-            raise UserError(
-                f"{capital(listed(roll.missing))} of {place.count} did not come within {seconds:.0f} s (there "
-                f"{'is' if len(reports) == 1 else 'are'} {there}): start the same command on every host, or set "
-                "JAX_NUM_PROCESSES to the number that there are."
-            )
-        require_alike(reports)
-        for number, ahead, doubt in roll.clocks():
-            if abs(ahead) > APART + doubt:
-                way = "ahead of" if ahead > 0 else "behind"
-                raise UserError(
-                    f"The clock of {who(number, reports)} is {abs(ahead):.0f} s {way} that of {who(0, reports)}: set "
-                    "both by a time server (NTP)."
-                )
-        if directory:
-            _check_directory(roll, directory)
+    # All processes leave the barrier at the same moment, within a message's time: their clocks can be compared.
+    connected.client.wait_at_barrier("t5like/preflight/clocks", int(1000 * PATIENCE))
+    connected.share("t5like/preflight/report", [time.time(), report])
+
+    def compare() -> None:
+        shared = connected.collect("t5like/preflight/report", PATIENCE)
+        reports = {number: report for number, (_, report) in shared.items()}
+        compare_values(reports)
+        compare_clocks({number: seconds for number, (seconds, _) in shared.items()}, reports)
+
+    connected.run_on_primary("t5like/preflight/alike", "compare the processes", compare)
 
 
 def who(number: int, reports: Mapping[int, Report]) -> str:
@@ -141,8 +131,8 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def require_alike(reports: Mapping[int, Report]) -> None:
-    """Raises `UserError` at the first value in which a process differs from process 0."""
+def compare_values(reports: Mapping[int, Report]) -> None:
+    """Raise `UserError` at the first value in which a process differs from process 0."""
     first = reports[0]
     for number, report in sorted(reports.items()):
         for group, remedy in REMEDIES.items():
@@ -155,23 +145,48 @@ def require_alike(reports: Mapping[int, Report]) -> None:
                     )
 
 
-def _check_directory(roll: Roll, directory: str) -> None:
-    """Whether every process can write there, and sees what process 0 wrote."""
-    token = f".{uuid.uuid4().hex}"
-    if said := complaint_about(directory):
-        raise UserError(f"{capital(who(0, roll.reports))} {said}.")
-    file = pathlib.Path(directory) / token
+def compare_clocks(seconds: Mapping[int, float], reports: Mapping[int, Report]) -> None:
+    """Raise `UserError` for the first process whose clock, read at one moment on all, is apart from process 0's."""
+    for number, read in sorted(seconds.items()):
+        if abs(ahead := read - seconds[0]) > APART:
+            way = "ahead of" if ahead > 0 else "behind"
+            raise UserError(
+                f"The clock of {who(number, reports)} is {abs(ahead):.0f} s {way} that of {who(0, reports)}: set "
+                "both by a time server (NTP)."
+            )
+
+
+def require_shared(connected: Connection, host: str, directory: str) -> None:
+    """Check that every process can write into a directory and sees what process 0 wrote there.
+
+    All of them return, or all raise the same sentence, which names a host.
+
+    Raises:
+      UserError: one cannot.
+    """
+    file = pathlib.Path(directory) / f".{uuid.uuid4().hex}"
     try:
-        file.touch()
-        for number, said in roll.ask("directory", token):
-            if said:
-                raise UserError(f"{capital(who(number, roll.reports))} {said}.")
+        if connected.index == 0:
+            writes = not complaint_about(directory)
+            file.touch() if writes else None
+            connected.client.key_value_set("t5like/preflight/token", file.name if writes else "")
+        token = connected.client.blocking_key_value_get("t5like/preflight/token", int(1000 * PATIENCE))
+        connected.share("t5like/preflight/directory", [host, complaint_about(directory, token)])
+
+        def require_none() -> None:
+            shared = connected.collect("t5like/preflight/directory", VISIBLE + PATIENCE)
+            for number, (host, said) in shared.items():
+                if said:
+                    raise UserError(f"Process {number} ({host}) {said}.")
+
+        connected.run_on_primary("t5like/preflight/shared", "compare the directories", require_none)
     finally:
-        file.unlink(missing_ok=True)
+        if connected.index == 0 and file.exists():
+            file.unlink()
 
 
 def complaint_about(directory: str, token: str = "") -> str:
-    """What this process cannot do with a directory, as the rest of a sentence; empty when all is well.
+    """Try a directory; what this process cannot do with it is returned as the rest of a sentence, nothing as "".
 
     Args:
       token: the name of a file in it that process 0 has written.
@@ -199,15 +214,17 @@ def complaint_about(directory: str, token: str = "") -> str:
 
 
 @contextlib.contextmanager
-def _one_voice() -> Iterator[None]:
-    """What Python prints appears from process 0 alone, since all would print the same; errors appear from each.
+def _print_on_primary() -> Iterator[None]:
+    """Let Python print on process 0 alone, since all would print the same; errors appear from each process.
 
     What libraries print past Python (Gloo does) goes to standard error, so that programs can read a command's output.
     """
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
-    with open(kept if leads() else os.devnull, "w", encoding=sys.stdout.encoding, errors="backslashreplace") as out:
+    with open(
+        kept if is_primary_process() else os.devnull, "w", encoding=sys.stdout.encoding, errors="backslashreplace"
+    ) as out:
         with contextlib.redirect_stdout(out):
             yield
         out.flush()

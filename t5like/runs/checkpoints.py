@@ -6,7 +6,6 @@ without the rest. Saving goes on in the background; a checkpoint appears whole o
 """
 
 import contextlib
-import importlib.metadata
 import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from types import TracebackType
@@ -18,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from t5like.errors import UserError
 from t5like.model.network import path_name
+from t5like.versions import versions
 
 PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
 Shapes = Mapping[str, tuple[int, ...]]
@@ -57,7 +57,7 @@ class Checkpoints:
         """Begins to write the state of a step; returns as soon as it may change again."""
         if step in self.steps():
             return
-        about = {"vocabulary_sha256": self._vocabulary_hash, "versions": {n: _version(n) for n in PACKAGES}}
+        about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES)}
         saved = ocp.args.PyTreeSave(state), ocp.args.JsonSave(about)  # pyright: ignore[reportCallIssue]
         self._manager.save(step, args=ocp.args.Composite(state=saved[0], about=saved[1]))
 
@@ -170,10 +170,3 @@ def first_difference(there: Shapes, here: Shapes) -> str | None:
         if there.get(path) != here.get(path):
             return f"the parameter {path} is {there.get(path, 'missing')} there and {here.get(path, 'missing')} here"
     return None
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -23,7 +23,7 @@ from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.errors import UserError
 from t5like.model.network import Network, make_network
 from t5like.model.sharding import make_mesh
-from t5like.processes.distributed import lead
+from t5like.processes.distributed import run_on_primary
 from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.directory import RunDirectory, is_other_text
 from t5like.xla import keep_programs
@@ -90,7 +90,7 @@ def prepare_store(restored: Restored) -> None:
         settings = kind(**effective(kind, given))
         data = dataclasses.replace(data, vocabulary=settings)
     report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
-    vocabulary = lead("prepare the data", lambda: prepare(data, report)) or prepare(data, report)
+    vocabulary = run_on_primary("prepare the data", lambda: prepare(data, report)) or prepare(data, report)
     if vocabulary.hash != restored.vocabulary.hash:
         raise UserError(
             f"{data.store} holds tokens of another vocabulary than {run.path}'s: choose another data.store."

@@ -12,7 +12,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
 from t5like.model.sharding import Params, batch_sharding, row_parts
-from t5like.processes.batches import Feed, everywhere
+from t5like.processes.batches import GlobalBatches, replicated
 from t5like.train.compile import lower_evaluation
 from t5like.train.losses import Sums
 
@@ -27,11 +27,11 @@ class Evaluator:
         require_objective(network.config)
         self._network, settings = network, network.config.eval
         self._rows = Rows(network.config.data, vocabulary, "validation")
-        self._feed = Feed(batch_sharding(network.config.rules, network.mesh), settings.batch)
+        self._to_global = GlobalBatches(batch_sharding(network.config.rules, network.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, network.config.rules)
         train = Rows(network.config.data, vocabulary, "train")
         tables = vocabulary_tables(vocabulary, train.piece_counts(), network.config.model.vocab)
-        self._tables = [everywhere(network.mesh, table) for table in tables]
+        self._tables = [replicated(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
     def __call__(self, params: Params) -> dict[str, float]:
@@ -40,8 +40,8 @@ class Evaluator:
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
         EOS included, that greedy decoding would write."""
         settings = self._network.config.eval
-        batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows)
-        sums = (jax.device_get(self._step()(params, self._feed(features), *self._tables)) for features in batches)
+        batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows)
+        sums = (jax.device_get(self._step()(params, self._to_global(features), *self._tables)) for features in batches)
         wide = (jax.tree.map(np.float64, each) for each in sums)
         total = functools.reduce(lambda *pair: jax.tree.map(operator.add, *pair), wide)
         return figures(total, self._network.config.data.objective.kind in ANSWERING)

@@ -11,15 +11,16 @@ from t5like.cost.devices import device_of, mfu
 from t5like.cost.flops import step_flops
 from t5like.data.prepare import prepare
 from t5like.data.rows.stream import Rows, training_stream
+from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding, make_mesh
-from t5like.processes.batches import Feed
-from t5like.processes.distributed import lead, leads
+from t5like.processes.batches import GlobalBatches
+from t5like.processes.distributed import is_primary_process, run_on_primary
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.start import check_start, find_source, require_vocabulary
 from t5like.train.compile import compile_step
 from t5like.train.evaluate import Evaluator, check_rows, require_objective
-from t5like.train.guard import InterruptedRunError, Interruption, check_finite
+from t5like.train.guard import PreemptionHandler, check_finite
 from t5like.train.logger import Logger, Throughput, duration
 from t5like.train.profile import Profile
 from t5like.train.start import changes, starting_state
@@ -41,7 +42,7 @@ def train(config: Config) -> None:
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     before, config = run.config() if run.begun() else None, run.resumed(config)
     start = check_start(run, config)
-    changed = lead("take the run directory", lambda: run.claim(config))
+    changed = run_on_primary("take the run directory", lambda: run.claim(config))
     mesh = make_mesh(config.mesh)
     keep_programs(config.train.compilation_cache, mesh)
     with jax.set_mesh(mesh):
@@ -49,10 +50,10 @@ def train(config: Config) -> None:
         check_rows("eval.batch", config.eval.batch, config.rules)
         training = make_training(config, mesh)
         source = find_source(start, training.network) if start else None
-        vocabulary = lead("prepare the data", lambda: prepare(config.data)) or prepare(config.data)
+        vocabulary = run_on_primary("prepare the data", lambda: prepare(config.data)) or prepare(config.data)
         if start:
             require_vocabulary(start, vocabulary, config.data.vocabulary)
-        if leads():
+        if is_primary_process():
             vocabulary.save(run.vocabulary)
             if start:
                 run.take_hugging_face(start.run)
@@ -62,13 +63,13 @@ def train(config: Config) -> None:
             if first >= config.train.steps:
                 print(f"{run.path} is finished: step {first} of {config.train.steps}.")
                 return
-            with Logger(run.path if leads() else None, first, config.train.tensorboard) as logger:
+            with Logger(run.path if is_primary_process() else None, first, config.train.tensorboard) as logger:
                 begun, count = "resumed" if first else "started", jax.process_count()
                 sizes = {"devices": mesh.size, "processes": count}
                 logger.event(begun, step=first, **sizes, changed=changed, init_from=str(source or ""))
                 devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
                 devices += f" of {count} processes" if count > 1 else ""
-                logger.say(f"{started_from}: {parameter_count(training):,} parameters on {devices}.")
+                logger.say(f"{started_from}: {training.network.parameter_count:,} parameters on {devices}.")
                 told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
@@ -98,27 +99,27 @@ def run_steps(
     `began` is when the command did, by the monotonic clock.
     """
     settings, last = training.config.train, training.config.train.steps
-    feed = Feed(batch_sharding(training.config.rules, training.mesh), settings.batch)
+    to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
-    stream = training_stream(rows, first, last, settings.batch, feed.rows)
+    stream = training_stream(rows, first, last, settings.batch, to_global.local_rows)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
     throughput = Throughput(first, last)
     report = Reporter(training, logger, throughput, began)
     profile = Profile(pathlib.Path(settings.directory).expanduser() / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
-    with jax.transfer_guard("disallow"), Interruption() as interruption:
+    with jax.transfer_guard("disallow"), PreemptionHandler() as preemption:
         for step in range(first + 1, last + 1):
             profile.before(step)
             with throughput.waiting():
                 features = next(stream)
-            state, metrics = compiled(state, feed(features))
+            state, metrics = compiled(state, to_global(features))
             if traced := profile.after(step, metrics):
                 logger.say(f"The trace of steps up to {step:,} is in {traced}.")
             if pending:
                 report(*pending)
             pending = step, metrics
-            stopping = interruption.after(step)
+            stopping = preemption.after(step)
             saves = step % settings.save_every == 0 or step == last or stopping is not None
             evaluates = step % training.config.eval.every == 0 or step == last
             if saves or evaluates:
@@ -190,8 +191,3 @@ class Reporter:
             f"where a unigram model has {figures['unigram_text_loss']:.3f}"
         )
         self._throughput.restart()
-
-
-def parameter_count(training: Training) -> int:
-    """The number of parameters of the model."""
-    return sum(leaf.size for leaf in jax.tree.leaves(training.abstract.params))

@@ -1,6 +1,5 @@
 """The manifest of a store: what the records of all units say together."""
 
-import importlib.metadata
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from t5like.data.prepare.progress import Report
 from t5like.data.store import FORMAT, SPLITS, token_type
 from t5like.data.vocabulary import Pieces, Vocabulary
 from t5like.errors import UserError
+from t5like.versions import versions
 
 EXAMPLES = 5
 """Dropped documents that the manifest shows for each filter."""
@@ -58,7 +58,7 @@ def finish(
         "format": FORMAT,
         "dtype": token_type(pieces.size).str,
         "vocabulary_sha256": Vocabulary(pieces).hash,
-        "created_with": {"t5like": t5like.__version__, **_versions()},
+        "created_with": {"t5like": t5like.__version__, **versions(("sentencepiece", "tokenizers"))},
         "invalid_sequences": invalid,
         "sources": described,
     }
@@ -98,7 +98,3 @@ def _filter_sums(data: config.Data, records: Sequence[dict[str, Any]]) -> list[d
         totals = {name: sum(count[name] for count in counts) for name in ("dropped", "noted")}
         sums.append({"kind": filter.kind, **totals, "examples": examples})
     return sums
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("sentencepiece", "tokenizers")}
