@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from command_line import CONFIGS
-from jax._src.lib import _jax
+from jaxlib import _jax
 from settings import valid
 from test_processes import finish, start
 
