@@ -94,6 +94,8 @@ def _take_in(connection: socket.socket, hosts: dict[int, str], connections: dict
         sentence = f"Process {number} was started twice: give each process a number of its own."
         _answer([connection], sentence)
         raise UserError(sentence)
+    if old:
+        old.close()
     connections[number], hosts[number] = connection, host
 
 
