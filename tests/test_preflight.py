@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from command_line import CONFIGS
-from jax._src.lib import _jax
+from jaxlib import _jax
 from settings import valid
 from test_processes import finish, start
 
@@ -224,8 +224,18 @@ def test_a_process_that_was_started_again_replaces_itself(address):
         time.sleep(0.2)
         with socket.create_connection(("localhost", int(address.rpartition(":")[2]))) as ended:
             ended.sendall(b'[1, "host-b"]\n')
+            time.sleep(0.2)
         assert come(address, [1, 2], 3) == ["", ""]
         assert first.result() == [""]
+
+
+def test_a_process_that_came_and_ended_is_missing(address):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(come, address, [0], 2, 1.0)
+        time.sleep(0.2)
+        with socket.create_connection(("localhost", int(address.rpartition(":")[2]))) as ended:
+            ended.sendall(b'[1, "host-b"]\n')
+        assert "process 1 of 2 did not come" in first.result()[0].lower()
 
 
 def test_a_process_0_that_ends_early_sends_nobody_on(address, monkeypatch):

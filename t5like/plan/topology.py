@@ -19,7 +19,7 @@ from t5like.errors import UserError
 from t5like.xla import set_flags
 
 if TYPE_CHECKING:
-    import jax
+    import jaxlib._jax
 
 FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 CUBES = (
@@ -48,7 +48,7 @@ class Topology:
         """True if there is a compiler for it here; GPUs that are not at hand are planned by formula."""
         return bool(self.shape) or self.name == "local"
 
-    def devices(self) -> list["jax.Device"]:
+    def devices(self) -> list["jaxlib._jax.Device"]:
         """The devices as JAX has them, of all slices.
 
         Raises:

@@ -31,7 +31,8 @@ class GlobalBatches:
         return {name: self._global(x) for name, x in features.items()}
 
     def _global(self, x: Shaped[np.ndarray, "local_rows ..."]) -> Shaped[jax.Array, "rows ..."]:
-        def shard(index: tuple[slice, ...]) -> np.ndarray:
+        def shard(index: tuple[slice, ...] | None) -> np.ndarray:
+            assert index is not None
             # With local rows 0 1 4 5, a device that holds rows 4:6 of the batch gets 2:4 of `x`: the rows of one device
             # follow each other in the batch, and so they do in what the process has of it.
             first, end, _ = index[0].indices(self.rows)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import jax
 from jax._src import clusters, distributed
-from jax._src.lib import _jax
+from jaxlib import _jax
 
 from t5like.errors import UserError
 
@@ -95,7 +95,7 @@ def _recognised(
             )
             return address, count, index, None
     address, count, index, devices = found
-    return address, count, index, None if _alone_on_machine() else devices
+    return address, count, index, None if devices is None or _alone_on_machine() else list(devices)
 
 
 def _alone_on_machine() -> bool:

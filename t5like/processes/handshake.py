@@ -42,7 +42,7 @@ def _take_in_all(info: ProcessInfo, seconds: float) -> None:
     with _listen(info.address) as server:
         try:
             _wait(server, info.count, hosts, connections, seconds)
-            if missing := _missing(info.count, hosts):
+            if missing := _missing(info.count, hosts, connections):
                 there = ", ".join(f"process {number} ({hosts[number]})" for number in sorted(hosts)[:10])
                 raise UserError(
                     f"{listed(missing).capitalize()} of {info.count} did not come within {seconds:.0f} s (there "
@@ -62,7 +62,7 @@ def _wait(
 ) -> None:
     """Fill `hosts` and `connections` with the processes that come within so many seconds, until all are there."""
     started = said = time.monotonic()
-    while (missing := _missing(count, hosts)) and (left := started + seconds - time.monotonic()) > 0:
+    while (missing := _missing(count, hosts, connections)) and (left := started + seconds - time.monotonic()) > 0:
         server.settimeout(min(left, 1.0))
         with contextlib.suppress(TimeoutError):
             _take_in(server.accept()[0], hosts, connections)
@@ -71,7 +71,12 @@ def _wait(
             print(f"Waiting for {listed(missing)} of {count} ...", file=sys.stderr, flush=True)
 
 
-def _missing(count: int, hosts: dict[int, str]) -> list[int]:
+def _missing(count: int, hosts: dict[int, str], connections: dict[int, socket.socket]) -> list[int]:
+    """The processes that have not come; once all have, those that came and have ended since."""
+    if len(hosts) == count:
+        for number in [number for number, connection in connections.items() if not _is_open(connection)]:
+            connections.pop(number).close()
+            del hosts[number]
     return [number for number in range(count) if number not in hosts]
 
 
@@ -89,6 +94,8 @@ def _take_in(connection: socket.socket, hosts: dict[int, str], connections: dict
         sentence = f"Process {number} was started twice: give each process a number of its own."
         _answer([connection], sentence)
         raise UserError(sentence)
+    if old:
+        old.close()
     connections[number], hosts[number] = connection, host
 
 
