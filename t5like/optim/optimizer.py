@@ -88,7 +88,7 @@ def divide(
     with another tree of states, in which no checkpoint of a run that is on disk could be read.
     """
 
-    def parts(tree: Params) -> tuple[Params, Params]:
+    def parts(tree: Any) -> tuple[Params, Params]:
         flat = flatten_dict(tree, sep="/")
         one, other = ({path: flat[path] for path in flat if choose(path) == side} for side in (True, False))
         return unflatten_dict(one, sep="/"), unflatten_dict(other, sep="/")
