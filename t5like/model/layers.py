@@ -48,7 +48,7 @@ def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, key: Array) -> Float[Array, "*shape"]:
-    """Zeroes a share of `x` and scales the rest; one mask serves all positions along the second-last axis, as in T5."""
+    """Zero a share of `x` and scale the rest; one mask serves all positions along the second-last axis, as in T5."""
     shape = (*x.shape[:-2], 1, x.shape[-1])
     kept = jax.random.bernoulli(key, 1 - rate, shape)
     return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros((), x.dtype))

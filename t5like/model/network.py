@@ -77,7 +77,7 @@ def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.ShapeDtypeSt
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _boxed(config: Config, net: Transformer) -> Params:
+def _boxed(config: Config, net: Transformer) -> Any:
     shapes = abstract_batch(config, config.train.batch)
     batch = {name: jnp.zeros(feature.shape, feature.dtype) for name, feature in shapes.items()}
     return net.init(jax.random.key(config.train.seed), batch, method=Transformer.scores)["params"]

@@ -64,7 +64,7 @@ def projection(
     axes: tuple[str, ...],
     scale: float = 1.0,
 ) -> Projection:
-    """Declares the kernel of `equation`'s second operand, with initial variance scale / (its contracted sizes)."""
+    """Declare the kernel of `equation`'s second operand, with initial variance scale / (its contracted sizes)."""
     initial = fan_in(*_dimensions(equation, contracted=True), scale=scale)
     return Projection(equation, param(module, name, rules, shape, axes, initial), axes, rules)
 

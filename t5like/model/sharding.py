@@ -104,7 +104,7 @@ def param(
 
 
 def shard(x: jax.Array, rules: Rules, *axes: str | None) -> jax.Array:
-    """Constrains an activation to the mesh axes of its named dimensions; None leaves a dimension whole."""
+    """Constrain an activation to the mesh axes of its named dimensions; None leaves a dimension whole."""
     if len(axes) != x.ndim:
         raise ValueError(f"axes {axes} for an array of shape {x.shape}")
     if jax.sharding.get_abstract_mesh().empty:
@@ -136,7 +136,7 @@ def stacked(names: Sequence[str]) -> int:
 
 
 def require_divided(what: str, name: str, size: int, rules: Rules, mesh: AnyMesh) -> None:
-    """Raises `UserError` if the mesh axes of a named dimension do not divide its size."""
+    """Raise `UserError` if the mesh axes of a named dimension do not divide its size."""
     axes = getattr(rules, name)
     parts = parts_of(axes, mesh)
     if size % parts:

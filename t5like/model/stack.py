@@ -6,7 +6,7 @@ no whole period at `rest`.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from t5like.model.blocks import Block, Ids, LayerCache, Memory, Norm, SharedInpu
 from t5like.model.layers import Hidden
 from t5like.model.sharding import shard
 
+Layers = TypeVar("Layers", bound=nn.Module)
 Cache = dict[str, Any]
 """Keys and values of all layers, in a tree like that of a stack's parameters: `blocks/self`."""
 KEPT = ("attended", "attention", "mlp")
@@ -91,6 +92,18 @@ class Period(nn.Module):
         return x, new if cache else {}
 
 
+def _scanned(layers: type[Layers], periods: int) -> type[Layers]:
+    """The module over all periods, with parameters and caches of each stacked in front."""
+    return nn.scan(
+        layers,
+        length=periods,
+        in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
 class Stack(nn.Module):
     """The layers of an encoder or decoder with their shared relative bias and the last norm."""
 
@@ -113,15 +126,10 @@ class Stack(nn.Module):
         shared = SharedInputs(positions, mask, relative_bias(self, m, self.rules) if shared_bias else None, cross)
         x = shard(maybe_drop(self, x, m.dropout), self.rules, "batch", "length", "act_embed")
         for name, periods, windows in scans(m, self.depth):
-            scanned = nn.scan(
-                _block(m) if len(windows) == 1 else Period,
-                length=periods,
-                in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
-                variable_axes={"params": 0},
-                split_rngs={"params": True, "dropout": True},
-                metadata_params={nn.PARTITION_NAME: "layers"},
-            )
-            layers = scanned(m, self.rules, windows[0] if len(windows) == 1 else windows, name=name)
+            if len(windows) == 1:
+                layers = _scanned(_block(m), periods)(m, self.rules, windows[0], name=name)
+            else:
+                layers = _scanned(Period, periods)(m, self.rules, windows, name=name)
             x, new[name] = layers(x, given.get(name, {}), shared, memory)
         if m.norm_position == "pre":
             x = Norm(m, self.rules, name="norm")(x)

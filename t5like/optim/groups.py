@@ -76,7 +76,7 @@ def stop_frozen(params: Params, settings: Optimizer) -> Params:
 
 
 def require_groups(settings: Optimizer, paths: Collection[str]) -> None:
-    """Checks the groups of a config against the parameters of its model.
+    """Check the groups of a config against the parameters of its model.
 
     Raises:
       UserError: a rule for parameters that the model does not have, or nothing is left to train.

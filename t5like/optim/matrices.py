@@ -35,7 +35,7 @@ def folded_shape(shape: tuple[int, ...], names: tuple[str, ...]) -> tuple[int, .
 
 
 def per_matrix(inner: optax.GradientTransformation, axes: Axes) -> optax.GradientTransformation:
-    """Applies `inner` to each layer's matrices on their own, with heads and their width as one dimension.
+    """Apply `inner` to each layer's matrices on their own, with heads and their width as one dimension.
 
     So a scanned stack is trained as an unrolled one is, and attention kernels are factored as T5's, which are
     matrices. The state is a dict from the parameter's path to the inner state.

@@ -82,13 +82,13 @@ class Divided(NamedTuple):
 def divide(
     choose: Callable[[str], bool], chosen: optax.GradientTransformation, rest: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """Applies one transformation to the parameters whose paths are chosen, and another to the rest.
+    """Apply one transformation to the parameters whose paths are chosen, and another to the rest.
 
     Each sees, and has a state for, its own parameters alone, in the same nested dicts. `optax.partition` does the same
     with another tree of states, in which no checkpoint of a run that is on disk could be read.
     """
 
-    def parts(tree: Params) -> tuple[Params, Params]:
+    def parts(tree: Any) -> tuple[Params, Params]:
         flat = flatten_dict(tree, sep="/")
         one, other = ({path: flat[path] for path in flat if choose(path) == side} for side in (True, False))
         return unflatten_dict(one, sep="/"), unflatten_dict(other, sep="/")
@@ -108,7 +108,7 @@ def divide(
 
 
 def _by_group(inner: optax.GradientTransformation, settings: config.Optimizer) -> optax.GradientTransformation:
-    """Multiplies the updates of `inner` by the rates of their groups; the state is that of `inner`."""
+    """Multiply the updates of `inner` by the rates of their groups; the state is that of `inner`."""
 
     def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
         updates, state = inner.update(updates, state, params)
@@ -119,7 +119,7 @@ def _by_group(inner: optax.GradientTransformation, settings: config.Optimizer) -
 
 
 def _decayed(settings: config.Optimizer) -> Callable[[optax.Params], Any]:
-    """Makes a tree with True for each parameter that is decayed."""
+    """Make a tree with True for each parameter that is decayed."""
     return lambda params: jax.tree_util.tree_map_with_path(
         lambda path, _: is_decayed(path_name(path), settings), params
     )

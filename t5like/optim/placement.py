@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from flax.traverse_util import flatten_dict
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5like.model.network import path_name
@@ -36,8 +35,8 @@ def optimizer_shardings(opt_state: optax.OptState, params: Params, shardings: Pa
     Raises:
       ValueError: a leaf that belongs to a parameter in no known way, or a large one that belongs to none.
     """
-    shapes = {path: leaf.shape for path, leaf in flatten_dict(params, sep="/").items()}
-    placed = flatten_dict(shardings, sep="/")
+    shapes = {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    placed = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(shardings)}
     mesh = next(iter(placed.values())).mesh
 
     def sharding(path: Any, leaf: jax.ShapeDtypeStruct) -> NamedSharding:

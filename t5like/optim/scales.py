@@ -31,7 +31,7 @@ def adafactor() -> optax.GradientTransformation:
 
 
 def scale_by_matrix_rms(axes: Axes, least: float) -> optax.GradientTransformation:
-    """Multiplies the update of each layer's matrix by the matrix's root mean square, which counts as at least `least`.
+    """Multiply the update of each layer's matrix by the matrix's root mean square, which counts as at least `least`.
 
     nanoT5's AdamWScale does so (Nawrot 2023), after Adafactor.
     """

@@ -75,7 +75,7 @@ def vocabulary_tables(vocabulary: Vocabulary, counts: np.ndarray, rows: int) -> 
 
 
 def require_objective(config: Config) -> None:
-    """Raises `UserError` if the model's head predicts what no objective of the config's kind has."""
+    """Raise `UserError` if the model's head predicts what no objective of the config's kind has."""
     if not config.model.predicts_pieces:
         raise UserError(
             f"model.head={config.model.head!r} does not predict pieces, as data.objective.kind="
@@ -85,7 +85,7 @@ def require_objective(config: Config) -> None:
 
 
 def check_rows(name: str, rows: int, rules: Rules) -> None:
-    """Raises `UserError` if a batch of `rows` does not divide over the devices of the current mesh."""
+    """Raise `UserError` if a batch of `rows` does not divide over the devices of the current mesh."""
     parts = row_parts(rules)
     if rows % parts:
         raise UserError(

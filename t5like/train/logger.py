@@ -44,7 +44,7 @@ class Logger:
             file.close()
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Keeps figures of a step; figures of one name over steps make a curve."""
+        """Keep figures of a step; figures of one name over steps make a curve."""
         _append(self._metrics, {"step": step, **values})
         if self._board:
             for name, value in values.items():
@@ -52,7 +52,7 @@ class Logger:
             self._board.flush()
 
     def event(self, name: str, **fields: Any) -> None:
-        """Keeps that something happened, with its time."""
+        """Keep that something happened, with its time."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         _append(self._events, {"event": name, "time": now, **fields})
 
@@ -115,13 +115,13 @@ class Throughput:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts its time as spent waiting for input."""
+        """Count its time as spent waiting for input."""
         started = time.monotonic()
         yield
         self._waited += time.monotonic() - started
 
     def restart(self) -> None:
-        """Leaves out the time since the last call, which something else than steps took."""
+        """Leave out the time since the last call, which something else than steps took."""
         self._time, self._waited = time.monotonic(), 0.0
 
 
@@ -143,7 +143,7 @@ def _append(file: Any, record: dict[str, Any]) -> None:
 
 
 def _drop_later_steps(file: pathlib.Path, last_step: int) -> None:
-    """Keeps the whole lines of steps up to the last one; a line cut short by a kill goes too."""
+    """Keep the whole lines of steps up to the last one; a line cut short by a kill goes too."""
     if not file.exists():
         return
     kept = []

@@ -30,7 +30,7 @@ from t5like.xla import keep_programs
 
 
 def train(config: Config) -> None:
-    """Runs the config's training to its last step, from where `starting_state` says.
+    """Run the config's training to its last step, from where `starting_state` says.
 
     Raises:
       UserError: the run directory belongs to another config or cannot be written, the run cannot start from
@@ -184,7 +184,7 @@ class Reporter:
         )
 
     def held_out(self, step: int, figures: dict[str, float]) -> None:
-        """Logs an evaluation, whose time does not count as that of steps."""
+        """Log an evaluation, whose time does not count as that of steps."""
         self._logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
         self._logger.say(
             f"step {step:,}: held-out loss {figures['loss']:.3f}; on text {figures['text_loss']:.3f}, "

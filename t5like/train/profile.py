@@ -17,20 +17,20 @@ class Profile:
         self._folder, self._steps, self._tracing = folder, steps, False
 
     def before(self, step: int) -> None:
-        """Starts the trace if it begins with this step, or began with an earlier one that this process did not run."""
+        """Start the trace if it begins with this step, or began with an earlier one that this process did not run."""
         if self._steps and not self._tracing and self._steps[0] <= step <= self._steps[1]:
             jax.profiler.start_trace(str(self._folder))
             self._tracing = True
 
     def after(self, step: int, results: Any) -> pathlib.Path | None:
-        """Ends the trace if this was its last step, whose results are given; returns its folder then."""
+        """End the trace if this was its last step, whose results are given; return its folder then."""
         if not (self._tracing and self._steps and step >= self._steps[1]):
             return None
         jax.block_until_ready(results)
         return self.end()
 
     def end(self) -> pathlib.Path | None:
-        """Ends the trace, if there is one: a run may stop within its steps."""
+        """End the trace, if there is one: a run may stop within its steps."""
         if not self._tracing:
             return None
         self._tracing = False

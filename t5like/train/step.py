@@ -32,7 +32,7 @@ class Metrics(NamedTuple):
 def train_step(
     state: State, batch: Batch, config: Config, net: Transformer, optimizer: optax.GradientTransformation
 ) -> tuple[State, Metrics]:
-    """Lowers the mean loss over the batch's weighted targets by one update.
+    """Lower the mean loss over the batch's weighted targets by one update.
 
     The mean is over the whole batch however it is sharded or accumulated. An update from a loss or gradient that is
     not finite is left out; the step is counted all the same, and `finite` says so.

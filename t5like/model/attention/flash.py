@@ -224,7 +224,7 @@ def _if_reached(x: _Blocks, row: Array, column: Array, kind: Kind, work: Callabl
         return work()
     keys, queries = x.keys.shape[-2], x.query.shape[-2]
     last = x.first + (row + 1) * queries - 1
-    ahead = 0 if kind.causal else kind.window - 1
+    ahead = 0 if kind.causal or kind.window is None else kind.window - 1
     reached = column * keys <= last + ahead
     if kind.window is not None:
         reached &= (column + 1) * keys - 1 > last - queries + 1 - kind.window

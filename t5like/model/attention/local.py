@@ -21,7 +21,7 @@ from t5like.model.sharding import spec
 def on_each_device(
     attention: Callable[..., Any], query: Query, keys: Keys, values: Keys, mask: AttentionMask, rules: Rules, *more: Any
 ) -> Query:
-    """Runs `attention(query, keys, values, mask, part, *more)` on each device's own part of the arrays.
+    """Run `attention(query, keys, values, mask, part, *more)` on each device's own part of the arrays.
 
     `part` is the number of the part of the length that the device's queries are. `more` are pairs of a value and its
     PartitionSpec, or tree of such.
