@@ -175,8 +175,8 @@ def test_other_programs_at_the_port_are_passed_over(address):
         time.sleep(0.2)
         with socket.create_connection(("localhost", int(address.rpartition(":")[2]))) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\n")
-            call_roll(Place(address, 2, 1), reports(2)[1], "", 20.0)
-        first.result()
+            second = pool.submit(call_roll, Place(address, 2, 1), reports(2)[1], "", 20.0)
+            assert (first.exception(), second.exception()) == (None, None)
 
 
 def test_a_port_that_is_taken_is_a_sentence():
