@@ -62,7 +62,7 @@ def check(settings: Config, where: Topology, expected: set[str]) -> dict[str, An
 
 
 @needs_compiler
-@pytest.mark.parametrize("family", ["t5", "gpt", "pairs"])
+@pytest.mark.parametrize("family", ["gpt", *(pytest.param(name, marks=pytest.mark.slow) for name in ("t5", "pairs"))])
 def test_every_family_fits_in_place_and_gathers_its_parameters(family):
     found = check(settings_of(family), topology("v5e:2x2"), GATHERED)
     split = {total["kind"] for total in found["collectives"] if total["axes"] == ("fsdp",)}
@@ -248,6 +248,7 @@ def preset(tmp_path) -> str:
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_machine_code_changes_nothing_but_adds_cycles_and_its_size():
     settings, where = settings_of("gpt", model__attention="plain"), topology("v5e:2x2")
     early, full = (figures.figures(settings, where, full=full) for full in (False, True))
@@ -276,6 +277,7 @@ def test_explain_lists_where_every_parameter_lives(say, preset):
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_a_plan_is_printed_and_one_that_does_not_fit_ends_with_a_sentence(say, preset):
     shown = say("plan", preset, "--topology", "v5e:2x2", "--price", "1.2")
     assert re.search(r"It fits: .* on each device. Planned in \d+ s.", shown)

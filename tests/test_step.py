@@ -21,7 +21,6 @@ from t5like.train.state import Training, make_training
 from t5like.train.step import Metrics, targets_and_weights, train_step
 
 pytestmark = pytest.mark.xdist_group("test_step")  # where programs are compiled once and used by several tests
-FAMILIES = ["t5", "gpt", "bert", "pairs"]
 MESHES = {
     "tensor": config.Mesh(data=2, fsdp=2, tensor=2),
     "fsdp": config.Mesh(),
@@ -97,7 +96,8 @@ def assert_same(left: tuple[Any, State, Metrics], right: tuple[Any, State, Metri
     assert_trees_close(left[1].params, right[1].params, rtol=1e-4, atol=3e-4)
 
 
-CASES = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("gpt", "tensor"), ("bert", "tensor"), ("pairs", "tensor")]
+SLOW = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("bert", "tensor"), ("pairs", "tensor")]
+CASES = [("gpt", "tensor"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 DROPPING = {"model__dropout": 0.1, "train__batch": 16}
 
 
@@ -114,7 +114,9 @@ def test_a_sharded_step_equals_one_on_a_single_device(family, name):
     assert_same(on_one_device(family), steps(sharded, 8, random_batch(sharded)))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["gpt", *(pytest.param(family, marks=pytest.mark.slow) for family in ("t5", "bert", "pairs"))]
+)
 def test_accumulated_parts_equal_the_large_batch(family):
     """Weights differ between the parts, so a mean of means would show; the gradient's norm is the same too."""
     batch = random_batch(small_config(family))
@@ -124,6 +126,7 @@ def test_accumulated_parts_equal_the_large_batch(family):
     assert_same(steps(whole, 1, batch), steps(parts, 1, batch))
 
 
+@pytest.mark.slow
 def test_accumulation_works_on_a_mesh():
     batch = random_batch(small_config("t5", train__batch=16))
     single = small_config("t5", mesh__fsdp=1, train__batch=16)
@@ -131,6 +134,7 @@ def test_accumulation_works_on_a_mesh():
     assert_same(steps(single, 1, batch), steps(sharded, 8, batch))
 
 
+@pytest.mark.slow
 def test_the_loss_is_a_mean_over_real_targets():
     """Doubling the batch with targets of weight 0 changes neither the loss nor the update."""
     settings = small_config("t5", mesh__fsdp=1)
@@ -167,6 +171,7 @@ def test_optimizer_moments_live_with_their_parameters(mesh):
     assert jax.tree.leaves(moments) == jax.tree.leaves(training.shardings.params)
 
 
+@pytest.mark.slow
 def test_steps_on_one_batch_lower_its_loss():
     settings = small_config("gpt", mesh__fsdp=1, optimizer__learning_rate=0.1)
     batch = random_batch(settings)
@@ -174,6 +179,7 @@ def test_steps_on_one_batch_lower_its_loss():
     assert last.nll < 0.5 * first.nll
 
 
+@pytest.mark.slow
 def test_steps_on_one_batch_learn_its_labels_along_with_its_tokens():
     settings = small_config("pairs", mesh__fsdp=1, optimizer__learning_rate=0.05)
     batch = random_batch(settings)

@@ -94,8 +94,15 @@ def test_padding_changes_nothing(family, one_device):
     np.testing.assert_allclose(logits(net, params, longer)[:, : short.shape[1]], short, atol=2e-5)
 
 
-@pytest.mark.parametrize("positions", ["relative", "learned", "sinusoidal", "rotary"])
-@pytest.mark.parametrize("family", ["t5", "gpt"])
+@pytest.mark.parametrize(
+    ("family", "positions"),
+    [
+        ("t5", "relative"),
+        ("gpt", "rotary"),
+        *(pytest.param("t5", kind, marks=pytest.mark.slow) for kind in ("learned", "sinusoidal", "rotary")),
+        *(pytest.param("gpt", kind, marks=pytest.mark.slow) for kind in ("relative", "learned", "sinusoidal")),
+    ],
+)
 def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_device):
     """Prompts of different lengths are prefilled together, then every further token goes in alone."""
     settings = small_config(family, model__positions=positions, model__max_positions=64)
@@ -119,6 +126,7 @@ def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_de
         np.testing.assert_allclose(out[:, 0], np.take_along_axis(full, place[:, :, None], 1)[:, 0], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_every_remat_policy_gives_the_same_gradient_and_the_thriftier_takes_less_memory(one_device):
     settings = small_config("gpt", model__decoder_layers=6, data__length=64)
     _, params, batch = build(settings)
