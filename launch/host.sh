@@ -12,7 +12,7 @@ source launch/dry_run.sh
 # A Python that environment.sh knows; the images of TPUs may have an older one, and uv brings another.
 find_python() {
   local version
-  for version in 3.12 3.11; do
+  for version in 3.12 3.13 3.11; do
     if "python$version" -c "import ensurepip, venv" 2> /dev/null; then
       echo "python$version"
       return

@@ -9,5 +9,4 @@ source launch/environment.sh
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
   --requirement constraints/originals.txt
 python tests/golden/make.py --check
-exec python -m pytest --numprocesses 2 --dist worksteal tests/test_original.py tests/test_random_folders.py \
-  tests/test_convert_t5x.py tests/test_convert_tokenizer.py tests/test_random_tokenizers.py "$@"
+exec python -m pytest --numprocesses 2 --dist loadgroup -m originals "$@"

@@ -95,7 +95,7 @@ def test_softmax_has_the_gradient_of_jaxs_own_and_keeps_one_copy_of_its_weights(
     assert [(kept.shape, kept.dtype) for kept in jax.tree.leaves(backward)] == [(scores.shape, jnp.bfloat16)]
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("family", "objective"), [("t5", {"kind": "span_corruption", "mean_span": 120.0}), ("gpt", {"kind": "causal"})]
 )

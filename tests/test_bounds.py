@@ -66,6 +66,7 @@ def test_a_million_empty_lines_are_no_documents_and_take_no_memory(tmp_path):
     assert manifest["sources"][0]["read"]["documents"] == 1001
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_documents(tmp_path):
     used = []
     for count in (30_000, 300_000):

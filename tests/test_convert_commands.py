@@ -200,6 +200,7 @@ def test_an_import_suggests_commands_that_work(say, tmp_path, name):
         assert program == "t5like" and say(*words, *["--tokens=4"] * (words[0] == "generate"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_a_checkpoint_of_t5x_is_imported_with_the_vocabulary_that_is_named(say, tmp_path):
     checkpoint, model = written(tmp_path / "t5x"), GOLDEN / "t5_1_1" / "spiece.model"

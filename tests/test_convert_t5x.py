@@ -95,6 +95,7 @@ def test_bfloat16_is_read_as_it_is_stored(tmp_path, writer):
     assert_same(read_back(tensors, model, params), jax.tree.map(lambda x: x.astype(jnp.float32), half))
 
 
+@pytest.mark.originals
 def test_logits_of_transformers_come_from_its_weights_in_t5x_names(tmp_path):
     pytest.importorskip("transformers", reason="compares with Hugging Face's T5")
     torch = pytest.importorskip("torch", reason="compares with Hugging Face's T5")

@@ -6,7 +6,7 @@ unseen.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -50,7 +50,15 @@ OTHERWISE |= {"mt5": (CONTROL, *UNSPACED), "byt5": (CONTROL, *SENTINELS), "llama
 """The texts of each folder that transformers numbers otherwise than we do, on purpose."""
 
 
-@pytest.fixture(scope="module", params=FOLDERS)
+QUICK = ("t5_1_1", "bert_pretraining", "gpt2", "llama3")
+"""Each family of networks once, for the quick part."""
+
+
+def folders(names: Iterable[str]) -> list[Any]:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.fixture(scope="module", params=folders(FOLDERS))
 def golden(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     with on_one_device(), opened(request.param, tmp_path_factory.mktemp(request.param) / "run") as found:
         yield found
@@ -58,7 +66,7 @@ def golden(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
 
 def only(*names: str) -> pytest.MarkDecorator:
     """The test is for these folders."""
-    return pytest.mark.parametrize("golden", names, indirect=True)
+    return pytest.mark.parametrize("golden", folders(names), indirect=True)
 
 
 def lines_pass(lines: Any) -> int:

@@ -98,6 +98,7 @@ def params_of(run: pathlib.Path) -> tuple[Any, Any]:
         return config.model, jax.device_get(restored.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_older_layout_is_the_same_model(name, tmp_path):
     folder, rewritten, changes, unused = LAYOUTS[name]

@@ -85,11 +85,13 @@ def tuned(trained, texts, tmp_path_factory) -> Config:
     return settings
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_an_imported_folder_goes_with_a_fine_tuned_run(tuned):
     kept = RunDirectory(pathlib.Path(tuned.train.directory)).hugging_face
     assert [(file.name, file.read_text()) for file in kept.iterdir()] == [("chat_template.jinja", "{{ messages }}")]
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_at_the_loss_of_its_source_and_lowers_it(trained, tuned):
     there = restore(trained)
     with there as restored:
@@ -103,11 +105,13 @@ def test_fine_tuning_starts_at_the_loss_of_its_source_and_lowers_it(trained, tun
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_run_says_where_it_started(trained, tuned):
     (event,) = (e for e in lines(pathlib.Path(tuned.train.directory), "events.jsonl") if e["event"] == "started")
     assert event["init_from"] == f"{trained.train.directory}/checkpoints/30"
 
 
+@pytest.mark.slow
 def test_a_named_step_is_where_a_run_starts(trained, tmp_path):
     named = f"{trained.train.directory}/checkpoints/20"
     settings = replace(trained, train=replace(trained.train, directory=str(tmp_path / "run"), init_from=named))
@@ -141,6 +145,7 @@ def test_a_start_on_eight_devices_equals_one_on_a_single_device(optimizer, texts
     assert jax.tree.structure(left) == jax.tree.structure(training.abstract)
 
 
+@pytest.mark.slow
 def test_parameters_of_heads_that_the_source_lacks_are_initial_and_its_own_are_left_out(texts, tmp_path):
     source = run_config(texts["first"], tmp_path / "source", "bert", model__output_bias=True)
     params = import_run(source)
@@ -232,6 +237,7 @@ def test_a_source_that_cannot_be_one_is_refused_before_anything_is_written(texts
     )
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_its_source_but_not_with_another(tuned, tmp_path, capsys):
     """What a run started with cannot change once it has a checkpoint; the source is not needed any more."""
     folder = tmp_path / "tuned"
@@ -249,6 +255,7 @@ def test_a_run_goes_on_without_its_source_but_not_with_another(tuned, tmp_path, 
     )
 
 
+@pytest.mark.slow
 def test_training_from_an_imported_run_takes_the_command_that_the_refusal_names(texts, tmp_path, say):
     there = str(tmp_path / "imported")
     import_run(run_config(texts["first"], tmp_path / "imported", data__vocabulary=LEARNED))

@@ -135,6 +135,7 @@ def model_of(kind: str, more: dict[str, Any]) -> Any:
     return FAMILIES[kind].model_of(Settings({"model_type": kind, **more}, ""), set())
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_from_an_imported_one_is_exported_under_the_same_type(tmp_path):
     own = fields(
         model_type="mistral",

@@ -89,6 +89,7 @@ def is_timing(line: dict[str, Any]) -> bool:
     return any(name.startswith("timing/") for name in line)
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_on_another_mesh(corpus, tmp_path):
     train(run_config(corpus, tmp_path / "run", train__steps=3))
     train(run_config(corpus, tmp_path / "run", mesh__data=1, mesh__tensor=2))
@@ -96,6 +97,7 @@ def test_a_run_may_go_on_on_another_mesh(corpus, tmp_path):
     assert event["changed"] == {"mesh.data": [2, 1], "mesh.tensor": [1, 2], "train.steps": [3, 6]}
 
 
+@pytest.mark.slow
 def test_metrics_that_a_kill_left_behind_its_checkpoint_are_dropped(corpus, tmp_path):
     run = tmp_path / "run"
     train(run_config(corpus, run, train__steps=3))
@@ -106,6 +108,7 @@ def test_metrics_that_a_kill_left_behind_its_checkpoint_are_dropped(corpus, tmp_
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_finished_run_changes_nothing(corpus, tmp_path, capsys):
     settings = run_config(corpus, tmp_path / "run")
     train(settings)
@@ -115,12 +118,14 @@ def test_a_finished_run_changes_nothing(corpus, tmp_path, capsys):
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_only_the_newest_checkpoints_are_kept(corpus, tmp_path):
     train(run_config(corpus, tmp_path / "run", train__save_every=1, train__keep=2))
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [5, 6]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_is_refused_and_named(corpus, tmp_path):
     settings = run_config(corpus, tmp_path / "run")
     train(settings)
@@ -129,6 +134,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_named(corpus, tmp_path):
         final_state(wider)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_or_is_passed_over(corpus, tmp_path):
     explode = dict(optimizer__learning_rate=1e30, optimizer__name="adamw")
     with pytest.raises(UserError, match=r"Loss or gradient of step \d is not finite"):
@@ -139,6 +145,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_or_is_passed_over(corpus, tmp_p
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 def test_a_run_learns_what_is_there_to_learn(corpus, tmp_path):
     """Words drawn evenly from a short list: far better than the frequencies of single bytes."""
     run = tmp_path / "run"

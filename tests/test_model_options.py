@@ -1,5 +1,6 @@
 """Options that published models need: grouped queries, a bias for each layer, stretched rotary positions."""
 
+import functools
 from typing import Any
 
 import jax
@@ -74,13 +75,12 @@ def test_decoding_with_a_cache_equals_the_full_forward(name, one_device):
     apply = lambda method, *a: net.apply({"params": params}, *a, method=method)  # noqa: E731
     memory = segments = None
     if family == "t5":
-        memory, segments = apply(Transformer.encode, batch), batch["encoder_segment_ids"]
+        memory, segments = jax.jit(functools.partial(apply, Transformer.encode))(batch), batch["encoder_segment_ids"]
+    step = jax.jit(functools.partial(apply, Transformer.decode))
     cache = empty_cache(net.model, 8, tokens.shape[1])
     for at in range(tokens.shape[1]):
         places = jnp.full((8, 1), at, jnp.int32)
-        out, cache = apply(
-            Transformer.decode, tokens[:, at : at + 1], places, cache, segments, memory if at == 0 else None
-        )
+        out, cache = step(tokens[:, at : at + 1], places, cache, segments, memory if at == 0 else None)
         np.testing.assert_allclose(out[:, 0], full[:, at], atol=2e-5)
 
 

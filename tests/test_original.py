@@ -30,6 +30,8 @@ from t5like.runs.restored import restore
 from t5like.train.loop import train
 
 pytestmark = [
+    pytest.mark.originals,
+    pytest.mark.slow,
     pytest.mark.skipif(
         not has_transformers(), reason="runs transformers' models, and torch or transformers is missing"
     ),

@@ -56,7 +56,7 @@ def test_each_example_is_in_one_row_and_no_row_is_overfull(seed):
     sizes = np.stack([random.integers(0 if seed % 5 == 0 else 1, most + 1, count) for most in largest], 1)
     sizes[random.random(count) < 0.05] = capacity
     sizes[random.random(count) < 0.05] = 1
-    packed(sizes, capacity, window=int(random.integers(1, 500)))
+    assert len(packed(sizes, capacity, window=int(random.integers(1, 500)))) >= fewest(sizes, capacity)
 
 
 @pytest.mark.parametrize("capacity", [(512,), (512, 128)])

@@ -110,6 +110,7 @@ print(killed)
 """
 
 
+@pytest.mark.slow
 def test_a_preparation_killed_before_any_of_its_writes_ends_with_the_same_bytes(tmp_path):
     here = pathlib.Path(__file__).parent
     command = [sys.executable, "-c", KILLED, str(here), str(here.parent), str(tmp_path)]

@@ -4,24 +4,23 @@ import dataclasses
 import gzip
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 from preparations import LEAKED, contents, settings
+from settings import sentence
 
 from t5like import config
 from t5like.data.prepare import prepare
 from t5like.data.prepare.progress import Progress
 from t5like.data.prepare.workers import pool
-from t5like.errors import UserError
 
 
-def fails(data: config.Data, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence) as raised:
-        prepare(data, [].append)
-    assert "\n" not in str(raised.value)
+def said(data: config.Data) -> str:
+    return sentence(prepare, data, [].append)
 
 
 def broken_files(folder: pathlib.Path) -> dict[str, config.Source]:
@@ -47,7 +46,7 @@ def broken_files(folder: pathlib.Path) -> dict[str, config.Source]:
 def test_a_damaged_file_in_the_midst_is_a_sentence_and_once_it_is_mended_the_command_goes_on(tmp_path, kind):
     data = settings(tmp_path, filters=())
     data = dataclasses.replace(data, sources=(*data.sources, broken_files(tmp_path)[kind]))
-    fails(data, rf"b\.{kind} cannot be read: ")
+    assert re.search(rf"b\.{kind} cannot be read: ", said(data))
     size = (tmp_path / f"b.{kind}").stat().st_size
     assert (tmp_path / "store" / "units" / "00003.json").exists()
     mended = (tmp_path / f"a.{kind}").read_bytes()
@@ -55,7 +54,9 @@ def test_a_damaged_file_in_the_midst_is_a_sentence_and_once_it_is_mended_the_com
     if len(mended) == size:
         prepare(data, [].append)
     else:
-        fails(data, r"^The files of data\.sources changed while .* was being prepared: delete that folder and start")
+        assert re.search(
+            r"^The files of data\.sources changed while .* was being prepared: delete that folder and start", said(data)
+        )
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"format": '])
@@ -64,7 +65,7 @@ def test_a_missing_or_damaged_plan_is_a_sentence(tmp_path, content):
     prepare(data, [].append)
     plan = tmp_path / "store" / "plan.json"
     plan.unlink() if content is None else plan.write_text(content)
-    fails(data, r"plan\.json is missing or damaged: delete .*/store and prepare it again\.$")
+    assert re.search(r"plan\.json is missing or damaged: delete .*/store and prepare it again\.$", said(data))
 
 
 def test_another_vocabulary_in_a_finished_or_unfinished_store_is_a_sentence(tmp_path):
@@ -84,8 +85,14 @@ def test_another_vocabulary_in_a_finished_or_unfinished_store_is_a_sentence(tmp_
     for store in ("store", "unfinished"):
         shutil.rmtree(tmp_path / store / "vocabulary")
         shutil.copytree(tmp_path / "other" / "vocabulary", tmp_path / store / "vocabulary")
-    fails(data, r"store was tokenised with another vocabulary than .*/vocabulary holds: delete the store and prepare")
-    fails(unfinished, r"^The vocabulary changed while .*/unfinished was being prepared: delete that folder and start")
+    assert re.search(
+        r"store was tokenised with another vocabulary than .*/vocabulary holds: delete the store and prepare",
+        said(data),
+    )
+    assert re.search(
+        r"^The vocabulary changed while .*/unfinished was being prepared: delete that folder and start",
+        said(unfinished),
+    )
 
 
 @pytest.mark.parametrize("name", ["train/00001.bin", "validation/00002.documents"])
@@ -95,13 +102,13 @@ def test_a_corrupted_store_file_is_named(tmp_path, name):
     content = bytearray((tmp_path / "store" / name).read_bytes())
     content[0] ^= 1
     (tmp_path / "store" / name).write_bytes(content)
-    fails(data, rf"{name} has changed since it was written: delete the store and prepare it again\.$")
+    assert re.search(rf"{name} has changed since it was written: delete the store and prepare it again\.$", said(data))
 
 
 @pytest.mark.parametrize("folder", ["/proc/store", "/dev/null/store"])
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path, folder):
     data = dataclasses.replace(settings(tmp_path), store=folder)
-    fails(data, rf"^data\.store={folder} cannot be written: ")
+    assert re.search(rf"^data\.store={folder} cannot be written: ", said(data))
 
 
 FULL = """

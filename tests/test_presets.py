@@ -4,9 +4,12 @@ import contextlib
 import dataclasses
 import io
 import json
+import pathlib
+import subprocess
+from typing import Any
 
 import pytest
-from command_line import CONFIGS, complaint
+from command_line import CONFIGS, command, environment
 from settings import change, sentence, valid
 
 from t5like import config
@@ -57,59 +60,90 @@ config = Config(
     train=Train(directory="r", steps=1, batch=8),
 )
 """
+LOADING = """
+import sys
+from t5like.config import presets
+from t5like.errors import UserError
+
+for path in sys.argv[1:]:
+    try:
+        presets.load(path)
+        print("No mistake.")
+    except UserError as error:
+        print(error)
+"""
+"""Loads several presets and says what is wrong with each."""
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("mlp=16", "mpl=16", "{file}: Model has no field 'mpl'; did you mean 'mlp'?"),
-        ("mlp=16, ", "", "{file}: Model needs 'mlp'."),
-        ('"causal"', '"casual"', "data.objective.kind='casual' must be one of 'span_corruption', 'ul2', "),
-        ("embed=8", "embed=8.5", "model.embed=8.5 must be of type int."),
-        ("embed=8", "embed=True", "model.embed=True must be of type int."),
-        (
-            "size=400",
-            "size=400, extra='[MASK]'",
-            "data.vocabulary.extra='[MASK]' must be a tuple, each element of type str.",
-        ),
-        ("embed=8", "embed=8, dtype='float16'", "model.dtype='float16' must be one of 'float32', 'bfloat16'."),
-        (
-            "config = Config(",
-            "config = Config(rules=Rules(embed='fsdp'),",
-            "rules.embed='fsdp' must be a tuple, each element of type str.",
-        ),
-        ("config = ", "konfig = ", "{file} holds no `config = Config(...)`."),
-        ("import *", "import Modell", "{file} is not valid Python: cannot import name 'Modell' from 't5like.config' "),
-        ("config = Config(", "config = Config((", "{file} is not valid Python: "),
-    ],
-)
-def test_a_mistake_in_a_preset_is_a_sentence(old, new, expected, tmp_path):
-    file = tmp_path / "preset.py"
-    file.write_text(PRESET)
-    assert isinstance(presets.load(str(file)), config.Config)
-    file.write_text(PRESET.replace(old, new))
-    # In a process of its own, since the tests' own check of types would come before the config's.
-    said, expected = complaint("train", file), expected.format(file=file)
-    assert said == expected if expected.endswith((".", "?")) else said.startswith(expected), said
+def loaded(*paths: pathlib.Path) -> list[str]:
+    """What is said of each preset or run directory by one process of its own, since the tests' check of types would
+    come before the config's."""
+    done = subprocess.run(
+        command(*paths, program=LOADING), capture_output=True, text=True, check=True, env=environment()
+    )
+    return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "expected"),
-    [
-        (("model", "mpl"), 3, "{file}: Model has no field 'mpl'; did you mean 'mlp'?"),
-        (("model", "mlp"), None, "{file}: Model.mlp is missing."),
-        (("model", "mlp"), "16", "model.mlp='16' must be of type int."),
-        (("model",), 3, "{file}: 3 stands where the fields of Model belong."),
-        (("data", "sources"), "text", "{file}: 'text' stands where a list belongs."),
-        (("data", "sources"), ["text"], "{file}: 'text' stands where the fields of Source belong."),
-        (("model", "norm"), "lauer", "model.norm='lauer' must be one of 'rms', 'layer'."),
-    ],
-)
-def test_a_mistake_in_json_is_a_sentence(path, value, expected, tmp_path):
-    presets.write(valid(), tmp_path)
-    file = tmp_path / presets.FILE
-    tree = json.loads(file.read_text())
-    node = tree
+MISTAKES_OF_PRESETS = [
+    ("mlp=16", "mpl=16", "{file}: Model has no field 'mpl'; did you mean 'mlp'?"),
+    ("mlp=16, ", "", "{file}: Model needs 'mlp'."),
+    ('"causal"', '"casual"', "data.objective.kind='casual' must be one of 'span_corruption', 'ul2', "),
+    ("embed=8", "embed=8.5", "model.embed=8.5 must be of type int."),
+    ("embed=8", "embed=True", "model.embed=True must be of type int."),
+    (
+        "size=400",
+        "size=400, extra='[MASK]'",
+        "data.vocabulary.extra='[MASK]' must be a tuple, each element of type str.",
+    ),
+    ("embed=8", "embed=8, dtype='float16'", "model.dtype='float16' must be one of 'float32', 'bfloat16'."),
+    (
+        "config = Config(",
+        "config = Config(rules=Rules(embed='fsdp'),",
+        "rules.embed='fsdp' must be a tuple, each element of type str.",
+    ),
+    ("config = ", "konfig = ", "{file} holds no `config = Config(...)`."),
+    ("import *", "import Modell", "{file} is not valid Python: cannot import name 'Modell' from 't5like.config' "),
+    ("config = Config(", "config = Config((", "{file} is not valid Python: "),
+]
+
+
+def test_a_mistake_in_a_preset_is_a_sentence(tmp_path):
+    files = [tmp_path / f"preset{number}.py" for number in range(len(MISTAKES_OF_PRESETS) + 1)]
+    for file, (old, new, _) in zip(files, [("", "", ""), *MISTAKES_OF_PRESETS], strict=True):
+        file.write_text(PRESET.replace(old, new))
+    for file, said, (_, _, expected) in zip(
+        files, loaded(*files), [("", "", "No mistake."), *MISTAKES_OF_PRESETS], strict=True
+    ):
+        wanted = expected.format(file=file)
+        assert said == wanted if wanted.endswith((".", "?")) else said.startswith(wanted), said
+
+
+MISTAKES_OF_JSON = [
+    (("model", "mpl"), 3, "{file}: Model has no field 'mpl'; did you mean 'mlp'?"),
+    (("model", "mlp"), None, "{file}: Model.mlp is missing."),
+    (("model", "mlp"), "16", "model.mlp='16' must be of type int."),
+    (("model",), 3, "{file}: 3 stands where the fields of Model belong."),
+    (("data", "sources"), "text", "{file}: 'text' stands where a list belongs."),
+    (("data", "sources"), ["text"], "{file}: 'text' stands where the fields of Source belong."),
+    (("model", "norm"), "lauer", "model.norm='lauer' must be one of 'rms', 'layer'."),
+]
+
+
+def test_a_mistake_in_json_is_a_sentence(tmp_path):
+    folders = [tmp_path / str(number) for number in range(len(MISTAKES_OF_JSON))]
+    for folder, (path, value, _) in zip(folders, MISTAKES_OF_JSON, strict=True):
+        folder.mkdir()
+        presets.write(valid(), folder)
+        put(folder / presets.FILE, path, value)
+    expected = [
+        line.format(file=folder / presets.FILE) for folder, (_, _, line) in zip(folders, MISTAKES_OF_JSON, strict=True)
+    ]
+    assert loaded(*folders) == expected
+
+
+def put(file: pathlib.Path, path: tuple[str, ...], value: Any) -> None:
+    """Puts a value into a file of JSON at a path; None deletes what is there."""
+    tree = node = json.loads(file.read_text())
     for key in path[:-1]:
         node = node[key]
     if value is None:
@@ -117,7 +151,6 @@ def test_a_mistake_in_json_is_a_sentence(path, value, expected, tmp_path):
     else:
         node[path[-1]] = value
     file.write_text(json.dumps(tree))
-    assert complaint("train", tmp_path) == expected.format(file=file)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff"])

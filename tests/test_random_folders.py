@@ -31,6 +31,8 @@ from t5like.runs.directory import RunDirectory
 from t5like.runs.restored import restore
 
 pytestmark = [
+    pytest.mark.originals,
+    pytest.mark.slow,
     pytest.mark.skipif(
         not has_transformers(), reason="runs transformers' models, and torch or transformers is missing"
     ),

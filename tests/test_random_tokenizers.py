@@ -22,6 +22,7 @@ from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 
 pytestmark = [
+    pytest.mark.originals,
     pytest.mark.skipif(
         not has_transformers(), reason="runs transformers' tokenizers, and torch or transformers is missing"
     ),

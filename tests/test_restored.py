@@ -38,6 +38,7 @@ def trained(texts, tmp_path_factory) -> Config:
     return settings
 
 
+@pytest.mark.slow
 def test_an_imported_run_is_evaluated_on_text_that_is_prepared_for_it(imported, texts, tmp_path, say):
     there = imported.train.directory
     flags = flags_of(run_config(texts["second"], tmp_path / "x"))
@@ -50,6 +51,7 @@ def test_an_imported_run_is_evaluated_on_text_that_is_prepared_for_it(imported, 
     assert said.startswith(f"{tmp_path}/bytes was prepared with other data.vocabulary: choose another data.store")
 
 
+@pytest.mark.slow
 def test_an_imported_run_answers_prompts_and_held_out_passages(imported, texts, tmp_path, say):
     there, flags = imported.train.directory, flags_of(run_config(texts["second"], tmp_path / "x"))
     assert say("generate", there, "--prompt", "the model", "--tokens=4")
@@ -63,6 +65,7 @@ def test_an_imported_encoder_fills_masks(texts, tmp_path, say):
     assert len(record["masks"][0]) == 2
 
 
+@pytest.mark.slow
 def test_an_imported_run_may_be_moved_with_its_vocabulary(imported, texts, tmp_path, say):
     old, new = imported.train.directory, tmp_path / "moved"
     shutil.copytree(old, new)
@@ -90,6 +93,7 @@ def test_a_vocabulary_moves_with_its_run_and_no_other(imported, tmp_path, monkey
     assert path_after("runs/a/vocabulary", "runs/a", f"{tmp_path}/runs/a") == "runs/a/vocabulary"
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_evaluated_on_other_text_with_its_own_vocabulary(trained, texts, tmp_path, say):
     there = trained.train.directory
     for _ in range(2):
@@ -98,6 +102,7 @@ def test_a_trained_run_is_evaluated_on_other_text_with_its_own_vocabulary(traine
     assert own.hash == other.hash
 
 
+@pytest.mark.slow
 def test_a_store_with_tokens_of_another_vocabulary_is_not_evaluated_on(trained, texts, tmp_path):
     """As if the store had been made anew since the run was trained, with a vocabulary from text that changed."""
     folder = tmp_path / "run"

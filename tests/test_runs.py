@@ -1,4 +1,8 @@
-"""The quick start, shortened: the shipped presets through the command line, and runs that are cut off."""
+"""The quick start, shortened: the shipped presets through the command line, and runs that are cut off.
+
+What trains first, and what is stopped, is a process as users start it. Later commands read what it left from another
+process, this one, which spares each of them the import of JAX and TensorFlow.
+"""
 
 import functools
 import json
@@ -7,9 +11,14 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import pytest
-from command_line import CONFIGS, command, complaint, environment, succeed
+from command_line import CONFIGS, command, environment, succeed
+from golden_runs import on_one_device
+from settings import sentence
+
+from t5like.cli import run
 
 pytestmark = pytest.mark.slow
 FAMILIES = ("t5", "gpt", "bert")
@@ -32,8 +41,15 @@ def flags(tmp_path_factory):
     return [f"--{name}={value}" for name, value in values.items()]
 
 
-def train(family: str, folder: pathlib.Path, *flags: object) -> str:
-    return succeed("train", CONFIGS / f"tiny_{family}.py", *flags, f"--train.directory={folder}")
+@pytest.fixture(scope="module", autouse=True)
+def one_device() -> Iterator[None]:
+    """As the processes here have."""
+    with on_one_device():
+        yield
+
+
+def training(family: str, folder: pathlib.Path, *flags: object) -> tuple[object, ...]:
+    return "train", CONFIGS / f"tiny_{family}.py", *flags, f"--train.directory={folder}"
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +59,7 @@ def trained(flags, tmp_path_factory):
     @functools.cache
     def of(family: str) -> pathlib.Path:
         folder = tmp_path_factory.mktemp("runs") / family
-        train(family, folder, *flags)
+        succeed(*training(family, folder, *flags))
         return folder
 
     return of
@@ -91,9 +107,9 @@ def test_a_preset_trains_and_leaves_all_that_later_commands_need(family, trained
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_eval_repeats_the_last_evaluation_of_the_training(family, trained):
+def test_eval_repeats_the_last_evaluation_of_the_training(family, trained, say):
     folder = trained(family)
-    said = succeed("eval", folder)
+    said = say("eval", folder)
     during = json_lines((folder / "metrics.jsonl").read_text())[-1]
     later = json.loads((folder / "eval.json").read_text())
     assert later.pop("step") == during.pop("step") == 6
@@ -102,20 +118,20 @@ def test_eval_repeats_the_last_evaluation_of_the_training(family, trained):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_held_out_passages_stand_beside_the_truth_and_are_kept(family, trained):
+def test_held_out_passages_stand_beside_the_truth_and_are_kept(family, trained, say):
     folder = trained(family)
-    said = succeed("generate", folder, "--held_out=2", "--json=True")
+    said = say("generate", folder, "--held_out=2", "--json=True")
     passages = json_lines(said)
     assert len(passages) == 2
     assert all(passage["shown"] and passage["gaps"] for passage in passages)
     assert all(gap.keys() == {"name", "truth", "model", "untrained"} for gap in passages[0]["gaps"])
     assert (folder / "samples" / "6.jsonl").read_text() == said
-    assert "--- held-out passage 2 ---" in succeed("generate", folder, "--held_out", 2)
+    assert "--- held-out passage 2 ---" in say("generate", folder, "--held_out", 2)
 
 
-def test_masks_are_filled_with_the_likeliest_pieces(trained):
+def test_masks_are_filled_with_the_likeliest_pieces(trained, say):
     text = "import [MASK] and [MASK]"
-    (record,) = json_lines(succeed("fill", trained("bert"), "--text", text, "--top=3", "--json=True"))
+    (record,) = json_lines(say("fill", trained("bert"), "--text", text, "--top=3", "--json=True"))
     assert record["text"] == text
     assert len(record["masks"]) == 2
     for candidates in record["masks"]:
@@ -125,17 +141,17 @@ def test_masks_are_filled_with_the_likeliest_pieces(trained):
         assert len({candidate["piece"] for candidate in candidates}) == 3
 
 
-def test_a_t5_fills_the_sentinels_of_a_prompt(trained):
+def test_a_t5_fills_the_sentinels_of_a_prompt(trained, say):
     prompt = "def <extra_id_0>(self): return <extra_id_1>"
-    (record,) = json_lines(succeed("generate", trained("t5"), "--prompt", prompt, "--tokens=8", "--json=True"))
+    (record,) = json_lines(say("generate", trained("t5"), "--prompt", prompt, "--tokens=8", "--json=True"))
     assert record["prompt"] == prompt
     assert re.fullmatch(r"def \[.*\]\(self\): return \[.*\]", record["filled"], re.DOTALL)
 
 
-def test_a_gpt_goes_on_with_a_prompt_and_samples_by_its_seed(trained):
+def test_a_gpt_goes_on_with_a_prompt_and_samples_by_its_seed(trained, say):
     words = ["generate", trained("gpt"), "--tokens=8", "--json=True", "--temperature=1"]
     words += ["--prompt", "import", "--prompt", "class Long: pass", "--prompt", "import"]
-    first, again, other = (succeed(*words, *flags) for flags in (["--seed=1"], ["--seed=1", "--batch=1"], ["--seed=2"]))
+    first, again, other = (say(*words, *flags) for flags in (["--seed=1"], ["--seed=1", "--batch=1"], ["--seed=2"]))
     assert first == again  # whatever is answered at once
     assert first != other
     answers = [record["answer"] for record in json_lines(first)]
@@ -143,38 +159,40 @@ def test_a_gpt_goes_on_with_a_prompt_and_samples_by_its_seed(trained):
     assert answers[0] != answers[2]
 
 
-def test_a_finished_run_says_so_and_is_left_as_it_is(trained, flags):
+def test_a_finished_run_says_so_and_is_left_as_it_is(trained, flags, say):
     folder = trained("t5")
     before = contents(folder)
-    assert train("t5", folder, *flags).splitlines()[-1] == f"{folder} is finished: step 6 of 6."
+    assert say(*training("t5", folder, *flags)).splitlines()[-1] == f"{folder} is finished: step 6 of 6."
     assert contents(folder) == before
 
 
-def test_a_finished_run_goes_on_with_more_steps(trained, flags, tmp_path):
+def test_a_finished_run_goes_on_with_more_steps(trained, say, tmp_path):
     folder = tmp_path / "longer"
     shutil.copytree(trained("t5"), folder)
-    assert "would learn nothing: set optimizer.schedule_steps=8" in complaint("train", folder, "--train.steps=8")
-    said = succeed("train", folder, "--train.steps=8", "--optimizer.schedule_steps=8")
+    assert "would learn nothing: set optimizer.schedule_steps=8" in sentence(
+        run, ["train", str(folder), "--train.steps=8"]
+    )
+    said = say("train", folder, "--train.steps=8", "--optimizer.schedule_steps=8")
     assert "Resuming at step 6" in said
     assert re.search(r"The learning rate of step 7 is 0\.\d+, where it would have been 0\.", said)
     assert logged_steps(folder) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert events(folder)[4:] == ["resumed", "first_step", "saved", "finished"]
 
 
-def test_a_run_directory_may_be_moved(trained, flags, tmp_path):
+def test_a_run_directory_may_be_moved(trained, say, tmp_path):
     folder = tmp_path / "elsewhere" / "t5"
     shutil.copytree(trained("t5"), folder)
     trained("t5").rename(tmp_path / "hidden")  # nothing may be found at the old place
     try:
-        assert f"{folder}, step 6, " in succeed("eval", folder)
-        assert f"{folder}, step 6, " in succeed("eval", CONFIGS / "tiny_t5.py", f"--train.directory={folder}")
-        assert succeed("generate", folder, "--prompt=a <extra_id_0>", "--tokens=4")
-        assert succeed("train", folder).endswith(f"{folder} is finished: step 6 of 6.\n")
+        assert f"{folder}, step 6, " in say("eval", folder)
+        assert f"{folder}, step 6, " in say("eval", CONFIGS / "tiny_t5.py", f"--train.directory={folder}")
+        assert say("generate", folder, "--prompt=a <extra_id_0>", "--tokens=4")
+        assert say("train", folder).endswith(f"{folder} is finished: step 6 of 6.\n")
     finally:
         (tmp_path / "hidden").rename(trained("t5"))
 
 
-def test_a_run_stopped_by_sigterm_saves_its_state_and_goes_on(flags, tmp_path):
+def test_a_run_stopped_by_sigterm_saves_its_state_and_goes_on(flags, say, tmp_path):
     process = begin(tmp_path, flags)
     read_until(process, "^step 3 of")
     process.send_signal(signal.SIGTERM)
@@ -184,11 +202,11 @@ def test_a_run_stopped_by_sigterm_saves_its_state_and_goes_on(flags, tmp_path):
     assert len(complaints.splitlines()) == 1
     assert events(tmp_path) == ["started", "first_step", "saved", "preempted"]
     assert [entry.name for entry in (tmp_path / "checkpoints").iterdir()] == [str(step)]
-    assert f"Resuming at step {step}:" in train("t5", tmp_path, *flags, f"--train.steps={step + 2}")
+    assert f"Resuming at step {step}:" in say(*training("t5", tmp_path, *flags, f"--train.steps={step + 2}"))
     assert logged_steps(tmp_path) == list(range(1, step + 3))
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint_and_logs_each_step_once(flags, tmp_path):
+def test_a_killed_run_goes_on_from_its_last_checkpoint_and_logs_each_step_once(flags, say, tmp_path):
     process = begin(tmp_path, flags, "--train.save_every=3")
     read_until(process, "^step 3 of")
     while not (tmp_path / "checkpoints" / "3").exists():
@@ -200,8 +218,8 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_and_logs_each_step_once(f
     reached, saved = logged_steps(tmp_path)[-1], max(int(step.name) for step in whole(tmp_path / "checkpoints"))
     assert reached > saved
     last = reached + 2
-    assert f"Resuming at step {saved}:" in train(
-        "t5", tmp_path, *flags, "--train.save_every=3", f"--train.steps={last}"
+    assert f"Resuming at step {saved}:" in say(
+        *training("t5", tmp_path, *flags, "--train.save_every=3", f"--train.steps={last}")
     )
     assert logged_steps(tmp_path) == list(range(1, last + 1))
     assert events(tmp_path)[-1] == "finished"

@@ -80,6 +80,7 @@ class Pairs:
         return np.column_stack([a, b, a + b, a / (a + b), *edges]).astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [128, 512])
 def test_lengths_and_endings_do_not_tell_whether_b_follows(folder, length):
     rows = rows_of(settings(folder, length=length))

@@ -140,7 +140,13 @@ PRODUCTION = {
 """A mesh of a pod for each preset that is not tiny."""
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in CONFIGS.glob("*.py")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("t5_1_1_base", "llama_1b", "bert_base") else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(file.stem for file in CONFIGS.glob("*.py"))
+    ],
+)
 def test_every_preset_is_split_over_its_pod_without_a_device(name):
     """Parameters and optimizer state, from shapes alone: each large array is split over fsdp and tensor as far as they
     are above 1, however many devices that is."""

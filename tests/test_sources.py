@@ -211,6 +211,7 @@ print(hashlib.sha256(repr((unit, list(sources.read(config.Source(), unit)))).enc
 """
 
 
+@pytest.mark.slow
 def test_pythons_library_is_the_same_in_each_process():
     def digest(seed: str) -> str:
         command = [sys.executable, "-c", TOPICS]

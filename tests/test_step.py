@@ -1,11 +1,13 @@
 """One step is the same on one device and on eight, in one batch and in parts."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from small import assert_trees_close, random_batch, random_params, small_config
 
@@ -15,10 +17,10 @@ from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.model.transformer import Transformer
 from t5like.runs.checkpoints import State
 from t5like.train.losses import weighted_sums
-from t5like.train.state import make_training
-from t5like.train.step import Metrics, accumulated_gradient, targets_and_weights, train_step
+from t5like.train.state import Training, make_training
+from t5like.train.step import Metrics, targets_and_weights, train_step
 
-FAMILIES = ["t5", "gpt", "bert", "pairs"]
+pytestmark = pytest.mark.xdist_group("test_step")  # where programs are compiled once and used by several tests
 MESHES = {
     "tensor": config.Mesh(data=2, fsdp=2, tensor=2),
     "fsdp": config.Mesh(),
@@ -26,24 +28,60 @@ MESHES = {
 }
 
 
-def steps(settings: Config, devices: int, batch: Any, count: int = 2) -> tuple[Any, State, Metrics]:
-    """The first gradient, and the state and metrics after some steps on the same batch."""
+class Program(NamedTuple):
+    """The step of a run on its mesh, which also returns the gradient of the sum over the batch's targets."""
+
+    training: Training
+    step: Callable[..., Any]
+
+    def begin(self, batch: Any) -> tuple[State, Any]:
+        """A first state with random parameters, and the batch, both where the step takes them."""
+        params = random_params(self.training.network.net, batch)
+        state = State(jnp.int32(0), params, self.training.optimizer.init(params))
+        rows = batch_sharding(self.training.config.rules, self.training.mesh)
+        return jax.device_put(state, self.training.shardings), jax.device_put(batch, rows)
+
+
+@functools.cache
+def program(settings: Config, devices: int) -> Program:
+    """Made once, since several tests begin with the same."""
     mesh = make_mesh(settings.mesh, jax.devices()[:devices])
     with jax.set_mesh(mesh):
         training = make_training(settings, mesh)
-        params = random_params(training.network.net, batch)
-        state = State(jnp.int32(0), params, training.optimizer.init(params))
-        state = jax.device_put(state, training.shardings)
-        batch = jax.device_put(batch, batch_sharding(settings.rules, mesh))
-        step = functools.partial(train_step, config=settings, net=training.network.net, optimizer=training.optimizer)
-        compiled = jax.jit(step, out_shardings=(training.shardings, None))
-        gradient = jax.jit(functools.partial(accumulated_gradient, config=settings, net=training.network.net))(
-            state, batch
-        )[1]
-        metrics = None
-        for _ in range(count):
-            state, metrics = compiled(state, batch)
+
+    def step(state: State, batch: Any) -> tuple[State, Metrics, Any]:
+        given: list[Any] = []
+
+        def update(gradient: Any, *others: Any) -> Any:
+            given.append(gradient)
+            return training.optimizer.update(gradient, *others)
+
+        seen = optax.GradientTransformation(training.optimizer.init, update)
+        state, metrics = train_step(state, batch, settings, training.network.net, seen)
+        return state, metrics, jax.tree.map(lambda mean: mean * metrics.sums["loss"].count, given[0])
+
+    return Program(training, jax.jit(step, out_shardings=(training.shardings, None, None)))
+
+
+def steps(settings: Config, devices: int, batch: Any) -> tuple[Any, State, Metrics]:
+    """The first gradient, and the state and metrics after two steps on the same batch."""
+    found = program(settings, devices)
+    with jax.set_mesh(found.training.mesh):
+        state, batch = found.begin(batch)
+        state, _, gradient = found.step(state, batch)
+        state, metrics, _ = found.step(state, batch)
         return jax.device_get((gradient, state, metrics))
+
+
+def course(settings: Config, batch: Any, count: int) -> list[Any]:
+    """The sums of each of some steps on the same batch, on one device."""
+    found = program(settings, 1)
+    with jax.set_mesh(found.training.mesh):
+        (state, batch), kept = found.begin(batch), []
+        for _ in range(count):
+            state, metrics, _ = found.step(state, batch)
+            kept.append(metrics.sums)
+        return jax.device_get(kept)
 
 
 def assert_same(left: tuple[Any, State, Metrics], right: tuple[Any, State, Metrics]) -> None:
@@ -58,7 +96,8 @@ def assert_same(left: tuple[Any, State, Metrics], right: tuple[Any, State, Metri
     assert_trees_close(left[1].params, right[1].params, rtol=1e-4, atol=3e-4)
 
 
-CASES = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("gpt", "tensor"), ("bert", "tensor"), ("pairs", "tensor")]
+SLOW = [("t5", "tensor"), ("t5", "fsdp"), ("t5", "slices"), ("bert", "tensor"), ("pairs", "tensor")]
+CASES = [("gpt", "tensor"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 DROPPING = {"model__dropout": 0.1, "train__batch": 16}
 
 
@@ -75,7 +114,9 @@ def test_a_sharded_step_equals_one_on_a_single_device(family, name):
     assert_same(on_one_device(family), steps(sharded, 8, random_batch(sharded)))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["gpt", *(pytest.param(family, marks=pytest.mark.slow) for family in ("t5", "bert", "pairs"))]
+)
 def test_accumulated_parts_equal_the_large_batch(family):
     """Weights differ between the parts, so a mean of means would show; the gradient's norm is the same too."""
     batch = random_batch(small_config(family))
@@ -85,6 +126,7 @@ def test_accumulated_parts_equal_the_large_batch(family):
     assert_same(steps(whole, 1, batch), steps(parts, 1, batch))
 
 
+@pytest.mark.slow
 def test_accumulation_works_on_a_mesh():
     batch = random_batch(small_config("t5", train__batch=16))
     single = small_config("t5", mesh__fsdp=1, train__batch=16)
@@ -92,6 +134,7 @@ def test_accumulation_works_on_a_mesh():
     assert_same(steps(single, 1, batch), steps(sharded, 8, batch))
 
 
+@pytest.mark.slow
 def test_the_loss_is_a_mean_over_real_targets():
     """Doubling the batch with targets of weight 0 changes neither the loss nor the update."""
     settings = small_config("t5", mesh__fsdp=1)
@@ -111,12 +154,11 @@ def test_the_first_loss_is_near_that_of_an_even_guess(one_device):
 
 def test_an_update_that_is_not_finite_is_left_out_and_counted(one_device):
     settings = small_config("gpt", mesh__fsdp=1)
-    training, batch = make_training(settings, one_device), random_batch(settings)
+    batch = random_batch(settings)
     batch["decoder_loss_weights"] = batch["decoder_loss_weights"].at[0, 0].set(jnp.inf)
-    before = training.initial_state()
-    after, metrics = jax.jit(
-        functools.partial(train_step, config=settings, net=training.network.net, optimizer=training.optimizer)
-    )(before, batch)
+    found = program(settings, 1)
+    before, batch = found.begin(batch)
+    after, metrics, _ = found.step(before, batch)
     assert not metrics.finite
     assert int(after.step) == 1
     assert_trees_close(after.params, before.params, rtol=0)
@@ -129,18 +171,20 @@ def test_optimizer_moments_live_with_their_parameters(mesh):
     assert jax.tree.leaves(moments) == jax.tree.leaves(training.shardings.params)
 
 
+@pytest.mark.slow
 def test_steps_on_one_batch_lower_its_loss():
     settings = small_config("gpt", mesh__fsdp=1, optimizer__learning_rate=0.1)
     batch = random_batch(settings)
-    first, last = (steps(settings, 1, batch, count)[2].sums["loss"].total for count in (1, 20))
-    assert last < 0.5 * first
+    first, *_, last = course(settings, batch, 20)
+    assert last["loss"].total < 0.5 * first["loss"].total
 
 
+@pytest.mark.slow
 def test_steps_on_one_batch_learn_its_labels_along_with_its_tokens():
     settings = small_config("pairs", mesh__fsdp=1, optimizer__learning_rate=0.05)
     batch = random_batch(settings)
     batch["labels"] = (batch["encoder_token_types"][:, 5] + jnp.arange(8, dtype=jnp.int32)) % 2
-    first, last = (steps(settings, 1, batch, count)[2].sums for count in (1, 60))
+    first, *_, last = course(settings, batch, 60)
     assert last["label_accuracy"] == (8, 8) and last["loss"].total < 0.7 * first["loss"].total
 
 

@@ -44,7 +44,10 @@ def shares(hosts: int) -> list[np.ndarray]:
     return np.split(np.arange(BATCH), hosts)
 
 
-@pytest.mark.parametrize(("kind", "documents", "pack"), KINDS)
+@pytest.mark.parametrize(
+    ("kind", "documents", "pack"),
+    [*KINDS[: len(OBJECTIVES)], *(pytest.param(*case, marks=pytest.mark.slow) for case in KINDS[len(OBJECTIVES) :])],
+)
 def test_any_objective_mixed_and_packed_is_the_same_for_all_hosts_starts_and_neighbours(folder, kind, documents, pack):
     train = rows_of(settings(folder, kind, documents=documents, pack=pack))["train"]
     first = 10**6

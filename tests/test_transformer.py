@@ -24,8 +24,13 @@ def build(settings: Config) -> tuple[Transformer, Any, dict[str, jax.Array]]:
     return net, random_params(net, batch), batch
 
 
+@functools.partial(jax.jit, static_argnums=0)  # equal networks share a program
+def scores(net: Transformer, params: Any, batch: Any) -> Any:
+    return net.apply({"params": params}, batch)
+
+
 def logits(net: Transformer, params: Any, batch: Any) -> np.ndarray:
-    return np.asarray(jax.jit(lambda p, b: net.apply({"params": p}, b))(params, batch))
+    return np.asarray(scores(net, params, batch))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -90,8 +95,15 @@ def test_padding_changes_nothing(family, one_device):
     np.testing.assert_allclose(logits(net, params, longer)[:, : short.shape[1]], short, atol=2e-5)
 
 
-@pytest.mark.parametrize("positions", ["relative", "learned", "sinusoidal", "rotary"])
-@pytest.mark.parametrize("family", ["t5", "gpt"])
+@pytest.mark.parametrize(
+    ("family", "positions"),
+    [
+        ("t5", "relative"),
+        ("gpt", "rotary"),
+        *(pytest.param("t5", kind, marks=pytest.mark.slow) for kind in ("learned", "sinusoidal", "rotary")),
+        *(pytest.param("gpt", kind, marks=pytest.mark.slow) for kind in ("relative", "learned", "sinusoidal")),
+    ],
+)
 def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_device):
     """Prompts of different lengths are prefilled together, then every further token goes in alone."""
     settings = small_config(family, model__positions=positions, model__max_positions=64)
@@ -101,7 +113,8 @@ def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_de
     apply = lambda method, *a: net.apply({"params": params}, *a, method=method)  # noqa: E731
     memory = segments = None
     if family == "t5":
-        memory, segments = apply(Transformer.encode, batch), jnp.asarray(batch["encoder_segment_ids"])
+        memory = jax.jit(functools.partial(apply, Transformer.encode))(batch)
+        segments = jnp.asarray(batch["encoder_segment_ids"])
     step = jax.jit(functools.partial(apply, Transformer.decode))
     prompt = np.where(np.arange(4)[None] < lengths[:, None], tokens[:, :4], 199).astype(np.int32)
     places = np.broadcast_to(np.arange(4, dtype=np.int32), (8, 4))
@@ -114,6 +127,7 @@ def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_de
         np.testing.assert_allclose(out[:, 0], np.take_along_axis(full, place[:, :, None], 1)[:, 0], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_every_remat_policy_gives_the_same_gradient_and_the_thriftier_takes_less_memory(one_device):
     settings = small_config("gpt", model__decoder_layers=6, data__length=64)
     _, params, batch = build(settings)
@@ -155,7 +169,8 @@ def test_a_post_norm_stack_ends_in_its_norm(one_device):
     net, params, batch = build(small_config("bert"))
     norm = params["encoder"]["blocks"]["norm_mlp"]
     norm["scale"], norm["bias"] = jnp.ones_like(norm["scale"]), jnp.zeros_like(norm["bias"])
-    hidden = np.asarray(net.apply({"params": params}, batch, method=Transformer.encode))
+    encode = jax.jit(functools.partial(net.apply, method=Transformer.encode))
+    hidden = np.asarray(encode({"params": params}, batch))
     np.testing.assert_allclose(hidden.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(hidden.std(-1), 1, rtol=1e-3)
     assert "norm" not in params["encoder"]

@@ -157,6 +157,7 @@ def test_an_error_within_beam_arrives_as_itself():
         beam("NoRunner", [])
 
 
+@pytest.mark.slow
 def test_a_preparation_that_is_killed_at_any_moment_ends_with_the_same_bytes(tmp_path):
     started = time.monotonic()
     first = begin(tmp_path, "undisturbed")

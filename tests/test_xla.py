@@ -67,9 +67,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "devices"), [(1, 2), (1, 4), (1, 8), (2, 2)])
+@pytest.mark.parametrize(("processes", "devices"), [(1, 2), (1, 8), (2, 2)])
 def test_the_quick_starts_own_step_runs_on_several_cpu_devices(processes, devices):
-    """It has collectives enough to take all threads of a small machine; smaller models do not hang."""
+    """It has collectives enough to take all threads of a small machine; smaller models do not hang. The fewest
+    devices are tried, and as many as a host may have."""
     with socket.create_server(("", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
     shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
