@@ -11,12 +11,13 @@ from etils import epath
 from streams import EXTRA, PAIRS, rows_of
 
 from t5like import config
+from t5like.data.packing import arrangement
 from t5like.data.packing.pack_table import PackTable, fill_of, make_tables
 from t5like.data.prepare import prepare
 from t5like.data.ragged import Ragged
 from t5like.data.rows.layout import MAIN
 from t5like.data.rows.stream import Rows
-from t5like.data.store import Store, arrangement
+from t5like.data.store import Store
 
 PACKED = ("span_corruption", "ul2", "prefix", "causal", "masked", "fill_in_the_middle", *PAIRS)
 DRAWN = ("ul2", "prefix", "fill_in_the_middle")

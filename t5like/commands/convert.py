@@ -28,14 +28,15 @@ def import_(paths: list[str], options: Any) -> None:
         print(f"  t5like verify {target} {source}")
     if found.model.predicts_pieces:
         sentinels = found.model.family == "encoder-decoder" and len(found.vocabulary.sentinels)
-        print(f"  t5like {NEXT['sentinels' if sentinels else found.model.family].format(run=target)}")
+        step = NEXT["sentinels" if sentinels else found.model.family]
+        print(f"  t5like {step.format(run=target, mask=found.vocabulary.written('mask'))}")
 
 
 NEXT = {
     "sentinels": "generate {run} --prompt 'The <extra_id_0> of the list.'",
     "encoder-decoder": "generate {run} --prompt 'The cat sat on the mat.'",
     "decoder": "generate {run} --prompt 'Once upon a time'",
-    "encoder": "fill {run} --text 'The [MASK] sat on the mat.'",
+    "encoder": "fill {run} --text 'The {mask} sat on the mat.'",
 }
 """What to try with an imported run, besides comparing it with a folder of Hugging Face."""
 

@@ -91,7 +91,7 @@ def fill(config: Any, options: Any) -> None:
             print(text)
             for number, candidates in enumerate(masks, 1):
                 listed = "  ".join(f"{c.text} {c.probability:.3f}" for c in candidates)
-                print(f"  [MASK] {number}: {listed}")
+                print(f"  {restored.vocabulary.written('mask')} {number}: {listed}")
 
 
 def _prompts(options: Any) -> Iterator[str]:

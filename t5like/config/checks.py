@@ -17,13 +17,13 @@ LARGEST = 3.4028234663852886e38
 
 
 def require(condition: bool, sentence: str) -> None:
-    """Raises `UserError(sentence)` unless the condition holds."""
+    """Raise `UserError(sentence)` unless the condition holds."""
     if not condition:
         raise UserError(sentence)
 
 
 def require_fields(owner: str, value: Any) -> None:
-    """Raises `UserError` for the first field of a dataclass whose value is not of the annotated type, is a number
+    """Raise `UserError` for the first field of a dataclass whose value is not of the annotated type, is a number
     without bounds, or has no effect beside the others."""
     for name, hint in _hints(type(value)).items():
         given = getattr(value, name)
@@ -53,18 +53,18 @@ def said(owner: str, name: str, value: object) -> str:
 
 
 def require_positive(owner: str, value: object, *names: str) -> None:
-    """Raises `UserError` for the first of the named fields that is not above zero."""
+    """Raise `UserError` for the first of the named fields that is not above zero."""
     for name in names:
         require(getattr(value, name) > 0, f"{said(owner, name, getattr(value, name))} must be above 0.")
 
 
 def require_seed(owner: str, value: Any) -> None:
-    """Raises `UserError` unless the field `seed` can start a generator of random numbers: 31 bits, not negative."""
+    """Raise `UserError` unless the field `seed` can start a generator of random numbers: 31 bits, not negative."""
     require(0 <= value.seed < 2**31, f"{owner}.seed={value.seed} must be at least 0 and below 2**31.")
 
 
 def require_steps(owner: str, value: Any, *names: str) -> None:
-    """Raises `UserError` for the first of the named fields that is no step: they are counted in int32."""
+    """Raise `UserError` for the first of the named fields that is no step: they are counted in int32."""
     for name in names:
         require((getattr(value, name) or 0) < 2**31, f"{said(owner, name, getattr(value, name))} must be below 2**31.")
 

@@ -50,7 +50,7 @@ class AppliesTo:
 
 
 def applies_to(field: str, *values: object, words: str = "") -> object:
-    """Annotates a field with its condition, see `AppliesTo`; tyro reads it as the last words of the help."""
+    """Annotate a field with its condition, see `AppliesTo`; tyro reads it as the last words of the help."""
     return tyro.conf.arg(help_behavior_hint=AppliesTo(field, values, words))
 
 

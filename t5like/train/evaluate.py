@@ -16,9 +16,6 @@ from t5like.processes.batches import Feed, everywhere
 from t5like.train.compile import lower_evaluation
 from t5like.train.eval_step import EvalSums
 
-ANSWERING = ("sequence_to_sequence", "prompt_target")
-"""Kinds of objectives whose targets are answers."""
-
 
 class Evaluator:
     """Evaluates parameters on the same held-out rows each time; compiled on first use."""
@@ -30,7 +27,7 @@ class Evaluator:
         self._feed = Feed(batch_sharding(network.config.rules, network.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, network.config.rules)
         seen = Rows(network.config.data, vocabulary, "train")
-        tables = vocabulary_tables(vocabulary, seen.piece_counts(), network.config.model.vocab)
+        tables = vocabulary_tables(vocabulary, seen.token_counts(), network.config.model.vocab)
         self._tables = [everywhere(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
@@ -44,7 +41,7 @@ class Evaluator:
         for features in evaluation_stream(self._rows, settings.rows, settings.batch, self._feed.rows):
             sums = self._step()(params, self._feed(features), *self._tables)
             totals += np.array(jax.device_get(sums), np.float64)
-        return figures(EvalSums(*totals), self._network.config.data.objective.kind in ANSWERING)
+        return figures(EvalSums(*totals), self._network.config.data.objective.spec.answers)
 
     def _compile(self) -> jax.stages.Compiled:
         return lower_evaluation(self._network).compile()
