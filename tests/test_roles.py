@@ -97,7 +97,7 @@ def test_roles_go_out_to_transformers_and_come_back(roberta, tmp_path):
 
 
 def test_rows_are_masked_with_the_vocabularys_own_mask(roberta, tmp_path):
-    (tmp_path / "text.txt").write_text("\n".join(20 * [TEXT]))
+    (tmp_path / "text.txt").write_text("\n".join(f"{n} {TEXT}" for n in range(30)))
     data = config.Data(
         store=str(tmp_path / "store"),
         sources=(config.Source(kind="text", path=str(tmp_path / "text.txt"), document="line"),),

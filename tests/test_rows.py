@@ -160,6 +160,8 @@ def test_rows_have_the_described_features_and_their_padding(kind):
     data = settings(kind, documents=True)
     features, described = rows_of(data, *parts_for(data, 6)), features_of(data, vocabulary().pad)
     assert features.keys() == described.keys()
+    paddings = {name: feature.padding for name, feature in features_of(data, pad=5).items()}
+    assert paddings == {name: 5 * name.endswith("_tokens") for name in features}
     for name, (shape, dtype, padding) in described.items():
         assert (features[name].shape[1:], features[name].dtype) == (shape, dtype)
         if name != "labels":
