@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from t5like.config.checks import require, require_fields
 from t5like.config.conditions import applies_to
 from t5like.config.objectives import SPECS, ObjectiveSpec
-from t5like.config.spans import Denoising, SpanLengths, span_lengths
+from t5like.config.spans import Denoising, SpanLengths, denoised, span_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,5 @@ class Objective:
         return span_lengths(length, self.density, self.mean_span, self.sentinels)
 
     def denoised(self, length: int) -> tuple[SpanLengths, ...]:
-        """For each denoiser, the lengths of the same number of raw tokens: the most whose corrupted input fits into
-        `length` with every denoiser, EOS and mode included."""
-        raw = min(denoising.most(length) for denoising in self.denoisings)
-        return tuple(denoising.corrupted(raw) for denoising in self.denoisings)
+        """The lengths of each denoiser in a row of `length` tokens (`spans.denoised`)."""
+        return denoised(self.denoisings, length)

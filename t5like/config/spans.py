@@ -61,3 +61,11 @@ def span_lengths(length: int, density: float, mean_span: float | None, sentinels
     if density == 0.5 and longest.targets > longest.inputs == shorter.inputs:
         return shorter
     return longest
+
+
+@functools.cache
+def denoised(denoisings: tuple[Denoising, ...], length: int) -> tuple[SpanLengths, ...]:
+    """For each denoiser, the lengths of the same number of raw tokens: the most whose corrupted input fits into
+    `length` with every denoiser, EOS and mode included."""
+    raw = min(denoising.most(length) for denoising in denoisings)
+    return tuple(denoising.corrupted(raw) for denoising in denoisings)
