@@ -51,9 +51,9 @@ def settings(store: str, **fields: Any) -> config.Data:
 
 def stream(folder: str) -> None:
     base = settings(f"{folder}/store")
-    vocabulary = prepare(base, quiet)
     for name, objective in OBJECTIVES.items():
         data = dataclasses.replace(base, objective=objective)
+        vocabulary = prepare(data, quiet)
         local, remote = (Rows(data, vocabulary, "train", remote) for remote in (False, True))
         print_line(
             f"stream/{name}",
@@ -63,7 +63,7 @@ def stream(folder: str) -> None:
             window=data.window,
             lengths=list(data.lengths.values()),
         )
-    rows = Rows(base, vocabulary, "train")
+    rows = Rows(base, prepare(base, quiet), "train")
     next(training_stream(rows, 0, 1, BATCH))
     started = time.perf_counter()
     next(training_stream(rows, 10**9, 10**9 + 1, BATCH))

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from t5like import config
-from t5like.data.objectives import OBJECTIVES
+from t5like.data import objectives
+from t5like.data.draws import Draws
 from t5like.data.order import hash_of
-from t5like.data.ragged import Draws, Ragged, Streams
-from t5like.data.rows.layout import place
+from t5like.data.ragged import Ragged, RaggedFeatures
+from t5like.data.rows.layout import lay_out
 from t5like.data.vocabulary import Vocabulary, train_pieces
 
 PIECES, EOS = 400, 1
@@ -68,7 +69,7 @@ def parts_for(data: config.Data, count: int) -> tuple[Ragged, ...]:
     if not data.by_document:
         return (windows(count, data.window),)
     random = np.random.default_rng(1)
-    if data.objective.parts == 2:
+    if data.objective.spec.parts == 2:
         return tuple(documents(random.integers(1, data.length, count), n) for n in range(2))
     first = documents(random.integers(2, data.window, count))
     if data.objective.kind == "next_sentence":
@@ -87,12 +88,12 @@ def take(parts: tuple[Ragged, ...], chosen: Any) -> tuple[Ragged, ...]:
     return tuple(Ragged(np.concatenate(s), np.array([len(one) for one in s])) for s in found)
 
 
-def streams_of(data: config.Data, parts: tuple[Ragged, ...], keys: np.ndarray | None = None) -> Streams:
+def streams_of(data: config.Data, parts: tuple[Ragged, ...], keys: np.ndarray | None = None) -> RaggedFeatures:
     keys = keys_of(len(parts[0].lengths)) if keys is None else keys
-    return OBJECTIVES[data.objective.kind](parts, Draws(keys, keys), data, vocabulary())
+    return objectives.make_features(parts, Draws(keys, keys), data, vocabulary())
 
 
 def rows_of(data: config.Data, *parts: Ragged, keys: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Rows of one example each."""
     count = len(parts[0].lengths)
-    return place(streams_of(data, parts, keys), np.arange(count), count, data, vocabulary())
+    return lay_out(streams_of(data, parts, keys), np.arange(count), count, data, vocabulary())

@@ -9,9 +9,10 @@ import pytest
 from examples import EOS, PIECES, documents, keys_of, ragged, rows_of, settings, streams_of, vocabulary, windows
 
 from t5like import config
-from t5like.config.objective import corrupted
+from t5like.config.spans import corrupted
+from t5like.data.draws import Draws
 from t5like.data.objectives.denoising import span_corruption
-from t5like.data.ragged import Draws, Ragged
+from t5like.data.ragged import Ragged
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 

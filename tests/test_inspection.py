@@ -12,7 +12,7 @@ from examples import documents, parts_for, rows_of, settings, streams_of, vocabu
 from t5like import config
 from t5like.data.inspection import RowOrigin, as_json, as_text
 from t5like.data.objectives import OBJECTIVES
-from t5like.data.rows.layout import place
+from t5like.data.rows.layout import lay_out
 from t5like.data.vocabulary import Bytes, Vocabulary, train_pieces
 
 BYTES = Vocabulary(Bytes(), ("[MASK]",), 3)
@@ -60,7 +60,7 @@ def test_a_row_says_where_it_comes_from_and_how_full_it_is():
     assert lines[:5] == [
         "row 7: source en, epoch 2, position 12,345",
         "  documents: a.jsonl#1, 文.txt#3",
-        "  decoder: 50 of 80 places filled (62.5%), 2 segments, 50 targets count",
+        "  decoder: 50 of 80 positions filled (62.5%), 2 segments, 50 targets count",
         "  targets",
         f"    Hello, world</s> | {CHINESE}</s>",
     ]
@@ -172,7 +172,7 @@ def test_json_holds_every_feature_and_the_text_of_each_segment(kind):
 def test_packed_examples_have_a_text_each():
     data = settings("sequence_to_sequence", 64)
     streams = streams_of(data, (documents([10, 20, 5]), documents([4, 6, 9], 1)))
-    features = place(streams, np.array([0, 0, 1]), 2, data, vocabulary())
+    features = lay_out(streams, np.array([0, 0, 1]), 2, data, vocabulary())
     rows = list(as_json(features, vocabulary(), [ORIGIN] * 2))
     assert [len(row["text"]["decoder_target_tokens"]) for row in rows] == [2, 1]
     assert shown(features, vocabulary()).count("2 segments") == 2
@@ -181,7 +181,7 @@ def test_packed_examples_have_a_text_each():
 def test_rows_without_documents_and_batches_without_tokens_are_shown():
     empty = decoder_row()
     text = as_text(empty, BYTES, [ORIGIN._replace(documents=())], False)
-    assert "documents" not in text and "0 of 80 places filled (0.0%), 0 segments, 0 targets count" in text
+    assert "documents" not in text and "0 of 80 positions filled (0.0%), 0 segments, 0 targets count" in text
     (row,) = as_json(empty, BYTES, [ORIGIN])
     assert row["fill"] == {"decoder": 0} and row["text"]["decoder_target_tokens"] == []
 

@@ -1,6 +1,8 @@
 """What every objective keeps, and the worked examples of those that neither corrupt nor mask."""
 
+import dataclasses
 import itertools
+import typing
 
 import numpy as np
 import pytest
@@ -19,8 +21,9 @@ from examples import (
 )
 
 from t5like import config
-from t5like.config.objective import FAMILIES
-from t5like.data.objectives import OBJECTIVES, prefixes, require_pieces, sizes, trained_frame
+from t5like.config.objectives import SPECS
+from t5like.data.objectives import OBJECTIVES, require_special_tokens, sizes, trained_frame
+from t5like.data.objectives.text import prefixes
 from t5like.data.ragged import Ragged
 from t5like.data.rows.layout import MAIN
 from t5like.data.vocabulary import Vocabulary
@@ -34,16 +37,17 @@ def as_lists(stream: Ragged) -> list[list[int]]:
 
 
 def test_every_kind_of_the_config_is_an_objective():
-    assert OBJECTIVES.keys() == FAMILIES.keys()
+    (kind,) = (field.type for field in dataclasses.fields(config.Objective) if field.name == "kind")
+    assert [*OBJECTIVES] == [*SPECS] == [*typing.get_args(kind)]
 
 
 def test_a_vocabulary_without_the_pieces_of_the_objective_is_refused():
     bare = Vocabulary(vocabulary().pieces, ("[MASK]",), 200)
-    require_pieces(settings("masked"), bare)
+    require_special_tokens(settings("masked"), bare)
     with pytest.raises(
         UserError, match=r"data\.store=unused has no \[CLS\] \[SEP\], which .*'next_sentence' needs: add"
     ):
-        require_pieces(settings("next_sentence"), bare)
+        require_special_tokens(settings("next_sentence"), bare)
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
@@ -92,7 +96,7 @@ def test_another_key_is_another_choice(kind):
 @pytest.mark.parametrize(("kind", "by_document"), BOTH)
 def test_sizes_are_those_of_the_streams(kind, by_document):
     data = settings(kind, documents=by_document)
-    if data.objective.parts == 2 or kind == "next_sentence":
+    if data.objective.spec.parts == 2 or kind == "next_sentence":
         lengths = np.array(list(itertools.product(range(1, 30, 3), range(1, 30, 3))))
     else:
         lengths = np.arange(1, data.window + 1).repeat(4)[:, None] if by_document else np.full((9, 1), data.window)
@@ -104,12 +108,12 @@ def test_sizes_are_those_of_the_streams(kind, by_document):
     expected = sizes(lengths, keys_of(len(lengths)), data)
     assert (expected <= list(data.lengths.values())).all()
     # A document as long as the window counts as one that was cut, and has no EOS of its own.
-    whole = lengths.sum(axis=1) < data.window if data.objective.parts == 1 and data.by_document else slice(None)
+    whole = lengths.sum(axis=1) < data.window if data.objective.spec.parts == 1 and data.by_document else slice(None)
     np.testing.assert_array_equal(found[whole], expected[whole])
     assert (found <= expected).all()
 
 
-@pytest.mark.parametrize("kind", sorted(k for k in OBJECTIVES if settings(k).objective.parts == 1))
+@pytest.mark.parametrize("kind", sorted(k for k in OBJECTIVES if settings(k).objective.spec.parts == 1))
 def test_a_document_that_was_cut_fits_as_well(kind):
     data = settings(kind, documents=True)
     lengths = np.full((20, 1), data.window) if kind != "next_sentence" else np.full((20, 2), data.window // 2)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from examples import keys_of, ragged
 
-from t5like.data.ragged import below, choose, places, random_bits, slices, text_lengths
+from t5like.data.draws import below, choose, random_bits
+from t5like.data.ragged import positions_in, slices, text_lengths
 
 
 def test_slices_are_those_of_numpy():
@@ -23,7 +24,7 @@ def test_a_slice_may_reach_over_both_ends():
 
 
 def test_places_begin_anew_in_each_sequence():
-    assert places(np.array([3, 0, 2])).tolist() == [0, 1, 2, 0, 1]
+    assert positions_in(np.array([3, 0, 2])).tolist() == [0, 1, 2, 0, 1]
 
 
 def test_a_text_ends_before_the_eos_that_closes_it():
@@ -57,7 +58,7 @@ def test_sequences_of_any_size_get_their_own_number_of_places():
 def test_how_much_is_drawn_at_once_does_not_show(monkeypatch):
     sizes, counts, keys = np.full(300, 40), np.full(300, 19), keys_of(300)
     expected = choose(keys, sizes, counts)
-    monkeypatch.setattr("t5like.data.ragged._draws", lambda sizes, counts, slack: (counts + 2 * slack).astype(int))
+    monkeypatch.setattr("t5like.data.draws._draws", lambda sizes, counts, slack: (counts + 2 * slack).astype(int))
     np.testing.assert_array_equal(choose(keys, sizes, counts), expected)
 
 

@@ -17,15 +17,16 @@ from examples import (
 )
 
 from t5like.config import Data
+from t5like.data.features import features_of, token_features
 from t5like.data.objectives import OBJECTIVES, sizes
-from t5like.data.ragged import Ragged, Streams
-from t5like.data.rows.layout import place
+from t5like.data.ragged import Ragged, RaggedFeatures
+from t5like.data.rows.layout import lay_out
 
 PACKED = sorted(OBJECTIVES.keys() - {"next_sentence"})
 
 
-def placed(streams: Streams, row: list[int], rows: int, data: Data) -> dict[str, np.ndarray]:
-    return place(streams, np.array(row, np.int64), rows, data, vocabulary())
+def placed(streams: RaggedFeatures, row: list[int], rows: int, data: Data) -> dict[str, np.ndarray]:
+    return lay_out(streams, np.array(row, np.int64), rows, data, vocabulary())
 
 
 def first_fit(lengths: np.ndarray, capacity: list[int]) -> np.ndarray:
@@ -98,7 +99,7 @@ def test_packed_examples_are_those_of_rows_of_their_own(kind):
     lengths = sizes(np.stack([part.lengths for part in parts], axis=1), keys, data)
     row = first_fit(lengths, list(data.lengths.values()))
     assert row[-1] + 1 < len(short)
-    packed = place(streams, row, int(row[-1]) + 1, data, vocabulary())
+    packed = lay_out(streams, row, int(row[-1]) + 1, data, vocabulary())
     alone = rows_of(data, *parts, keys=keys)
     for example, own in enumerate(row):
         number = example - np.searchsorted(row, own) + 1
@@ -136,7 +137,33 @@ def test_examples_that_do_not_fit_are_an_error():
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_without_examples_all_rows_are_padding(kind):
     data = settings(kind)
-    empty = tuple(ragged() for _ in range(3 if kind == "next_sentence" else data.objective.parts))
+    empty = tuple(ragged() for _ in range(3 if kind == "next_sentence" else data.objective.spec.parts))
     features = placed(streams_of(data, empty), [], 3, data)
     for name, feature in features.items():
         assert len(feature) == 3 and not feature.any(), name
+
+
+def test_token_sequences_are_laid_out_as_examples_are():
+    features = token_features("encoder", [[[7, 8], [5]], [[9, 6, 1]]], [[[0, 1], [1]], [[2, 2, 0]]], multiple=4)
+    assert {name: feature.tolist() for name, feature in features.items()} == {
+        "encoder_input_tokens": [[7, 8, 5, 0], [9, 6, 1, 0]],
+        "encoder_segment_ids": [[1, 1, 2, 0], [1, 1, 1, 0]],
+        "encoder_positions": [[0, 1, 0, 0], [0, 1, 2, 0]],
+        "encoder_token_types": [[0, 1, 1, 0], [2, 2, 0, 0]],
+    }
+    assert {feature.dtype for feature in features.values()} == {np.dtype(np.int32)}
+    assert token_features("decoder", [[[7]]])["decoder_positions"].shape == (1, 32)
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_rows_have_the_described_features_and_their_padding(kind):
+    data = settings(kind, documents=True)
+    features, described = rows_of(data, *parts_for(data, 6)), features_of(data, vocabulary().pad)
+    assert features.keys() == described.keys()
+    paddings = {name: feature.padding for name, feature in features_of(data, pad=5).items()}
+    assert paddings == {name: 5 * name.endswith("_tokens") for name in features}
+    for name, (shape, dtype, padding) in described.items():
+        assert (features[name].shape[1:], features[name].dtype) == (shape, dtype)
+        if name != "labels":
+            empty = features[f"{name.split('_')[0]}_segment_ids"] == 0
+            assert (features[name][empty] == padding).all()

@@ -32,7 +32,7 @@ def import_(paths: list[str], options: ImportOptions) -> None:
     if found.model.predicts_pieces:
         sentinels = found.model.family == "encoder-decoder" and len(found.vocabulary.sentinels)
         example = EXAMPLES["imported"]["sentinels" if sentinels else found.model.family]
-        print(f"  t5like {example.format(run=target)}")
+        print(f"  t5like {example.format(run=target, mask=found.vocabulary.written('mask'))}")
 
 
 def export(config: Config, options: ExportOptions, folder: str) -> None:

@@ -24,13 +24,13 @@ EXAMPLES = {
     "trained": {  # as the tiny presets are, on code
         "encoder-decoder": "generate {run} --prompt 'Return the <extra_id_0> of the list.'",
         "decoder": "generate {run} --prompt 'def main():' --temperature 0.8 --top_p 0.9",
-        "encoder": "fill {run} --text 'for i in [MASK](10):'",
+        "encoder": "fill {run} --text 'for i in {mask}(10):'",
     },
     "imported": {
         "sentinels": "generate {run} --prompt 'The <extra_id_0> of the list.'",
         "encoder-decoder": "generate {run} --prompt 'The cat sat on the mat.'",
         "decoder": "generate {run} --prompt 'Once upon a time'",
-        "encoder": "fill {run} --text 'The [MASK] sat on the mat.'",
+        "encoder": "fill {run} --text 'The {mask} sat on the mat.'",
     },
 }
 """Commands to try with a run of each family."""
@@ -178,7 +178,7 @@ def fill(config: Config, options: FillOptions) -> None:
             print(text)
             for number, candidates in enumerate(masks, 1):
                 listed = "  ".join(f"{c.text} {c.probability:.3f}" for c in candidates)
-                print(f"  [MASK] {number}: {listed}")
+                print(f"  {restored.vocabulary.written('mask')} {number}: {listed}")
 
 
 def _prompts(options: GenerateOptions) -> Iterator[str]:
@@ -204,14 +204,14 @@ def _print_passages(
     _keep(file, as_json_lines(passages))
     print(as_json_lines(passages) if options.json else as_text(passages), end="")
     if not options.json:
-        run = restored.run.path
+        run, mask = restored.run.path, restored.vocabulary.written("mask")
         print(f"Everything lies in {run}; these passages in {file}. Next:")
         for command in (
             EXAMPLES["trained"][net.model.family],
             f"train {{run}} {longer(restored.config)}",
             "eval {run} --eval.rows 10000",
         ):
-            print(f"  t5like {command.format(run=run)}")
+            print(f"  t5like {command.format(run=run, mask=mask)}")
 
 
 def longer(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""What a run is: one frozen value that holds every choice, and the checks that it makes sense.
+"""The config of a run: one frozen value that holds every choice, and the checks that it makes sense.
 
 A preset in `configs/` builds a complete `Config`; the command line overrides single fields by their dotted names;
 the run directory keeps the result as JSON (all three: `presets.py`). No default lives outside these classes. A class
@@ -14,6 +14,7 @@ from t5like.config.groups import Group, Groups
 from t5like.config.layout import STRATEGIES, Mesh, Rules
 from t5like.config.model import Model
 from t5like.config.objective import UL2, Denoiser, Objective
+from t5like.config.objectives import HEADS
 from t5like.config.sources import (
     C4Rules,
     ExactDuplicates,
@@ -26,12 +27,13 @@ from t5like.config.sources import (
     UnicodeForm,
 )
 from t5like.config.training import Eval, Optimizer, Train
-from t5like.config.vocabulary import CLS, FIM, MASK, SEP, Vocabulary
+from t5like.config.vocabulary import CLS, FIM, MASK, ROLES, SEP, Role, Vocabulary
 
 __all__ = [
     "CLS",
     "FIM",
     "MASK",
+    "ROLES",
     "SEP",
     "STRATEGIES",
     "UL2",
@@ -52,6 +54,7 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Overlap",
+    "Role",
     "Rules",
     "Source",
     "Train",
@@ -77,7 +80,7 @@ class Config:
         pieces, objective = self.data.vocabulary.pieces, self.data.objective
         require(
             self.model.vocab >= pieces,
-            f"model.vocab={self.model.vocab} is below the {pieces} pieces of data.vocabulary; "
+            f"model.vocab={self.model.vocab} is below the {pieces} tokens of data.vocabulary; "
             f"set model.vocab={-(-pieces // 128) * 128}.",
         )
         require(
@@ -86,12 +89,14 @@ class Config:
             f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make "
             f"{self.model.family!r}: change the layers or the objective.",
         )
-        pairs = objective.kind == "next_sentence"
+        head, needed = self.model.head, objective.spec.head
         require(
-            (self.model.head == "next_sentence") == pairs,
-            f"data.objective.kind='next_sentence' needs model.head='next_sentence', not {self.model.head!r}."
-            if pairs
-            else f"model.head='next_sentence' learns from data.objective.kind='next_sentence', not {objective.kind!r}.",
+            head == needed or not needed,
+            f"data.objective.kind={objective.kind!r} needs model.head={needed!r}, not {head!r}.",
+        )
+        require(
+            HEADS.get(head, objective.kind) == objective.kind,
+            f"model.head={head!r} learns from data.objective.kind={HEADS.get(head)!r}, not {objective.kind!r}.",
         )
         idle = [name for name, size in dataclasses.asdict(self.mesh).items() if size > 1 and not self.rules.uses(name)]
         require(

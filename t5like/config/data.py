@@ -9,7 +9,7 @@ from t5like.config.checks import require, require_fields, require_positive, requ
 from t5like.config.marks import applies_to
 from t5like.config.objective import Objective
 from t5like.config.sources import Filter, Source
-from t5like.config.vocabulary import Vocabulary
+from t5like.config.vocabulary import ROLES, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,30 +17,32 @@ class Data:
     """From text to rows."""
 
     sources: tuple[Source, ...] = (Source(),)
-    """Where the documents come from; training mixes them."""
+    """Sources of documents; training mixes them."""
     filters: tuple[Filter, ...] = ()
-    """What each document passes before it is tokenised, in this order."""
+    """Filters that each document passes before it is tokenised, in this order."""
     store: str
     """Folder of the vocabulary and the tokenised documents; prepared when it is missing."""
     vocabulary: Vocabulary = Vocabulary()
-    """How text becomes numbers."""
+    """Tokenizer and special tokens."""
     objective: Objective = Objective()
-    """What the model learns to predict."""
+    """Training objective."""
     length: int = 512
     """Tokens of a row: of the encoder's input where there is an encoder, of the text otherwise."""
     target_length: Annotated[int | None, applies_to("objective.kind", "sequence_to_sequence")] = None
     """Tokens of the decoder's row; other objectives' targets have the length that follows."""
     documents: bool = False
-    """Whether rows are made of documents, cut where they are too long, and not of windows of running text. Pairs,
-    next-sentence prediction and fill in the middle always are."""
+    """An example is one document (a file or a line, `data.sources.N.document`), cut where it is too long; without, a
+    window of running text that may hold several. Pairs, next-sentence prediction and fill in the middle always take
+    documents."""
     pack: Annotated[bool, applies_to("packs", words="rows that are made of documents or pairs")] = True
-    """Puts several documents into a row where they fit; next-sentence prediction never does."""
+    """Pack several documents into a row where they fit, as segments that do not attend to each other; without, a row
+    has one. Next-sentence prediction never packs."""
     temperature: Annotated[float, applies_to("mixes_by_size", words="several sources without rates")] = 1.0
     """Rates of the sources are their sizes to the power of 1/temperature, as in mT5 and T5."""
     size_cap: Annotated[int | None, applies_to("mixes_by_size", words="several sources without rates")] = None
     """Rows that a source counts for at most, T5's K."""
     held_out: float = 0.01
-    """Share of the documents that is kept for evaluation, chosen by a hash."""
+    """Validation fraction: share of the documents that is held out as the validation split, chosen by a hash."""
     seed: int = 0
     """Seed of the order of rows and of their noise."""
 
@@ -53,7 +55,8 @@ class Data:
         require(0 < self.held_out < 1, f"data.held_out={self.held_out} must lie between 0 and 1.")
         self._check_mixture()
         self._check_parts()
-        self._check_pieces()
+        self.objective.spec.check(self)
+        self._check_vocabulary()
 
     def _check_mixture(self) -> None:
         rates = [source.rate is not None for source in self.sources]
@@ -70,17 +73,13 @@ class Data:
         require(not twice, f"Two of data.sources are called {', '.join(map(repr, twice))}: set data.sources.N.name.")
 
     def _check_parts(self) -> None:
-        kind, needed = self.objective.kind, self.objective.parts
+        kind, needed = self.objective.kind, self.objective.spec.parts
         for name, source in zip(self.source_names, self.sources, strict=True):
             require(
                 source.parts == needed,
                 f"data.objective.kind={kind!r} learns from documents of {needed} part{'s' if needed > 1 else ''}, but "
                 f"the source {name!r} has {source.parts}: change data.sources.N.fields or data.sources.N.template.",
             )
-        require(
-            self.target_length is not None or kind != "sequence_to_sequence",
-            "data.objective.kind='sequence_to_sequence' needs data.target_length, the tokens of the decoder's row.",
-        )
         require(
             self.target_length is None or self.target_length >= 2,
             f"data.target_length={self.target_length} must be at least 2.",
@@ -90,32 +89,24 @@ class Data:
             "data.filters: C4's rules edit lines of running text, which the parts of pairs are not; leave them out.",
         )
 
-    def _check_pieces(self) -> None:
-        kind, spans = self.objective.kind, 0
-        if kind == "span_corruption":
-            lengths = self.objective.span_lengths(self.length)
-            spans = lengths.spans if self.objective.sentinels else 0
-            require(
-                round(lengths.noise / self.objective.mean_span) <= lengths.raw - lengths.noise,
-                f"data.objective.density={self.objective.density} and data.objective.mean_span="
-                f"{self.objective.mean_span} leave no text between the spans: lower the density or raise the mean.",
-            )
-        elif kind == "ul2":
-            spans = max(lengths.spans for lengths in self.objective.denoised(self.length))
+    def _check_vocabulary(self) -> None:
+        spec, vocabulary = self.objective.spec, self.vocabulary
         require(
-            spans <= self.vocabulary.sentinels,
-            f"data.length={self.length} has {spans} spans but data.vocabulary.sentinels="
-            f"{self.vocabulary.sentinels}: raise data.vocabulary.sentinels or data.objective.mean_span.",
+            (spans := spec.sentinels(self)) <= vocabulary.sentinels,
+            f"data.length={self.length} has {spans} spans but data.vocabulary.sentinels={vocabulary.sentinels}: raise "
+            "data.vocabulary.sentinels or data.objective.mean_span.",
         )
-        missing = [name for name in self.objective.special_pieces if not self.vocabulary.has(name)]
+        missing = [ROLES[role][0] for role in spec.roles if not vocabulary.has_role(role)]
+        missing += [name for name in spec.special_tokens(self.objective) if not vocabulary.has(name)]
         require(
             not missing,
-            f"data.objective.kind={kind!r} needs special pieces: add {' '.join(missing)} to data.vocabulary.extra.",
+            f"data.objective.kind={self.objective.kind!r} needs special tokens: add {' '.join(missing)} to "
+            "data.vocabulary.extra.",
         )
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """What reports call each source."""
+        """The name of each source in reports."""
         return tuple(
             source.name or (source.kind if len(self.sources) == 1 else f"{source.kind}_{number}")
             for number, source in enumerate(self.sources)
@@ -123,13 +114,13 @@ class Data:
 
     @property
     def by_document(self) -> bool:
-        """Whether rows are made of documents."""
-        return self.documents or self.objective.needs_documents
+        """True if an example is a document, or a cut of one, and not a window of running text."""
+        return self.documents or self.objective.spec.by_document
 
     @property
     def packs(self) -> bool:
-        """True if a row may hold several documents."""
-        return self.by_document and self.objective.kind != "next_sentence"
+        """True if a row may hold several examples."""
+        return self.by_document and self.objective.spec.packs
 
     @property
     def mixes_by_size(self) -> bool:
@@ -137,36 +128,24 @@ class Data:
         return len(self.sources) > 1 and all(source.rate is None for source in self.sources)
 
     @property
-    def packs_by_drawn_lengths(self) -> bool:
-        """True if documents share rows by lengths that depend on random choices."""
+    def draws_lengths(self) -> bool:
+        """True if the pack table has lengths that were drawn at random, several times for a small source."""
         return self.by_document and self.pack and self.objective.draws_lengths
 
     @property
+    def parts(self) -> int:
+        """Parts of an example: those of its document, or the two into which the pack table cuts it."""
+        return 2 if self.objective.spec.cut_in_two and self.draws_lengths else self.objective.spec.parts
+
+    @property
     def window(self) -> int:
-        """Raw tokens that one row is made of, or that one document of a row has at most."""
-        match self.objective.kind:
-            case "span_corruption":
-                return self.objective.span_lengths(self.length).raw
-            case "ul2":
-                return self.objective.denoised(self.length)[0].raw
-            case "fill_in_the_middle":
-                return self.length - 4
-            case "next_sentence":
-                return self.length - 3
-            case "prefix" if self.packs_by_drawn_lengths:
-                return self.length - 2  # so that two such documents, cut at the right places, fill both stacks
-            case _:
-                return self.length
+        """Raw tokens of a window of running text, and the most of a document."""
+        return self.objective.spec.window(self)
 
     @property
     def lengths(self) -> dict[Literal["encoder", "decoder"], int]:
-        """Length of a row's features in each stack that has any."""
-        match self.objective.kind:
-            case "span_corruption":
-                return {"encoder": self.length, "decoder": self.objective.span_lengths(self.length).targets}
-            case "ul2":
-                targets = max(lengths.targets for lengths in self.objective.denoised(self.length))
-                return {"encoder": self.length, "decoder": targets}
-            case "prefix" | "sequence_to_sequence":
-                return {"encoder": self.length, "decoder": self.target_length or self.length}
-        return {"decoder" if self.objective.family == "decoder" else "encoder": self.length}
+        """Tokens of a row in each stack that the objective's family has."""
+        spec = self.objective.spec
+        if spec.family == "encoder-decoder":
+            return {"encoder": self.length, "decoder": spec.targets(self)}
+        return {spec.family: self.length}

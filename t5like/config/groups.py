@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters learn at another rate, are not decayed, or keep their values.
+"""Parameter groups: parameters that learn at another rate, are not decayed, or are frozen.
 
 A group is a kind of parameter, and `Groups` has a field for each kind that a model can have, as `Rules` has one for
 each dimension. So every parameter is in exactly one group, and a misspelt name is an error, not a rule without effect.
@@ -15,20 +15,20 @@ Part = Literal["encoder", "decoder", "embedding", "output", "attention", "mlp", 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """How one kind of parameters is trained."""
+    """Learning rate and decay of one kind of parameters."""
 
     rate: float = 1.0
     """Factor of the learning rate, and with it of the decay."""
     decay: bool = True
-    """Whether optimizer.weight_decay applies; biases are left out in every group."""
+    """Apply optimizer.weight_decay; biases are left out in every group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """How each kind of parameters is trained, a field per kind."""
+    """A group for each kind of parameters."""
 
     embedding: Group = Group()
-    """Tables of pieces, of learned positions and of token types."""
+    """Embeddings of tokens, learned positions and token types."""
     output: Group = Group()
     """Output matrix where it is not tied, its bias, and BERT's transform before it."""
     attention: Group = Group()

@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh of devices, and the mesh axes that each dimension is split over.
+"""Sharding: the mesh of devices, and the mesh axes that each dimension of an array is split over.
 
 The strategies that users know by name are values of `Rules`. What a mesh splits follows from both: under the default
 rules a mesh of `fsdp` alone is fully sharded data parallelism, one with `tensor` adds tensor parallelism, and so on.
@@ -15,7 +15,7 @@ MeshAxes = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Mesh:
-    """How many devices each mesh axis has; one axis may be -1 and takes all that are left."""
+    """Devices along each mesh axis; one axis may be -1 and takes all that are left."""
 
     slice: int = 1
     """Between slices, over the data-centre network: copies of the model."""
@@ -74,7 +74,7 @@ class Rules:
     positions: MeshAxes = ()
     """Rows of a learned position table."""
     types: MeshAxes = ()
-    """Kinds of tokens."""
+    """Token types."""
     pooled: MeshAxes = ()
     """Width of what BERT's pooler and its transform before the output make."""
     labels: MeshAxes = ()
@@ -91,7 +91,7 @@ class Rules:
                 require(axis in known, f"rules.{name} names mesh axis {axis!r}; there are {', '.join(known)}.")
 
     def uses(self, axis: str) -> bool:
-        """Whether devices along a mesh axis share the work, by rows, places or parts of activations."""
+        """True if devices along a mesh axis share the work, by rows, positions or parts of activations."""
         shared = {n: axes for n, axes in dataclasses.asdict(self).items() if n in ("batch", "length")}
         shared |= {n: axes for n, axes in dataclasses.asdict(self).items() if n.startswith("act_")}
         return any(axis in axes for axes in shared.values())
@@ -109,5 +109,5 @@ STRATEGIES = {
 
 `replicated`: every device has all parameters (data parallelism). `fsdp`: parameters and optimizer state are split with
 the rows of a batch (ZeRO-3, Rajbhandari et al. 2020). `fsdp+tensor`: heads, feed-forward widths and vocabulary are
-split too (Shoeybi et al. 2019). `sequence`: as before, and places of a row over the mesh axis of that name.
+split too (Shoeybi et al. 2019). `sequence`: as before, and the positions of a row over the mesh axis of that name.
 """

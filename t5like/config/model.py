@@ -1,4 +1,4 @@
-"""What a Transformer is made of."""
+"""The architecture of a Transformer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from t5like.config.marks import applies_to
 PIECES = ("vocabulary", "next_sentence")
 POOLED = ("next_sentence", "sequence", "none")
 LABELLED = ("sequence", "token")
-"""Heads that predict pieces, that have one vector for each row, and that have `labels` scores."""
+"""Heads that predict tokens, that have one vector for each row, and that have `labels` scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A Transformer. Which of its two stacks has layers makes it a T5, a BERT or a GPT."""
+    """A Transformer: with layers in both stacks a T5, in the encoder alone a BERT, in the decoder alone a GPT."""
 
     encoder_layers: int = 0
     """Layers of the encoder; 0 leaves it out."""
@@ -34,9 +34,9 @@ class Model:
     mlp: int
     """Hidden width of the feed-forward layer."""
     vocab: int
-    """Rows of the embedding: at least the vocabulary's pieces, best a multiple of 128."""
+    """Rows of the embedding: at least the vocabulary's tokens, best a multiple of 128."""
     positions: Literal["relative", "learned", "sinusoidal", "rotary"] = "relative"
-    """How a token knows its place: T5's relative bias, BERT's table, sines added once, or rotated queries and keys."""
+    """Position encoding: T5's relative bias, BERT's learned table, sinusoids added to the embedding, or rotary."""
     max_positions: int | None = None
     """Longest sequence, and the rows of a learned position table; None sets no limit."""
     relative_buckets: Annotated[int, applies_to("positions", "relative")] = 32
@@ -44,20 +44,20 @@ class Model:
     relative_distance: Annotated[int, applies_to("positions", "relative")] = 128
     """Distance from which on all tokens share the last relative bucket."""
     relative_per_layer: Annotated[bool, applies_to("positions", "relative")] = False
-    """Whether each layer has a relative bias of its own, as in umT5, instead of one that the stack shares."""
+    """Give each layer a relative bias of its own, as in umT5, instead of one that the stack shares."""
     rotary_base: Annotated[float, applies_to("positions", "rotary")] = 10_000.0
-    """Longest wavelength of the rotary positions, over 2 pi."""
+    """Base of the rotary frequencies, Hugging Face's rope_theta: the longest wavelength over 2 pi."""
     rotary_scaling: Annotated[Literal["none", "linear", "llama3"], applies_to("positions", "rotary")] = "none"
-    """How rotary positions reach beyond the length that they were trained at: all slowed down by `rotary_factor`, or
-    only those of long wavelengths, as in Llama 3.1."""
+    """Rope scaling, for rows longer than those of pretraining: `linear` divides all frequencies by `rotary_factor`,
+    `llama3` only the low ones, as in Llama 3.1."""
     rotary_factor: Annotated[float, applies_to("rotary_scaling", "linear", "llama3")] = 1.0
-    """Factor by which positions turn more slowly."""
+    """Factor of the rope scaling."""
     rotary_low: Annotated[float, applies_to("rotary_scaling", "llama3")] = 1.0
-    """Wavelengths that fit fewer times into `rotary_length` are slowed down whole."""
+    """Hugging Face's low_freq_factor: wavelengths that fit fewer times into `rotary_length` are scaled in full."""
     rotary_high: Annotated[float, applies_to("rotary_scaling", "llama3")] = 4.0
-    """Wavelengths that fit more often into `rotary_length` stay as they are."""
+    """Hugging Face's high_freq_factor: wavelengths that fit more often into `rotary_length` are not scaled."""
     rotary_length: Annotated[int, applies_to("rotary_scaling", "llama3")] = 8192
-    """Tokens of the rows that the model was trained at before it was stretched."""
+    """Tokens of a row of pretraining, Hugging Face's original_max_position_embeddings."""
     windows: tuple[int | None, ...] = ()
     """Attention windows of the layers, repeated in turn: self-attention sees the tokens less than so many positions
     away, None all of them; empty: every layer sees all."""
@@ -66,15 +66,15 @@ class Model:
     norm_position: Literal["pre", "post"] = "pre"
     """`pre`: x + f(norm(x)) and a norm after the last layer; `post`: norm(x + f(x)), as in 2017 and in BERT."""
     embedding_norm: bool = False
-    """Whether the embedded tokens are normalised, as in BERT."""
+    """Normalise the embedded tokens, as in BERT."""
     norm_epsilon: float = 1e-6
     """Added to the variance inside the normalisation."""
     activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "gelu_tanh"
     """Non-linearity of the feed-forward layer; `gelu_tanh` is the approximation that T5 1.1 and GPT-2 use."""
     gated: bool = True
-    """Whether the activation gates a second projection (GEGLU, SwiGLU)."""
+    """Gate a second projection with the activation (GEGLU, SwiGLU)."""
     bias: bool = False
-    """Gives all projections biases; the next three fields say it of some of them alone."""
+    """Biases of all projections; the next three fields override it for some of them."""
     qkv_bias: bool | None = None
     """Biases of queries, keys and values, as in Qwen2; None: as `bias`."""
     out_bias: bool | None = None
@@ -82,25 +82,25 @@ class Model:
     mlp_bias: bool | None = None
     """Biases of the feed-forward layer; None: as `bias`."""
     tied: bool = False
-    """Whether the output shares the embedding's weights."""
+    """Tie the output's weights to the embedding's."""
     scale_logits: bool = False
-    """Whether the last hidden states are multiplied by embed^-0.5 (T5 1.0)."""
+    """Multiply the last hidden states by embed^-0.5 (T5 1.0)."""
     scale_attention: bool = False
-    """Whether scores are divided by sqrt(kv); T5 leaves that to the initial query weights."""
+    """Divide attention scores by sqrt(kv); T5 leaves that to the initial query weights."""
     embedding_deviation: float = 1.0
     """Standard deviation of the embedding's initial values."""
     scale_embedding: bool = False
-    """Whether embedded tokens are multiplied by embed^0.5 (Vaswani et al. 2017)."""
+    """Multiply embedded tokens by embed^0.5 (Vaswani et al. 2017)."""
     token_types: Annotated[int, applies_to("family", "encoder")] = 0
-    """Kinds of tokens with an embedding each, such as the two sentences of a BERT; 0 has none."""
+    """Token types with an embedding each, such as the two segments of a BERT; 0: none."""
     head: Literal["vocabulary", "next_sentence", "sequence", "token", "span", "none"] = "vocabulary"
-    """What is predicted: each token's piece; that and whether two sentences follow each other, as in BERT; `labels`
-    scores of each row (one label: a regression) or of each token; where a span starts and ends; or nothing, which
-    leaves hidden states and a pooled embedding."""
+    """Output head: scores of the vocabulary for each token; these and BERT's next-sentence prediction; `labels` scores
+    of each row (one label: a regression) or of each token; the start and end of a span; or none, which leaves hidden
+    states and a pooled embedding."""
     labels: Annotated[int, applies_to("head", *LABELLED)] = 0
     """Scores of a row or a token."""
     head_bias: Annotated[bool, applies_to("head", "next_sentence", *LABELLED, "span")] = True
-    """Gives the scores of labels a bias; those of GPT-2 and Llama have none."""
+    """Bias of the labels' scores; GPT-2's and Llama's have none."""
     problem_type: Annotated[
         Literal["single_label_classification", "multi_label_classification", "regression"] | None,
         applies_to("head", "sequence"),
@@ -108,26 +108,27 @@ class Model:
     """A row has one label, any number of labels with a binary cross-entropy each, or `labels` numbers; None: a number
     if `labels` is 1, else one label."""
     pooling: Annotated[Literal["first", "mean", "last"], applies_to("head", *POOLED)] = "first"
-    """Token whose output stands for the row, or the mean of all."""
+    """Pooling of a row: the output of its first or last token, or the mean of all."""
     pooler: Annotated[bool, applies_to("head", *POOLED)] = False
-    """Adds a projection and a tanh after the pooling, as in BERT."""
+    """Projection and tanh after the pooling, as in BERT."""
     output_transform: Annotated[bool, applies_to("head", *PIECES)] = False
-    """Whether a projection, the activation and a norm stand before the scores of the vocabulary, as in BERT."""
+    """Projection, activation and norm before the scores of the vocabulary, as in BERT."""
     output_bias: Annotated[bool, applies_to("head", *PIECES)] = False
-    """Whether the scores of the vocabulary have a bias, as in BERT."""
+    """Bias of the scores of the vocabulary, as in BERT."""
     dropout: float = 0.0
     """Share of activations dropped while training, broadcast along the length as in T5."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Type of activations and products; parameters, softmax, logits and loss are float32."""
     attention: Literal["auto", "plain", "linear", "splash", "cudnn"] = "auto"
-    """How attention is computed. `plain`: all scores at once; `linear`: in blocks, with memory that grows with the
+    """Implementation of attention. `plain`: all scores at once; `linear`: in blocks, with memory that grows with the
     length and not its square; `splash`: JAX's kernel for TPUs, without relative positions; `cudnn`: NVIDIA's kernel.
     `auto` takes the kernel of the devices that the step is compiled for where it can do what the model needs, else
     `linear` for rows longer than 2048 tokens and `plain` for shorter ones. Decoding with a cache is always `plain`."""
     remat: Literal["none", "dots", "minimal", "full", "offload"] = "none"
-    """What the backward pass computes again of a layer. `none`: nothing; `dots`: all but the products with weights;
-    `minimal`: all but attention and the last products of attention and the feed-forward layer; `full`: all of it, from
-    its input; `offload`: as `minimal`, with that and the layers' inputs kept in the host's memory."""
+    """Rematerialisation: what the backward pass computes again of a layer. `none`: nothing; `dots`: all but the
+    products with weights; `minimal`: all but attention and the last products of attention and the feed-forward layer;
+    `full`: all of it, from its input; `offload`: as `minimal`, with that and the layers' inputs kept in the host's
+    memory."""
 
     def __post_init__(self) -> None:
         require_fields("model", self)
@@ -181,12 +182,12 @@ class Model:
 
     @property
     def predicts_pieces(self) -> bool:
-        """Whether it has scores of the vocabulary."""
+        """True if it has scores of the vocabulary."""
         return self.head in PIECES
 
     @property
     def pools(self) -> bool:
-        """Whether it has one vector for each row."""
+        """True if it has one vector for each row."""
         return self.head in POOLED
 
     def biased(self, part: Literal["qkv", "out", "mlp"]) -> bool:

@@ -1,4 +1,4 @@
-"""Where documents come from, and the filters that they pass."""
+"""Sources of documents, and the filters that these pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = ("text", "jsonl", "parquet", "tfrecord")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where documents come from. A document has one text, or several parts such as a question and its answer."""
+    """A source of documents. A document has one text, or several parts such as a question and its answer."""
 
     kind: Literal["python_library", "text", "jsonl", "parquet", "tfrecord", "tfds"] = "python_library"
     """Python's own modules and their English prose; text files; JSON lines; Parquet; TFRecord of tf.train.Example;
@@ -26,10 +26,10 @@ class Source:
     dataset: Annotated[str, applies_to("kind", "tfds")] = ""
     """`name`, `name/config` or `name/config:version`."""
     split: Annotated[str, applies_to("kind", "tfds")] = "train"
-    """The split that is read."""
+    """Split of the data set that is read."""
     validation: str = ""
-    """Held-out documents where the source has its own: files like `path`, for tfds a split. Without it, a hash of
-    each document decides (`data.held_out`)."""
+    """Documents of the validation split where the source has its own: files like `path`, for tfds a split. Without it,
+    a hash of each document decides (`data.held_out`)."""
     fields: tuple[str, ...] = ("text",)
     """Names of the fields (columns, features) that are read; a dot enters a field within a field, `translation.en`,
     or a list by a number, `answers.text.0`."""
@@ -37,11 +37,11 @@ class Source:
     """The parts of a document, with {field} for a field: ("translate English to Chinese: {en}", "{zh}"). Without it,
     each field is a part."""
     document: Annotated[Literal["file", "line"], applies_to("kind", "text")] = "file"
-    """The unit of text that is a document."""
+    """A document is a whole file, or each line of one. `data.documents` then says whether an example is a document."""
     most_bytes: Annotated[int, applies_to("kind", *FILES, "tfds")] = 2**26
     """Longest document in bytes; a longer one is an error, so that memory stays bounded."""
     name: str = ""
-    """What reports call the source; by default its kind and the number of its place."""
+    """Name in reports; by default the kind, with the source's number where there are several."""
     rate: float | None = None
     """Share of the training rows that come from this source, against the sum of all rates; all sources have one or
     none has. Without rates the sizes decide (`data.temperature`, `data.size_cap`)."""
@@ -88,7 +88,7 @@ class Source:
 
     @staticmethod
     def fill(template: str, values: Mapping[str, str]) -> str:
-        """A part's template with the text of each field in the place of its name."""
+        """A part's template with the text of each field instead of its name."""
         return re.sub(r"\{([^{}]+)\}", lambda name: values[name[1]], template)
 
     @property
@@ -99,13 +99,13 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class UnicodeForm:
-    """Brings text into one Unicode form, so that equal characters are equal code points; drops nothing."""
+    """Bring text into one Unicode form, so that equal characters are equal code points; drop nothing."""
 
     kind: Literal["unicode"] = "unicode"
     form: Literal["NFC", "NFKC"] = "NFC"
     """NFKC also turns full-width letters and digits into plain ones."""
     control: bool = True
-    """Whether control characters other than tab and line feed are removed, and \\r\\n and \\r become \\n."""
+    """Remove control characters other than tab and line feed; \\r\\n and \\r become \\n."""
 
     def __post_init__(self) -> None:
         require_fields("data.filters.N", self)
@@ -113,7 +113,7 @@ class UnicodeForm:
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """Drops documents that are too short or too long, in characters."""
+    """Drop documents that are too short or too long, in characters."""
 
     kind: Literal["length"] = "length"
     least: int = 1
@@ -157,7 +157,7 @@ class GopherRules:
     least_stop_words: int = 2
     """Different stop words that a document holds at least."""
     repetition: bool = True
-    """Whether documents that repeat themselves are dropped."""
+    """Drop documents that repeat themselves."""
 
     def __post_init__(self) -> None:
         require_fields("data.filters.N", self)
@@ -165,7 +165,7 @@ class GopherRules:
 
 @dataclass(frozen=True, kw_only=True)
 class ExactDuplicates:
-    """Keeps the first of documents with the same text, in all splits together. Filters of duplicates look at what
+    """Keep the first of documents with the same text, in all splits together. Filters of duplicates look at what
     passes all other filters, wherever they stand in `data.filters`."""
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
@@ -176,7 +176,7 @@ class ExactDuplicates:
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicates:
-    """Keeps the first of documents whose sets of word n-grams overlap, estimated by MinHash (Lee et al. 2022);
+    """Keep the first of documents whose sets of word n-grams overlap, estimated by MinHash (Lee et al. 2022);
     like ExactDuplicates, after all other filters."""
 
     kind: Literal["near_duplicates"] = "near_duplicates"
@@ -198,7 +198,7 @@ class NearDuplicates:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """Finds training documents that share an n-gram of words with evaluation sets (Brown et al. 2020)."""
+    """Find training documents that share an n-gram of words with evaluation sets (Brown et al. 2020)."""
 
     kind: Literal["overlap"] = "overlap"
     sources: tuple[Source, ...] = ()
@@ -206,7 +206,7 @@ class Overlap:
     ngram: int = 13
     """Words (in Chinese: characters) in a row that count as a leak."""
     drop: bool = False
-    """Whether such documents are dropped; they are reported in any case."""
+    """Drop such documents; they are reported in any case."""
 
     def __post_init__(self) -> None:
         require_fields("data.filters.N", self)

@@ -1,4 +1,4 @@
-"""How a model is trained and evaluated."""
+"""Optimizer, training and evaluation."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ WITH_BETAS = ("adamw", "adamw_rms", "lion", "muon")
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """How gradients become updates."""
+    """The optimizer and its schedule."""
 
     name: Literal["adafactor", "adamw", "adamw_rms", "lion", "muon"] = "adafactor"
     """Adafactor as T5 uses it (updates relative to each parameter's size); AdamW; AdamW with updates relative to each
     parameter's size; Lion; or Muon for the matrices of attention and feed-forward layers with AdamW for all else."""
     learning_rate: float = 0.01
-    """Peak rate."""
+    """Peak learning rate."""
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "warmup_stable_decay"] = "inverse_sqrt"
-    """Course of the rate after the warm-up."""
+    """Learning-rate schedule after the warm-up."""
     warmup: int = 0
     """Steps of the linear rise from 0 to the peak."""
     hold: Annotated[int, applies_to("schedule", "inverse_sqrt")] = 10_000
@@ -103,7 +103,7 @@ class Train:
     z_loss: float = 1e-4
     """Weight of log(Z)^2, which keeps the logits from drifting."""
     non_finite: Literal["stop", "skip"] = "stop"
-    """What happens when loss or gradient is not finite; the update is left out in any case."""
+    """Stop the run or skip the step where the loss or a gradient is not finite; the update is left out in any case."""
     log_every: int = 10
     """Steps between lines of metrics."""
     save_every: int = 1000
@@ -111,7 +111,7 @@ class Train:
     keep: int = 3
     """Newest checkpoints that are kept."""
     tensorboard: bool = True
-    """Whether to write event files for TensorBoard."""
+    """Write event files for TensorBoard."""
     profile_steps: tuple[int, ...] = ()
     """First and last step of which the devices' work is traced into the run directory, such as 10 12; empty: none."""
     compilation_cache: str = "~/.cache/t5like"
@@ -137,12 +137,12 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Evaluation on held-out rows."""
+    """Evaluation on rows of the validation split."""
 
     every: int = 1000
     """Training steps between evaluations; the last step is always evaluated."""
     rows: int = 1024
-    """Held-out rows, or fewer when there are fewer."""
+    """Rows of the validation split, or all of them where there are fewer."""
     batch: int = 64
     """Rows that are evaluated at once."""
 

@@ -1,4 +1,4 @@
-"""How text becomes numbers: the kind of the pieces, their number, and the special ones around them."""
+"""The vocabulary: the kind of its tokenizer, the size, and the special tokens around the learned pieces."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from t5like.config.marks import applies_to
 
 MASK, CLS, SEP = "[MASK]", "[CLS]", "[SEP]"
 FIM = ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
-"""Names of special pieces that objectives ask for."""
+"""Names of special tokens that objectives ask for."""
+Role = Literal["mask", "cls", "sep"]
+ROLES: dict[Role, tuple[str, ...]] = {
+    "mask": (MASK, "<mask>"),
+    "cls": (CLS, "<cls>"),
+    "sep": (SEP, "<sep>"),
+}
+"""Role of a special token -> its usual names, BERT's first. RoBERTa's <s> and </s> have roles only where a tokenizer
+says so, since they frame texts elsewhere."""
 
 OWN_SPECIALS = {"wordpiece": ("[PAD]", "[UNK]", CLS, SEP, MASK), "byte_bpe": ("<|endoftext|>",)}
-"""Special pieces that a kind has among its learned ones, as BERT and GPT-2 have them."""
+"""Special tokens that a kind has among its learned pieces, as BERT and GPT-2 have them."""
 COVERING = ("unigram", "bpe", "wordpiece")
 """Kinds that have pieces for characters, of which they leave out the rarest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """How text becomes numbers. Learned pieces come first, then `extra`, then the sentinels."""
+    """Tokenizer and special tokens. Learned pieces have the first ids, then come `extra`, then the sentinels."""
 
     kind: Literal["unigram", "bpe", "wordpiece", "byte_bpe", "bytes", "file"] = "unigram"
     """SentencePiece unigram or BPE (pad 0, eos 1, unk 2); WordPiece as in BERT ([PAD] [UNK] [CLS] [SEP] [MASK] come
@@ -32,14 +40,14 @@ class Vocabulary:
     """A SentencePiece model, tokenizer.json, vocab.txt, or a folder with one of these or with vocab.json
     and merges.txt."""
     extra: tuple[str, ...] = ()
-    """Named special pieces after the learned ones, e.g. [MASK]."""
+    """Special tokens by name after the learned pieces, e.g. [MASK]."""
     sentinels: int = 100
-    """Pieces <extra_id_0>, <extra_id_1>, ... with descending numbers from the last; bytes take them from the byte
+    """Sentinels <extra_id_0>, <extra_id_1>, ... with descending ids from the last; bytes take them from the byte
     values F5 to FF that UTF-8 never uses, so at most 11. A file that has them must have as many."""
     coverage: Annotated[float, applies_to("kind", *COVERING)] = 0.9995
     """Share of the characters that get pieces of their own; the rest is spelt in bytes, and unknown in wordpiece."""
     lowercase: Annotated[bool, applies_to("kind", "wordpiece", "file")] = False
-    """Puts text in lower case and strips accents, as in BERT's uncased models; with a file, where it is WordPiece and
+    """Put text in lower case and strip accents, as in BERT's uncased models; with a file, where it is WordPiece and
     does not say."""
     train_characters: int = 10_000_000
     """Characters of the training split that the pieces are learned from."""
@@ -71,9 +79,13 @@ class Vocabulary:
 
     @property
     def pieces(self) -> int:
-        """All pieces: learned, extra and sentinels."""
+        """All tokens: learned pieces, extra and sentinels."""
         return self.size + len(self.extra) + (0 if self.kind == "bytes" else self.sentinels)
 
     def has(self, name: str) -> bool:
-        """Whether a special piece of that name exists; a file is only known once it is read."""
+        """True if a special token of that name exists; a file is only known once it is read."""
         return name in self.extra or name in OWN_SPECIALS.get(self.kind, ()) or self.kind == "file"
+
+    def has_role(self, role: Role) -> bool:
+        """True if a special token has that role, under any of its names."""
+        return any(map(self.has, ROLES[role]))

@@ -51,4 +51,4 @@ def with_added_tokens(
             tokenizer.add_special_tokens([AddedToken(name, normalized=False)])
         else:
             tokenizer.add_tokens([AddedToken(name, normalized=True)])
-    return HuggingFace(tokenizer.to_str().encode())
+    return HuggingFace(tokenizer.to_str().encode(), called=pieces.roles)

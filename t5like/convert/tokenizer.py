@@ -147,7 +147,7 @@ def _as_told(pieces: Pieces, folder: pathlib.Path, settings: Mapping[str, Any]) 
     for part, key, name in options:
         if isinstance(settings.get(name), bool) and key in (described[part] or {}):
             described[part][key] = settings[name]
-    return HuggingFace(json.dumps(described).encode(), pieces.control)
+    return HuggingFace(json.dumps(described).encode(), pieces.control, pieces.roles)
 
 
 def _named_sentinels(settings: Mapping[str, Any], untold: bool) -> int:
@@ -210,7 +210,7 @@ def _with_control(vocabulary: Vocabulary, ids: Mapping[str, list[int]], folder: 
         raise UserError(
             f"{folder} names {chosen} for its control pieces, but those of bytes are {own}: mend config.json there."
         )
-    return _rebuilt(vocabulary, type(pieces)(pieces.serialized, control), vocabulary.frame)
+    return _rebuilt(vocabulary, type(pieces)(pieces.serialized, control, pieces.roles), vocabulary.frame)
 
 
 def _rebuilt(vocabulary: Vocabulary, pieces: Pieces, frame: Frame | None) -> Vocabulary:

@@ -14,14 +14,11 @@ from typing import Any
 import tokenizers
 from tokenizers import processors
 
-from t5like.config import CLS, MASK, SEP, Model
+from t5like.config import CLS, ROLES, Model
 from t5like.convert.fast_tokenizer import fast_tokenizer
 from t5like.convert.kept import TOKENIZER, copy_templates, tokenizer_config, write_json
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.data.vocabulary.frame import frame_of_post_processor
-
-ROLES = (("mask_token", MASK), ("mask_token", "<mask>"), ("cls_token", CLS), ("sep_token", SEP))
-"""What tokenizer_config.json calls special pieces that have a name of their own."""
 
 
 def write_tokenizer(
@@ -70,7 +67,7 @@ def _settings(vocabulary: Vocabulary, model: Model) -> dict[str, Any]:
     names |= {} if control.unk == control.eos else {"unk_token": vocabulary.name(control.unk)}
     if model.family == "decoder" or control.start not in (control.pad, special.get(CLS)):
         names["bos_token"] = vocabulary.name(control.start)
-    names |= {key: name for key, name in ROLES if name in special}
+    names |= {f"{role}_token": vocabulary.written(role) for role in ROLES if vocabulary.role(role) is not None}
     further = [name for name, _ in sorted(special.items(), key=lambda item: item[1]) if name not in names.values()]
     types = ["token_type_ids"] if model.token_types else []
     return {

@@ -29,7 +29,7 @@ class WholeFile:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Leaves no partial file behind."""
+        """Leave no partial file behind."""
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
@@ -52,7 +52,7 @@ class WholeFile:
 
     @contextlib.contextmanager
     def _sentences(self) -> Iterator[None]:
-        """Turns an error of the system into a sentence."""
+        """Turn an error of the system into a sentence."""
         try:
             yield
         except OSError as error:
@@ -63,7 +63,7 @@ class WholeFile:
 
 
 def write_whole(path: epath.Path, content: bytes) -> str:
-    """Writes a file whole or not at all and returns its SHA-256.
+    """Write a file whole or not at all and return its SHA-256.
 
     Raises:
       UserError: the disk is full, or the folder cannot be written.
@@ -74,5 +74,5 @@ def write_whole(path: epath.Path, content: bytes) -> str:
 
 
 def is_remote(path: epath.Path) -> bool:
-    """Whether a path lies on a store such as gs:// or s3://."""
+    """True if a path lies in object storage such as gs:// or s3://."""
     return "://" in str(path)

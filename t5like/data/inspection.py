@@ -1,7 +1,7 @@
 """Batches for people and programs: what `t5like inspect` prints.
 
 People see the text of each row, where a bar or a change of colour divides segments (and BERT's sentences A and B),
-special pieces stand by their names, and, where some targets count for nothing, «» enclose those that are learnt or
+special tokens stand by their names, and, where some targets count for nothing, «» enclose those that are learnt or
 colour dims the rest. Control characters appear as their pictures, a line feed as ␊. Programs see everything.
 """
 
@@ -27,7 +27,7 @@ MARKS = {"special": "bold yellow", "sentinel": "bold magenta"}
 
 
 class RowOrigin(NamedTuple):
-    """Where a row comes from."""
+    """The provenance of a row."""
 
     source: str
     epoch: int
@@ -38,13 +38,13 @@ class RowOrigin(NamedTuple):
 
 
 class Style(NamedTuple):
-    """What the tokens of a run have in common."""
+    """The style that the tokens of a run share."""
 
     kind: Literal["text", "special", "sentinel"]
     group: tuple[int, int]
     """Segment and token type."""
     counts: bool
-    """Whether the loss counts them."""
+    """True if the loss counts them."""
 
 
 Run = tuple[str, Style]
@@ -56,7 +56,7 @@ def as_json(
     """For each row: its number from `first` on, its origin, the fill of each stack as a share, the text of each
     segment by the name of the feature, and all features themselves.
 
-    Texts name special pieces and leave out padding and EOS.
+    Texts name special tokens and leave out padding and EOS.
     """
     for row, (origin, own) in enumerate(zip(descriptions, _rows(features), strict=True)):
         stacks = _stacks(own)
@@ -129,14 +129,14 @@ def _heading(row: int, origin: RowOrigin, own: Mapping[str, np.ndarray]) -> str:
 def _summary(stack: str, own: Mapping[str, np.ndarray]) -> str:
     segments = own[f"{stack}_segment_ids"]
     real, count = int((segments > 0).sum()), int(segments.max(initial=0))
-    text = f"{stack}: {real} of {segments.size} places filled ({real / max(segments.size, 1):.1%})"
+    text = f"{stack}: {real} of {segments.size} positions filled ({real / max(segments.size, 1):.1%})"
     text += f", {count} segment{'s' if count != 1 else ''}"
     weights = own.get(f"{stack}_loss_weights")
     return text if weights is None else f"{text}, {int((weights > 0).sum())} targets count"
 
 
 def _streams(stack: str, own: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> Iterator[tuple[str, list[Run]]]:
-    """What is shown of a stack. A decoder's inputs are its targets one place later and say nothing more."""
+    """The lines of a stack. A decoder's inputs are its targets one position later and say nothing more."""
     segments = own[f"{stack}_segment_ids"]
     types = own.get(f"{stack}_token_types", np.zeros_like(segments))
     if stack == "encoder":
@@ -152,14 +152,14 @@ def _runs(
     """The tokens of a row without its padding; a character of several tokens is shown if they are in one run."""
     special, sentinels = vocabulary.is_special, set(vocabulary.sentinels.tolist())
 
-    def style(place: int) -> Style:
-        number = int(tokens[place])
+    def style(position: int) -> Style:
+        number = int(tokens[position])
         ordinary = 0 <= number < len(special) and not special[number]
         kind = "text" if ordinary else "sentinel" if number in sentinels else "special"
-        return Style(kind, (int(segments[place]), int(types[place])), bool(counts[place]))
+        return Style(kind, (int(segments[position]), int(types[position])), bool(counts[position]))
 
-    for shared, places in itertools.groupby(np.flatnonzero(segments > 0).tolist(), style):
-        numbers = [int(tokens[place]) for place in places]
+    for shared, positions in itertools.groupby(np.flatnonzero(segments > 0).tolist(), style):
+        numbers = [int(tokens[position]) for position in positions]
         if shared.kind == "text":
             yield (
                 _visible(b"".join(_spelt(number, vocabulary) for number in numbers).decode("utf-8", "replace")),
@@ -170,7 +170,7 @@ def _runs(
 
 
 def _spelt(number: int, vocabulary: Vocabulary) -> bytes:
-    """What a piece spells, with the space before a word that WordPiece does not spell."""
+    """The bytes of a token, with the space before a word that WordPiece does not spell."""
     pieces = vocabulary.pieces
     name = pieces.name(number) if pieces.continuation else ""
     apart = name[:1].isalnum() and not is_chinese(name[0]) and not name.startswith(pieces.continuation)
@@ -191,7 +191,7 @@ def _pieces(runs: Sequence[Run], color: bool) -> Iterator[tuple[str, str]]:
 
 
 def _visible(text: str) -> str:
-    """The text with pictures or codes in the place of what a terminal would obey."""
+    """The text with pictures or codes instead of what a terminal would obey."""
     return "".join(map(_picture, text))
 
 

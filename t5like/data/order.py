@@ -44,7 +44,7 @@ def example_key(
 def permute(
     index: Integer[np.ndarray, " rows"], size: int, key: UInt64[np.ndarray, " rows"]
 ) -> Integer[np.ndarray, " rows"]:
-    """Where each index of [0, size) goes in the permutation that its key stands for.
+    """Permute each index of [0, size) as its key says.
 
     >>> permute(np.arange(5), 5, np.full(5, 7, np.uint64)).tolist()
     [1, 0, 4, 3, 2]
@@ -71,6 +71,6 @@ def _scramble(x: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
 def locate(
     rows: Integer[np.ndarray, " rows"], size: int, *key: int
 ) -> tuple[Integer[np.ndarray, " rows"], Integer[np.ndarray, " rows"]]:
-    """The epoch of each row number, and the row's place in a data set of `size` rows, shuffled anew in each epoch."""
+    """The epoch of each row number, and the row's position in a source of `size` rows, shuffled anew in each epoch."""
     epoch, index = np.divmod(rows, size)
     return epoch, permute(index, size, hash_of(*key, epoch))

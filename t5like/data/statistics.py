@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from t5like.config.objectives import SPECS
 from t5like.data.store import fills, read_tables
 
 Manifest = Mapping[str, Any]
@@ -19,14 +20,14 @@ EXAMPLE_COLUMNS = 80
 """Columns that the text of a dropped document takes at most."""
 LAST = ("exact_duplicates", "near_duplicates")
 """Filters that look at what all others kept, wherever they stand."""
-DRAWN = ("ul2", "prefix", "fill_in_the_middle", "next_sentence")
+DRAWN = {kind for kind, spec in SPECS.items() if spec.draws_lengths}
 """Objectives whose examples are as long as random choices make them."""
 FILES = 10
 """Files that are shown."""
 
 
 def pack_tables(store: epath.Path) -> dict[str, Manifest]:
-    """What the pack tables of a store say of themselves, by the names of their folders.
+    """The descriptions of a store's pack tables, by the names of their folders.
 
     Raises:
       UserError: a description is damaged.

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from t5like.config import MASK
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
@@ -29,7 +28,7 @@ class Candidate(NamedTuple):
 def fill(
     params: Any, net: Transformer, vocabulary: Vocabulary, frame: Frame, text: str, top: int
 ) -> list[list[Candidate]]:
-    """For each [MASK] of the text in its frame, the likeliest pieces with their probabilities, best first.
+    """For each mask of the text in its frame, the likeliest pieces with their probabilities, best first.
 
     Raises:
       UserError: no mask in the text or in the vocabulary, a text longer than the model allows, or a model that is no
@@ -40,12 +39,13 @@ def fill(
             f"`t5like fill` is for encoders; this run has the family {net.model.family}: use `t5like generate`."
         )
     require_pieces(net.model)
-    if MASK not in vocabulary.special:
+    mask = vocabulary.written("mask")
+    if vocabulary.role("mask") is None:
         raise UserError(
-            f"The vocabulary of this run has no {MASK}: `t5like fill` is for runs that were trained with it."
+            f"The vocabulary of this run has no {mask}: `t5like fill` is for runs that were trained with it."
         )
-    if MASK not in text:
-        raise UserError(f'The text has no {MASK}: write one where a piece is wanted, as in "The {MASK} sat".')
+    if mask not in text:
+        raise UserError(f'The text has no {mask}: write one where a piece is wanted, as in "The {mask} sat".')
     ids = frame.around(vocabulary.encode(text))
     check_length(net.model, len(ids))
     return fill_tokens(params, net, vocabulary, ids, top)
@@ -55,7 +55,7 @@ def fill_tokens(
     params: Any, net: Transformer, vocabulary: Vocabulary, ids: Sequence[int], top: int
 ) -> list[list[Candidate]]:
     """The same for a text in numbers, of one segment."""
-    places = np.flatnonzero(np.array(ids) == vocabulary.special[MASK])
+    places = np.flatnonzero(np.array(ids) == vocabulary.require("mask"))
     logits = jax.device_get(_logits(params, _features(ids, row_parts(net.rules)), net))[0, places]
     logits[:, vocabulary.size :] = -np.inf
     logits[:, np.flatnonzero(vocabulary.is_special)] = -np.inf

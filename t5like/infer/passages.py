@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5like.config import MASK
 from t5like.config.sampling import Sampling
 from t5like.data.rows.stream import Rows
 from t5like.data.vocabulary import Vocabulary
@@ -121,13 +120,18 @@ def _passage(name: str, shown: str, truth: str, model: str, untrained: str) -> P
 
 
 def _masks(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
-    passages = []
+    passages, mask = [], vocabulary.written("mask")
     inputs, targets = (_first(features, "encoder", name) for name in ("input_tokens", "target_tokens"))
     for ids, target in zip(inputs, targets, strict=True):
         answers = [fill_tokens(params, net, vocabulary, ids.tolist(), top=1) for params in both]
-        places = np.flatnonzero(ids == vocabulary.special[MASK])
+        places = np.flatnonzero(ids == vocabulary.require("mask"))
         gaps = [
-            Gap(f"{MASK} {number}", vocabulary.name(int(target[place])), model[0].text, untrained[0].text)
+            Gap(
+                f"{mask} {number}",
+                vocabulary.name(int(target[place])),
+                model[0].text,
+                untrained[0].text,
+            )
             for number, (place, model, untrained) in enumerate(zip(places, *answers, strict=True), 1)
         ]
         passages.append(Passage(vocabulary.decode(ids), gaps, " ".join(gap.untrained for gap in gaps)))

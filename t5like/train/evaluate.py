@@ -16,9 +16,6 @@ from t5like.processes.batches import GlobalBatches, replicated
 from t5like.train.compile import lower_evaluation
 from t5like.train.losses import Sums
 
-ANSWERING = ("sequence_to_sequence", "prompt_target")
-"""Kinds of objectives whose targets are answers."""
-
 
 class Evaluator:
     """Evaluates parameters on the same held-out rows each time; compiled on first use."""
@@ -30,7 +27,7 @@ class Evaluator:
         self._to_global = GlobalBatches(batch_sharding(network.config.rules, network.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, network.config.rules)
         train = Rows(network.config.data, vocabulary, "train")
-        tables = vocabulary_tables(vocabulary, train.piece_counts(), network.config.model.vocab)
+        tables = vocabulary_tables(vocabulary, train.token_counts(), network.config.model.vocab)
         self._tables = [replicated(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
@@ -44,7 +41,7 @@ class Evaluator:
         sums = (jax.device_get(self._step()(params, self._to_global(features), *self._tables)) for features in batches)
         wide = (jax.tree.map(np.float64, each) for each in sums)
         total = functools.reduce(lambda *pair: jax.tree.map(operator.add, *pair), wide)
-        return figures(total, self._network.config.data.objective.kind in ANSWERING)
+        return figures(total, self._network.config.data.objective.spec.answers)
 
     def _compile(self) -> jax.stages.Compiled:
         return lower_evaluation(self._network).compile()

@@ -26,7 +26,7 @@ class Cleaned:
 
     document: Document
     notes: tuple[tuple[int, str], ...] = ()
-    """What is reported though the document stays: the number of the filter and a reason."""
+    """Reports although the document stays: the number of the filter and a reason."""
     lines_removed: int = 0
     """Lines that C4's rules took out."""
 

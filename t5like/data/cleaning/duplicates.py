@@ -47,7 +47,7 @@ def signature(filter: Duplicates, parts: tuple[str, ...]) -> UInt64[np.ndarray, 
 
 
 def duplicates(filter: Duplicates, signatures: Sequence[np.ndarray]) -> list[Bool[np.ndarray, " documents"]]:
-    """Which documents go, because an earlier one has the same text or nearly the same.
+    """Find the documents to drop, because an earlier one has the same text or nearly the same.
 
     Args:
       signatures: for each unit an array [documents, columns] of uint64, in the order of the documents.
@@ -76,11 +76,11 @@ class _Table:
         return map(np.asarray, self._arrays)
 
     def rows(self, numbers: Int[np.ndarray, " rows"]) -> UInt64[np.ndarray, "rows columns"]:
-        places = np.searchsorted(self._starts, numbers, side="right") - 1
+        units = np.searchsorted(self._starts, numbers, side="right") - 1
         rows = np.empty((len(numbers), self._arrays[0].shape[1]), np.uint64)
-        for place in np.unique(places):
-            here = places == place
-            rows[here] = self._arrays[place][numbers[here] - self._starts[place]]
+        for unit in np.unique(units):
+            here = units == unit
+            rows[here] = self._arrays[unit][numbers[here] - self._starts[unit]]
         return rows
 
 
@@ -111,7 +111,7 @@ def _compare_buckets(
     keys: UInt64[np.ndarray, " documents"],
     drop: Bool[np.ndarray, " documents"],
 ) -> None:
-    """Sets `drop` for what is similar to an earlier document with the same key.
+    """Set `drop` for what is similar to an earlier document with the same key.
 
     In each round, the first document of every bucket is compared with the others; it stays, what is similar goes, and
     the rest is the bucket of the next round.
@@ -133,7 +133,7 @@ def _similar(
     some: UInt64[np.ndarray, "pairs columns"],
     others: UInt64[np.ndarray, "pairs columns"],
 ) -> Bool[np.ndarray, " pairs"]:
-    """Whether as many values of two signatures agree as sets of that similarity let expect."""
+    """True if as many values of two signatures agree as sets of that similarity let expect."""
     agree = (some.view(np.uint32) == others.view(np.uint32))[:, : filter.permutations]
     return agree.sum(1) >= filter.similarity * filter.permutations
 

@@ -25,7 +25,7 @@ class EvaluationSets:
         self._filter = filter
 
     def leak(self, parts: tuple[str, ...]) -> str:
-        """Which evaluation sets share an n-gram with a document, and the first such n-gram; empty if none does."""
+        """The evaluation sets that share an n-gram with a document, and the first such n-gram; empty if none does."""
         for part in parts:
             text = part.casefold()
             words = words_of(text)
@@ -68,6 +68,6 @@ def _read_ngrams(source: config.Source, ngram: int) -> dict[int, UInt64[np.ndarr
 
 
 def _among(ngrams: UInt64[np.ndarray, " ngrams"], known: UInt64[np.ndarray, " known"]) -> Bool[np.ndarray, " ngrams"]:
-    """Which of the hashes are among the sorted, known ones."""
-    places = np.minimum(np.searchsorted(known, ngrams), len(known) - 1)
-    return known[places] == ngrams
+    """Flag the hashes that are among the sorted, known ones."""
+    nearest = np.minimum(np.searchsorted(known, ngrams), len(known) - 1)
+    return known[nearest] == ngrams

@@ -13,7 +13,7 @@ from t5like import config
 from t5like.data.cleaning.words import DIGIT, HAN, Ngrams, Words, words_of
 
 TERMINAL = {"en": tuple(".!?\"”'’"), "zh": tuple('。！？….!?"”』」’')}
-"""How a line of running text ends: a terminal punctuation mark or an end quotation mark."""
+"""Ends of a line of running text: a terminal punctuation mark or an end quotation mark."""
 SENTENCE = {
     "en": re.compile(r"[.!?]+[\"”'’)\]]*(?=\s|$)"),
     "zh": re.compile(r"[。！？…]+[”』」’）]*|[.!?]+[\"”'’)\]]*(?=\s|$)"),
@@ -105,7 +105,7 @@ def _forbidden(filter: config.C4Rules, text: str) -> str | None:
 
 
 def gopher_reason(filter: config.GopherRules, text: str) -> str:
-    """Why Gopher's rules (Rae et al. 2021, section A.1.1) drop a document; empty where they do not."""
+    """The reason for which Gopher's rules (Rae et al. 2021, section A.1.1) drop a document; empty where they do not."""
     words = words_of(text, symbols=filter.language == "en")
     return _quality(filter, text, words) or (_repetition(filter, text, words) if filter.repetition else "")
 
@@ -193,11 +193,11 @@ class _Groups:
         np.equal(ngrams[1:], ngrams[:-1], out=self._again[1:-1])
 
     def repeats(self) -> Int[np.ndarray, " repeats"]:
-        """Where there is an n-gram that occurred before."""
+        """Flag the n-grams that occurred before."""
         return self._positions[self._again[:-1]]
 
     def members(self) -> Int[np.ndarray, " members"]:
-        """Where there is an n-gram that occurs more than once, in the order of the text."""
+        """Flag the n-grams that occur more than once, in the order of the text."""
         return np.sort(self._positions[self._again[:-1] | self._again[1:]])
 
     def largest(self) -> tuple[int, int]:

@@ -25,7 +25,7 @@ KEPT_POWERS = 2**17
 
 
 class Words(NamedTuple):
-    """Where the words of a text are, and what its characters are."""
+    """The words of a text, and the classes of its characters."""
 
     codes: Int[np.ndarray, " characters"]
     classes: UInt8[np.ndarray, " characters"]

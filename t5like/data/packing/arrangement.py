@@ -1,20 +1,22 @@
 """The making of a pack table: the examples of a source's split, drawn, put into rows, and written."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 from jaxtyping import Int
 
 from t5like import config
+from t5like.data.draws import Keys
 from t5like.data.files import WholeFile
-from t5like.data.objectives import prefixes, sizes
+from t5like.data.objectives import sizes
+from t5like.data.objectives.text import prefixes
 from t5like.data.order import example_key
 from t5like.data.packing.packing import pack
 from t5like.data.packing.sentence_pairs import chunks_of, pairs_of
-from t5like.data.ragged import Keys
-from t5like.data.store import SPLITS, Split, Store
+from t5like.data.ragged import positions_in
+from t5like.data.store import SPLITS, Split, Store, TableEntry
 from t5like.data.vocabulary import Vocabulary
 
 WINDOW = 2**16
@@ -38,16 +40,10 @@ class Window(NamedTuple):
     """Documents or sentences that had to be cut."""
 
 
-def parts_of(data: config.Data) -> int:
-    """Parts of an example: those of its document, or the two into which the table cuts it."""
-    cut = data.objective.kind == "next_sentence" or (data.objective.kind == "prefix" and data.packs_by_drawn_lengths)
-    return 2 if cut else data.objective.parts
-
-
 def write_table(
     store: Store, data: config.Data, vocabulary: Vocabulary, source: int, split: Split, folder: epath.Path
-) -> dict[str, Any]:
-    """Writes the two files of a source's split and returns what `table.json` says of them."""
+) -> TableEntry:
+    """Write the two files of a source's split and return their description for `table.json`."""
     drawings = _drawings(store, data, source, split)
     arranged = _arranged(store, data, vocabulary, source, split, drawings)
     if drawings > 1:
@@ -63,14 +59,20 @@ def write_table(
                 examples, rows = examples + len(window.table), rows + len(window.starts)
                 tokens, cut = tokens + window.tokens, cut + window.cut
         starts.write(np.array([examples], UINT64).tobytes())
-        counts = {"examples": examples // drawings, "rows": rows // drawings, "cut": cut // drawings}
-        described = {"drawings": drawings, "sorted": SORTED, **counts, "tokens": tokens.tolist()}
-        return {**described, "sha256": [table.close(), starts.close()]}
+        return {
+            "drawings": drawings,
+            "sorted": SORTED,
+            "examples": examples // drawings,
+            "rows": rows // drawings,
+            "cut": cut // drawings,
+            "tokens": tokens.tolist(),
+            "sha256": [table.close(), starts.close()],
+        }
 
 
 def _drawings(store: Store, data: config.Data, source: int, split: Split) -> int:
     """The number of drawings: several for a small source, which runs see often."""
-    if not (data.packs_by_drawn_lengths or data.objective.kind == "next_sentence"):
+    if not data.draws_lengths:
         return 1
     there = store.manifest["sources"][source]["splits"][split]
     examples = there["documents"] + there["tokens"] // data.window
@@ -81,7 +83,7 @@ def _arranged(
     store: Store, data: config.Data, vocabulary: Vocabulary, source: int, split: Split, drawings: int
 ) -> Iterator[Iterator[Window]]:
     """The windows of each drawing."""
-    if data.objective.kind == "next_sentence":
+    if data.objective.spec.sentence_pairs:
         chunks = chunks_of(store, data, vocabulary, source, split)
         chunks = list(chunks) if drawings > 1 else chunks
         for draw in range(drawings):
@@ -105,7 +107,7 @@ def _packed(table: Table, cut: int, data: config.Data, source: int, split: Split
     """Examples by their rows."""
     capacity = list(data.lengths.values())
     keys = example_key(data.seed, SPLITS.index(split), source, draw, table[:, 0])
-    if parts_of(data) > data.objective.parts:
+    if data.parts > data.objective.spec.parts:
         table = _cut_in_two(table, keys, data)
     lengths = np.minimum(sizes(table[:, 2:], keys, data), capacity)
     if not data.pack:
@@ -115,8 +117,8 @@ def _packed(table: Table, cut: int, data: config.Data, source: int, split: Split
 
 
 def _cut_in_two(table: Int[np.ndarray, "examples 3"], keys: Keys, data: config.Data) -> Int[np.ndarray, "examples 4"]:
-    """The texts as a prefix and the rest, at places drawn evenly; where one of two texts of like length is cut early,
-    the other is cut as late, so that both stacks have as many tokens."""
+    """Cut texts into a prefix and the rest, at positions drawn evenly; where one of two texts of like length is cut
+    early, the other is cut as late, so that both stacks have as many tokens."""
     text = table[:, 2] - (table[:, 2] < data.window)
     order, which = np.argsort(text, kind="stable"), np.arange(len(table))
     drawn = np.empty(len(table), np.int64)
@@ -150,8 +152,8 @@ def _divided(starts: Int[np.ndarray, " rows"], examples: int, more: int) -> Int[
 
 
 def _examples(store: Store, data: config.Data, source: int, split: Split) -> Iterator[tuple[Table, int]]:
-    """The examples of some documents at a time, and how many of these had to be cut: a single text is cut into pieces
-    of at most `data.window` tokens, of pairs what does not fit is left out later."""
+    """The examples of some documents at a time, and how many of these had to be cut: a single text is divided
+    into cuts of at most `data.window` tokens, of pairs what does not fit is left out later."""
     first = before = 0
     for rows in store.document_tables(source, split, WINDOW):
         lengths = rows[:, :-2].astype(np.int64)
@@ -159,20 +161,20 @@ def _examples(store: Store, data: config.Data, source: int, split: Split) -> Ite
         positions = first + np.cumsum(totals) - totals
         document = before + np.arange(len(totals))
         first, before = first + int(totals.sum()), before + len(totals)
-        if data.objective.parts > 1:
+        if data.objective.spec.parts > 1:
             yield np.column_stack([positions, document, lengths]), 0
             continue
-        pieces = -(-totals // data.window)
-        which = np.repeat(np.arange(len(totals)), pieces)
-        at = (np.arange(len(which)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * data.window
+        count = -(-totals // data.window)  # [documents]; from here on [cuts of all documents]
+        which = np.repeat(np.arange(len(totals)), count)
+        at = positions_in(count) * data.window
         cuts = np.minimum(totals[which] - at, data.window)
         table = np.column_stack([positions[which] + at, document[which], cuts])
         # A cut that holds nothing but a document's EOS has no text.
-        yield table[cuts > 1], int((pieces > 1).sum())
+        yield table[cuts > 1], int((count > 1).sum())
 
 
 def _windows(files: Iterator[tuple[Table, int]], size: int, most: int) -> Iterator[tuple[Table, int]]:
-    """The same examples, `size` at a time; the last ones may be fewer than `most`."""
+    """Regroup examples, `size` at a time; the last group has fewer than `most`, which is `size` or more."""
     held: list[np.ndarray] = []
     cut = 0
     for table, cut_here in files:

@@ -23,8 +23,8 @@ from jaxtyping import Int, Integer
 
 from t5like import config
 from t5like.data.files import is_remote, write_whole
-from t5like.data.packing.arrangement import Table, parts_of, write_table
-from t5like.data.store import REMEDY, SPLITS, Split, Store, fills, read_tables
+from t5like.data.packing.arrangement import Table, write_table
+from t5like.data.store import REMEDY, SPLITS, Split, Store, TableEntry, fills, read_tables
 from t5like.data.store.arrays import Array
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
@@ -42,7 +42,7 @@ class PackTable:
     def __init__(self, store: Store, data: config.Data, source: int, split: Split):
         folder = store.folder / "packs" / _key(store, data)
         self.description = read_tables(folder)[f"{source}-{split}"]
-        self.columns, self.drawings = 2 + parts_of(data), self.description.get("drawings", 1)
+        self.columns, self.drawings = 2 + data.parts, self.description.get("drawings", 1)
         self.rows, self.examples = self.description["rows"], self.description["examples"]
         numbers, ends = self.drawings * self.examples * self.columns, self.drawings * self.rows + 1
         if not is_remote(folder):
@@ -52,7 +52,7 @@ class PackTable:
         self._starts = Array(folder, [f"{source}-{split}.rows"], [ends], UINT64, store.remote)
 
     def read(self, rows: Integer[np.ndarray, " rows"]) -> tuple[Table, Int[np.ndarray, " examples"]]:
-        """First token, document and lengths of each example of the rows, and the place in `rows` that it belongs to.
+        """First token, document and lengths of each example of the rows, and the index in `rows` of its row.
 
         Rows are numbered through all arrangements: row r of arrangement n is `n * self.rows + r`.
         """
@@ -63,7 +63,7 @@ class PackTable:
 
 
 def make_tables(store: Store, data: config.Data, vocabulary: Vocabulary, report: Callable[[str], None]) -> None:
-    """Writes the tables that the rows of `data` need, unless they are there.
+    """Write the tables that the rows of `data` need, unless they are there.
 
     Raises:
       UserError: no document has two sentences, where next-sentence prediction needs them.
@@ -73,7 +73,7 @@ def make_tables(store: Store, data: config.Data, vocabulary: Vocabulary, report:
         return
     for partial in folder.glob("*.partial"):
         partial.unlink(missing_ok=True)
-    tables: dict[str, Any] = {}
+    tables: dict[str, TableEntry] = {}
     for source in range(len(data.sources)):
         for split in SPLITS:
             tables[f"{source}-{split}"] = write_table(store, data, vocabulary, source, split, folder)
@@ -100,21 +100,20 @@ def fill_of(description: Mapping[str, Any]) -> str:
 
 def _key(store: Store, data: config.Data) -> str:
     """The folder of the tables: runs share them if lengths and objective agree, as long as the documents are these."""
-    drawn = data.packs_by_drawn_lengths or data.objective.kind == "next_sentence"
     # The number is that of the way in which rows are made: another one makes other tables.
-    return _hash_of(store, data, data.window, [2, data.seed] if drawn else [])
+    return _hash_of(store, data, data.window, [2, data.seed] if data.draws_lengths else [])
 
 
 def _key_before(store: Store, data: config.Data) -> str | None:
     """The folder of earlier versions' tables, which packed the most that random choices could make of a document."""
-    if not (data.packs_by_drawn_lengths or data.objective.kind == "next_sentence"):
+    if not data.draws_lengths:
         return None
-    return _hash_of(store, data, data.length if data.objective.kind == "prefix" else data.window, [])
+    return _hash_of(store, data, dataclasses.replace(data, documents=False).window, [])
 
 
 def _hash_of(store: Store, data: config.Data, window: int, more: list[int]) -> str:
     objective = dataclasses.asdict(data.objective)
-    if data.objective.kind != "next_sentence" or not more:
+    if not (data.objective.spec.sentence_pairs and more):
         del objective["short_rate"]  # earlier versions did not know it
     wanted = [store.documents_hash, window, data.lengths, objective, data.pack, *more]
     return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Which examples share a row: bin packing in one dimension (one stack) or in two (encoder and decoder).
+"""Bin packing of examples into rows, in one dimension (one stack) or in two (encoder and decoder).
 
 Examples are packed in windows of successive ones, so that memory is bounded and windows are independent. A row begins
 with the hardest example that is left, as in best fit decreasing. While there is much room, random ones follow, so
@@ -87,14 +87,24 @@ def _rows(sizes: Sizes, capacity: Cell) -> Iterator[list[int]]:
                     sums[dimension] -= size
             left -= len(chosen)
             roomy = all(free * left >= ROOMY * total for free, total in zip(room, sums, strict=True))
-            place = room[0], room[1] // pool.unit
-            chosen = (roomy and pool.random(place)) or pool.fill(place) or pool.best(place)
+            within = room[0], room[1] // pool.unit
+            chosen = (roomy and pool.random(within)) or pool.fill(within) or pool.best(within)
         if row:
             yield row
 
 
 class _Pool:
-    """The examples that are in no row yet. All of one size are one cell: (size, level in the scarcer dimension)."""
+    """The examples that are in no row yet. All of one size are one cell: (size, level in the scarcer dimension).
+
+    For capacity (10, 4) with levels of 1, the examples (3, 1), (3, 1), (7, 1) and (4, 2) are
+
+        members    {(3, 1): [0, 1], (7, 1): [2], (4, 2): [3]}
+        bits       level 1: bits 3 and 7     level 2: bit 4        the sizes that are left
+        mirrored   level 1: bits 7 and 3     level 2: bit 6        10 less these sizes
+
+    Two examples of levels a and b fill a row of 10 if `bits[a] & mirrored[b]` has a bit: bit 3 of level 1 with itself
+    mirrored is 3 + 7. A room of less than 10 shifts the mirrored bits by the difference.
+    """
 
     def __init__(self, sizes: Sizes, capacity: Cell):
         self.capacity = capacity[0]

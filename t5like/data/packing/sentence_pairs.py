@@ -5,8 +5,8 @@ sentences, as many as fit into a row, or for `short_rate` of the chunks into a l
 A chunk is cut between two of its sentences into A and B. A single sentence that is left at the end of a document
 takes the one before it along; a document of one sentence gives no pair.
 
-The label is drawn later, row by row (`data.rows.examples.SentencePairs`), and may put the B of another chunk in the
-place of a pair's own. Every B is thus made by one rule before any label is drawn, so that neither its length nor its
+The label is drawn later, row by row (`data.rows.examples.SentencePairs`), and may replace a pair's own B
+by that of another chunk. Every B is thus made by one rule before any label is drawn, so that neither its length nor its
 end tells the label. What follows A in the document is lost to an epoch where another B is shown, but not to the next.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Int, UInt64
 
 from t5like.config import Data
+from t5like.data.draws import below
 from t5like.data.order import example_key, hash_of
 from t5like.data.packing.sentences import Sentences
-from t5like.data.ragged import below
 from t5like.data.store import SPLITS, Split, Store
 from t5like.data.vocabulary import Vocabulary
 
@@ -66,6 +66,8 @@ def _chunks(
     before: int,
 ) -> Chunks:
     """The chunks of documents that are numbered from `before` on."""
+    # Arrays are [sentences]: `last` is the sentence after the chunk that would begin here, `following` the sentence
+    # at which the next one begins. The chunks are the chain of the first sentence.
     short = below(hash_of(keys, SHORT), 2**32) < data.objective.short_rate * 2**32
     target = np.where(short, 2 + below(hash_of(keys, TARGET), data.window - 1), data.window)
     here, of_document = np.arange(len(ends)), np.searchsorted(document, document, side="right")
@@ -77,7 +79,7 @@ def _chunks(
 
 
 def _follow(following: list[int]) -> Int[np.ndarray, " chain"]:
-    """0, what follows it, and so on up to the end."""
+    """0, the index that follows it, and so on up to the end: 2 2 4 4 give 0 2."""
     chain, at = [], 0
     while at < len(following):
         chain.append(at)

@@ -50,7 +50,7 @@ class Sentences:
 
 
 def _spelt(vocabulary: Vocabulary, number: int) -> bytes:
-    """The text of a piece, with the space before a word that WordPiece does not spell; EOS is a line feed."""
+    """The text of a token, with the space before a word that WordPiece does not spell; EOS is a line feed."""
     if number == vocabulary.eos:
         return b"\n"
     if vocabulary.is_special[number]:

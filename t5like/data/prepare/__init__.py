@@ -51,7 +51,7 @@ SMALL = 2**23
 
 
 def prepare(data: config.Data, report: Report = print, workers: Workers | None = None) -> Vocabulary:
-    """Makes the store of `data` unless it is finished, and returns its vocabulary with the run's special pieces.
+    """Make the store of `data` unless it is finished, and return its vocabulary with the run's special tokens.
 
     Args:
       workers: who does the units; by default a process for each CPU.
@@ -88,7 +88,7 @@ def prepare(data: config.Data, report: Report = print, workers: Workers | None =
 
 @contextlib.contextmanager
 def _alone(folder: epath.Path, report: Report) -> Iterator[None]:
-    """Makes the folder, and waits while another process of this machine prepares it, which may finish it.
+    """Make the folder, and wait while another process of this machine prepares it, which may finish it.
 
     The system takes a lock away from a process that ends. Processes on other machines, or at gs://, do not wait: they
     write the same bytes, each file whole.
@@ -145,7 +145,7 @@ def _done(folder: epath.Path) -> set[int]:
 
 
 def _check_inputs(folder: epath.Path, tasks: Sequence[Task], pieces: Pieces) -> None:
-    """Refuses to mix the units of a preparation with those of other files or of another vocabulary."""
+    """Refuse to mix the units of a preparation with those of other files or of another vocabulary."""
     units = hashlib.sha256(repr([unit for _, unit in tasks]).encode()).hexdigest()
     inputs = {"The files of data.sources": units, "The vocabulary": Vocabulary(pieces).hash}
     path = folder / UNITS / "inputs"
@@ -158,7 +158,7 @@ def _check_inputs(folder: epath.Path, tasks: Sequence[Task], pieces: Pieces) -> 
 
 
 def _tidy(folder: epath.Path) -> None:
-    """Removes what only the preparation needed; the folder of units goes last, so that a kill leaves it to be found."""
+    """Remove what only the preparation needed; the folder of units goes last, so that a kill leaves it to be found."""
     _remove_partial(folder)
     for name in (SIGNATURES, DUPLICATES, UNITS):
         if (folder / name).exists():
@@ -166,9 +166,9 @@ def _tidy(folder: epath.Path) -> None:
 
 
 def _remove_partial(folder: epath.Path) -> None:
-    """Removes the files that killed processes were writing."""
-    for place in (folder, *(folder / name for name in ("vocabulary", *SPLITS, SIGNATURES, DUPLICATES, UNITS))):
-        for partial in place.glob("*.partial"):
+    """Remove the files that killed processes were writing."""
+    for each in (folder, *(folder / name for name in ("vocabulary", *SPLITS, SIGNATURES, DUPLICATES, UNITS))):
+        for partial in each.glob("*.partial"):
             partial.unlink(missing_ok=True)
 
 
@@ -192,7 +192,7 @@ def _plan(data: config.Data) -> dict[str, Any]:
 
 
 def _check_reach(folder: epath.Path) -> None:
-    """Asks once for a file of a remote store, whose libraries have errors of their own."""
+    """Ask once for a file of a remote store, whose libraries have errors of their own."""
     if is_remote(folder):
         try:
             (folder / "plan.json").exists()
@@ -208,7 +208,7 @@ def _used(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_plan(folder: epath.Path, plan: dict[str, Any]) -> None:
-    """Refuses a folder in which something was prepared by another plan; one without a vocabulary holds nothing yet."""
+    """Refuse a folder in which something was prepared by another plan; one without a vocabulary holds nothing yet."""
     if not (folder / "vocabulary" / "vocabulary.json").exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""What a worker of a preparation needs to know, and where in the store it leaves what only the preparation needs."""
+"""The job of a preparation's workers, and the names of its temporary folders in the store."""
 
 import functools
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ UNITS, SIGNATURES, DUPLICATES = "units", "signatures", "duplicates"
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know besides the unit; it travels to other processes."""
+    """Settings that a worker needs besides the unit; they travel to other processes."""
 
     store: str
     data: config.Data

@@ -29,7 +29,7 @@ def finish(
     report: Report,
     seconds: float,
 ) -> None:
-    """Writes the manifest from the units' records, and reports what was dropped.
+    """Write the manifest from the units' records, and report what was dropped.
 
     Raises:
       UserError: a split has no documents.
@@ -76,7 +76,7 @@ def finish(
 
 
 def _sums(data: config.Data, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What the manifest says of one source."""
+    """The entry of one source in the manifest."""
     splits = {}
     for split in SPLITS:
         parts = [record["splits"][split] for record in records if split in record["splits"]]

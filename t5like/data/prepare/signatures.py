@@ -23,7 +23,7 @@ from t5like.data.prepare.job import DUPLICATES, SIGNATURES, Job, Task, cleaner
 
 
 def sign(job: Job, task: Task) -> int:
-    """Writes the signatures of a unit's documents, a file for each filter of duplicates, unless they are there;
+    """Write the signatures of a unit's documents, a file for each filter of duplicates, unless they are there;
     returns the unit's number."""
     number, unit = task
     paths = {filter: job.folder / SIGNATURES / f"{number:05}.{filter}" for filter in job.duplicate_filters}
@@ -43,7 +43,7 @@ def sign(job: Job, task: Task) -> int:
 
 
 def find_duplicates(job: Job, units: int) -> None:
-    """Decides, over all units at once, which documents go, and writes it for each unit unless it is there."""
+    """Decide, over all units at once, which documents go, and write it for each unit unless it is there."""
     paths = [job.folder / DUPLICATES / f"{number:05}.npz" for number in range(units)]
     if all(path.exists() for path in paths):
         return

@@ -30,7 +30,7 @@ BATCH_CHARACTERS = 2**20
 
 
 def tokenise(job: Job, task: Task) -> dict[str, Any]:
-    """Writes a unit's files and then its record, unless the record is there, and returns it.
+    """Write a unit's files and then its record, unless the record is there, and return it.
 
     Raises:
       UserError: something cannot be read or written.
@@ -46,7 +46,7 @@ def tokenise(job: Job, task: Task) -> dict[str, Any]:
 
 
 class Counts:
-    """What was read from a unit, and what became of it in each filter."""
+    """Counts of a unit: what was read, and what each filter kept, edited and dropped."""
 
     def __init__(self, job: Job, number: int, unit: sources.Unit):
         self._job, self._unit = job, unit
@@ -97,7 +97,7 @@ def split_of(unit: sources.Unit, document: sources.Document, held_out: float) ->
 
 
 def _write(job: Job, number: int, unit: sources.Unit, counts: Counts) -> dict[str, Any]:
-    """Writes the files of a unit and returns the part of its record that tells of them."""
+    """Write the files of a unit and return the part of its record that tells of them."""
     vocabulary = _vocabulary(job)
     writers: dict[Split, _Writer] = {}
     with contextlib.ExitStack() as stack:

@@ -17,7 +17,7 @@ from typing import Any
 from t5like.errors import UserError
 
 Workers = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
-"""Carries out a piece of work for every task and yields the results in any order."""
+"""Run a function for every task and yield the results in any order."""
 
 
 def pool(processes: int) -> Workers:

@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Int, UInt64
 
 from t5like.config import Data
+from t5like.data.draws import below
 from t5like.data.order import hash_of
 from t5like.data.packing.pack_table import PackTable
-from t5like.data.ragged import Ragged, below
+from t5like.data.ragged import Ragged
 from t5like.data.store import Split, Store
 from t5like.errors import UserError
 
@@ -21,11 +22,11 @@ NEAREST, SHARE = 4, 2**9
 
 
 class Examples(NamedTuple):
-    """What rows are made of."""
+    """Examples, of which rows are made; with `pack` a row may have several."""
 
     parts: tuple[Ragged, ...]
     row: Int[np.ndarray, " examples"]
-    """The place of the example's row among those that were asked for."""
+    """Index of the example's row among those that were asked for."""
     number: Int[np.ndarray, " examples"]
     """The example's first token in its source."""
     document: Int[np.ndarray, " examples"]
@@ -62,7 +63,7 @@ class Documents:
 
     def __init__(self, store: Store, data: Data, source: int, split: Split):
         self._tokens, self._table = store.tokens(source, split), PackTable(store, data, source, split)
-        self._drawn = data.packs_by_drawn_lengths
+        self._drawn = data.draws_lengths
         self.rows = self._table.rows
 
     def read(self, positions: Int[np.ndarray, " rows"], epochs: Int[np.ndarray, " rows"]) -> Examples:
@@ -80,7 +81,7 @@ class SentencePairs(Documents):
 
     def __init__(self, store: Store, data: Data, source: int, split: Split):
         super().__init__(store, data, source, split)
-        self._most, self._sorted = data.window, self._table.description["sorted"]
+        self._most, self._sorted = data.window, self._table.description.get("sorted", max(self.rows, 1))
 
     def with_others(
         self,
@@ -97,12 +98,14 @@ class SentencePairs(Documents):
         Raises:
           UserError: the source has pairs of one document alone.
         """
+        # Arrays are [rows]; `left` are the rows that have no other B yet.
         low, high = self._sorted_with(positions)
         arrangement = (epochs % self._table.drawings) * self.rows
         near, others = np.maximum((high - low) // SHARE, NEAREST), np.zeros((len(positions), 4), np.int64)
         first_lengths, own_lengths = (part.lengths for part in pairs.parts)
         left = np.arange(len(positions))
         for attempt in range(ATTEMPTS):
+            # First a B of the same length; then one that fits into the row, from farther and farther away.
             reach = near[left] << max(attempt - EXACT, 0) // 4
             first = np.maximum(positions[left] - reach, low[left])
             count = np.minimum(positions[left] + reach + 1, high[left]) - first

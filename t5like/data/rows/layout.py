@@ -1,27 +1,26 @@
 """Examples into rows: SeqIO's features, with segments and positions that keep the examples of a row apart."""
 
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Bool, Int32, Integer
+from jaxtyping import Integer
 
 from t5like.config import Data
-from t5like.data.ragged import Lengths, Ragged, Streams, slices, starts_of
+from t5like.data.features import features_of, layout_of
+from t5like.data.ragged import Lengths, Ragged, RaggedFeatures, slices, starts_of
 from t5like.data.vocabulary import Vocabulary
 
 MAIN = {"encoder": "encoder_input_tokens", "decoder": "decoder_target_tokens"}
-"""The stream of each stack whose lengths are those of its examples."""
+"""The feature of each stack that has as many values as its examples have tokens."""
 
 
-def place(
-    streams: Streams, row: Integer[np.ndarray, " examples"], rows: int, data: Data, vocabulary: Vocabulary
+def lay_out(
+    features: RaggedFeatures, row: Integer[np.ndarray, " examples"], rows: int, data: Data, vocabulary: Vocabulary
 ) -> dict[str, np.ndarray]:
     """The features of a batch: `[rows, length]` int32, loss weights float32, and labels `[rows]`.
 
-    `row` names the row of each example, in any order; examples of a row stand in it in the order in which they come.
+    `row` is the row of each example, in any order; examples of a row stand in it in the order in which they come.
     `*_segment_ids` number them from 1, 0 is padding, and positions begin anew in each. Weights are 1 on real targets
     unless the objective gave others; labels are those of the row's only example. A decoder's input is its targets,
-    one place later, after the start token.
+    one position later, after the start token.
 
     A window of running text, of which a decoder or an encoder alone learns, may hold several documents; each of them
     is a segment of its own. With start 0 and EOS 1:
@@ -35,95 +34,60 @@ def place(
       ValueError: the examples of a row do not fit into it.
     """
     if (row[1:] < row[:-1]).any():
-        streams, row = _in_order(streams, row)
+        features, row = _in_order(features, row)
     if len(data.lengths) == 1 and not data.by_document:
-        streams, row = _documents_apart(streams, row, vocabulary.eos)
-    features: dict[str, np.ndarray] = {}
+        features, row = _documents_apart(features, row, vocabulary.eos)
+    if "decoder" in data.lengths:
+        features = _of_decoder(features["decoder_target_tokens"], vocabulary.start) | features
+    described = features_of(data, vocabulary.pad)
+    batch: dict[str, np.ndarray] = {}
     for stack, length in data.lengths.items():
-        features |= _stack_features(
-            stack, streams, _layout(streams[MAIN[stack]].lengths, row, rows, length), vocabulary
-        )
-    if "labels" in streams:
-        features["labels"] = np.zeros(rows, np.int32)
-        features["labels"][row] = streams["labels"].values
-    return features
+        layout = layout_of(features[MAIN[stack]].lengths, row, rows, length)
+        batch |= {f"{stack}_segment_ids": layout.segments, f"{stack}_positions": layout.positions}
+        for name, (values, _) in features.items():
+            if name.startswith(stack):
+                _, dtype, padding = described[name]
+                batch[name] = layout.put(values.astype(dtype, copy=False), padding)
+    if "labels" in features:
+        batch["labels"] = np.zeros(rows, np.int32)
+        batch["labels"][row] = features["labels"].values
+    return batch
 
 
-class Layout(NamedTuple):
-    """Where the examples of one stack stand."""
-
-    segments: Int32[np.ndarray, "rows length"]
-    positions: Int32[np.ndarray, "rows length"]
-    real: Bool[np.ndarray, "rows length"] | None
-    """Places that are not padding; None if all are real."""
-
-    def put(self, values: np.ndarray, padding: int) -> np.ndarray:
-        """The values of all examples in their rows."""
-        if self.real is None:
-            return values.reshape(self.segments.shape)
-        placed = np.full(self.segments.shape, padding, values.dtype)
-        placed[self.real] = values
-        return placed
+def _of_decoder(targets: Ragged, start: int) -> RaggedFeatures:
+    """A decoder's inputs, which are its targets one position later with `start` before them, and weights of 1."""
+    inputs = np.empty(targets.values.shape, np.int32)
+    inputs[1:] = targets.values[:-1]
+    inputs[targets.starts[targets.lengths > 0]] = start
+    weights = np.ones(targets.values.shape, np.float32)
+    return {
+        "decoder_input_tokens": Ragged(inputs, targets.lengths),
+        "decoder_loss_weights": Ragged(weights, targets.lengths),
+    }
 
 
-def _layout(lengths: Lengths, row: Lengths, rows: int, length: int) -> Layout:
-    first = np.searchsorted(row, np.arange(rows + 1))
-    used = np.diff(np.append(starts_of(lengths), lengths.sum())[first])
-    if (used > length).any():
-        raise ValueError(f"The examples of a row have {used.max()} tokens, but it has room for {length}.")
-    # The padding of a row is one more run at its end.
-    runs = np.insert(lengths, first[1:], length - used)
-    number = np.insert(np.arange(1, len(lengths) + 1) - first[row], first[1:], 0)
-    segments = np.repeat(number.astype(np.int32), runs)
-    positions = np.arange(rows * length, dtype=np.int32) - np.repeat(starts_of(runs).astype(np.int32), runs)
-    shape = (rows, length)
-    if (used == length).all():
-        return Layout(segments.reshape(shape), positions.reshape(shape), None)
-    real = segments > 0
-    positions *= real
-    return Layout(segments.reshape(shape), positions.reshape(shape), real.reshape(shape))
+def _documents_apart(
+    features: RaggedFeatures, row: Lengths, eos: int
+) -> tuple[RaggedFeatures, Integer[np.ndarray, " documents"]]:
+    """Divide examples at their EOS: each document of a window becomes an example, and so does a rest without EOS.
 
-
-def _stack_features(stack: str, streams: Streams, layout: Layout, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
-    features = {f"{stack}_segment_ids": layout.segments, f"{stack}_positions": layout.positions}
-    for name, stream in streams.items():
-        if name.startswith(stack):
-            kind, padding = (np.float32, 0) if name.endswith("_weights") else (np.int32, vocabulary.pad)
-            values = stream.values.astype(kind, copy=False)
-            features[name] = layout.put(values, 0 if name.endswith("_types") else padding)
-    if stack == "decoder":
-        targets = streams[MAIN[stack]]
-        features["decoder_input_tokens"] = layout.put(_shifted(targets, vocabulary.start), vocabulary.pad)
-        features.setdefault("decoder_loss_weights", (layout.segments > 0).astype(np.float32))
-    return features
-
-
-def _shifted(targets: Ragged, start: int) -> Int32[np.ndarray, " total"]:
-    """Each sequence one place later, `start` before it and its last token left out."""
-    shifted = np.empty(targets.values.shape, np.int32)
-    shifted[1:] = targets.values[:-1]
-    shifted[targets.starts[targets.lengths > 0]] = start
-    return shifted
-
-
-def _documents_apart(streams: Streams, row: Lengths, eos: int) -> tuple[Streams, Integer[np.ndarray, " pieces"]]:
-    """The same streams, in which each document of an example is an example."""
-    name = "decoder_target_tokens" if "decoder_target_tokens" in streams else "encoder_target_tokens"
-    tokens, lengths = streams[name]
-    until = np.cumsum(lengths)
+    The tokens 7 8 1 5 6 9 of a window with EOS 1 have the lengths 3 3.
+    """
+    name = "decoder_target_tokens" if "decoder_target_tokens" in features else "encoder_target_tokens"
+    tokens, lengths = features[name]
+    until = np.cumsum(lengths)  # [examples]: the end of each window among all tokens
     last = tokens == eos
     last[until[lengths > 0] - 1] = True
-    ends = np.flatnonzero(last)
-    pieces = np.diff(ends, prepend=-1)
-    split = {name: Ragged(stream.values, pieces) for name, stream in streams.items()}
-    return split, row[np.searchsorted(until, ends, side="right")]
+    ends = np.flatnonzero(last)  # [documents]
+    lengths = np.diff(ends, prepend=-1)
+    divided = {name: Ragged(feature.values, lengths) for name, feature in features.items()}
+    return divided, row[np.searchsorted(until, ends, side="right")]
 
 
-def _in_order(streams: Streams, row: Lengths) -> tuple[Streams, Integer[np.ndarray, " pieces"]]:
-    """The examples by their rows."""
+def _in_order(features: RaggedFeatures, row: Lengths) -> tuple[RaggedFeatures, Integer[np.ndarray, " examples"]]:
+    """Sort examples by their rows; those of a row stay in order."""
     order = np.argsort(row, kind="stable")
-    sorted_: Streams = {}
-    for name, (values, lengths) in streams.items():
-        values = slices(values, starts_of(lengths)[order], lengths[order])
-        sorted_[name] = Ragged(values, lengths[order])
-    return sorted_, row[order]
+    return {
+        name: Ragged(slices(values, starts_of(lengths)[order], lengths[order]), lengths[order])
+        for name, (values, lengths) in features.items()
+    }, row[order]

@@ -42,13 +42,13 @@ class Mixture:
         """The source of each row, and the row's number among all rows of that source."""
         if len(self.counts) == 1:
             return np.zeros(len(rows), np.int64), rows
-        block, place = locate(rows, self.block, self.seed, KEY)
-        source = np.searchsorted(self._ends, place, side="right")
-        number = place - (self._ends - self.counts)[source]
+        block, position = locate(rows, self.block, self.seed, KEY)
+        source = np.searchsorted(self._ends, position, side="right")
+        number = position - (self._ends - self.counts)[source]
         return source, block * self.counts[source] + number
 
     def rows_of(self, rows: int) -> Int[np.ndarray, " sources"]:
-        """How many of the first `rows` rows come from each source, up to the last block's own order."""
+        """Rows of each source among the first `rows`, up to the last block's own order."""
         return np.rint(rows * self.counts / self.block).astype(np.int64)
 
 

@@ -13,12 +13,13 @@ from etils import epath
 from jaxtyping import Int
 
 from t5like.config import Data
+from t5like.data.draws import Draws
 from t5like.data.inspection import RowOrigin
-from t5like.data.objectives import OBJECTIVES, require_pieces
+from t5like.data.objectives import make_features, require_special_tokens
 from t5like.data.order import example_key, locate
-from t5like.data.ragged import Draws, Ragged
+from t5like.data.ragged import Ragged
 from t5like.data.rows.examples import Documents, Examples, Reader, SentencePairs, Windows
-from t5like.data.rows.layout import place
+from t5like.data.rows.layout import lay_out
 from t5like.data.rows.mixture import Mixture, mixture
 from t5like.data.store import SPLITS, Split, Store
 from t5like.data.vocabulary import Vocabulary
@@ -43,7 +44,7 @@ class Rows:
     def __init__(self, data: Data, vocabulary: Vocabulary, split: Split, remote: bool = False):
         self.data, self.vocabulary = data, vocabulary
         self.split: Split = split
-        require_pieces(data, vocabulary)
+        require_special_tokens(data, vocabulary)
         self.store = Store(epath.Path(data.store).expanduser(), remote)
         kind = _reader(data)
         self.sources: list[Reader] = [kind(self.store, data, n, split) for n in range(len(data.sources))]
@@ -56,10 +57,10 @@ class Rows:
     def _too_little(self, name: str, source: int) -> str:
         """A sentence about a source without rows."""
         where = f"The {self.split} split of {name!r} in {self.data.store}"
-        if self.data.objective.kind == "next_sentence":
+        if self.data.objective.spec.sentence_pairs:
             return (
-                f"{where} has no document of two sentences, of which data.objective.kind='next_sentence' makes pairs: "
-                "add text, or make longer documents, for example with data.sources.N.document='file'."
+                f"{where} has no document of two sentences, of which data.objective.kind={self.data.objective.kind!r} "
+                "makes pairs: add text, or make longer documents, for example with data.sources.N.document='file'."
             )
         return (
             f"{where} has {self.store.tokens(source, self.split).size} tokens, less than the {self.data.window} of one "
@@ -90,8 +91,8 @@ class Rows:
             keys.append(Draws(lengths, noise))
         parts = tuple(map(_joined, zip(*(examples.parts for examples in found), strict=True)))
         draws = Draws(*map(np.concatenate, zip(*keys, strict=True)))
-        streams = OBJECTIVES[self.data.objective.kind](parts, draws, self.data, self.vocabulary)
-        return place(streams, np.concatenate(row), len(numbers), self.data, self.vocabulary)
+        features = make_features(parts, draws, self.data, self.vocabulary)
+        return lay_out(features, np.concatenate(row), len(numbers), self.data, self.vocabulary)
 
     def locate(
         self, numbers: Int[np.ndarray, " rows"]
@@ -105,12 +106,12 @@ class Rows:
         return source, epoch, position
 
     def epochs(self, rows: int) -> dict[str, float]:
-        """How often a run of `rows` rows sees each source."""
+        """Epochs of each source in a run of `rows` rows."""
         seen = self.mixture.rows_of(rows)
         return {n: float(x / size) for n, x, size in zip(self.data.source_names, seen, self.sizes, strict=True)}
 
     def origins(self, numbers: Int[np.ndarray, " rows"]) -> list[RowOrigin]:
-        """Where each row comes from: source, epoch, position, and the ids of its documents."""
+        """The provenance of each row: source, epoch, position, and the ids of its documents."""
         origins = []
         for source, epoch, position in zip(*self.locate(numbers), strict=True):
             examples = self.sources[source].read(np.array([position]), np.array([epoch]))
@@ -121,14 +122,14 @@ class Rows:
             origins.append(RowOrigin(self.data.source_names[source], int(epoch), int(position), tuple(ids)))
         return origins
 
-    def piece_counts(self) -> Int[np.ndarray, " pieces"]:
-        """How often each piece occurs in the split, from the first tokens of each source."""
+    def token_counts(self) -> Int[np.ndarray, " vocab"]:
+        """Count each token of the vocabulary in the split, among the first tokens of each source."""
         arrays = [self.store.tokens(number, self.split) for number in range(len(self.sizes))]
         return np.sum([array.counts(self.vocabulary.size) for array in arrays], axis=0)
 
 
 def _reader(data: Data) -> type[Windows] | type[Documents]:
-    if data.objective.kind == "next_sentence":
+    if data.objective.spec.sentence_pairs:
         return SentencePairs
     return Documents if data.by_document else Windows
 

@@ -42,9 +42,9 @@ class Part:
     name: str
     """Path of a file; for tfds the split."""
     start: int = 0
-    """Where the range begins: at a byte (lines of text, JSON lines), a row group (Parquet) or a shard (tfds)."""
+    """Start of the range: a byte (lines of text, JSON lines), a row group (Parquet) or a shard (tfds)."""
     stop: int | None = None
-    """Where it ends; None: with the file."""
+    """End of the range; None: that of the file."""
 
 
 Piece = tuple[Part, int, bool]
@@ -53,12 +53,12 @@ Piece = tuple[Part, int, bool]
 
 @dataclass(frozen=True)
 class Unit:
-    """What one worker prepares."""
+    """A unit of work: what one worker prepares."""
 
     source: int
     """Number in `data.sources`."""
     split: Split | None
-    """Where all its documents belong; None: a hash of each document's group decides."""
+    """Split of all its documents; None: a hash of each document's group decides."""
     parts: tuple[Part, ...]
     size: int
     """Bytes of input, as they lie on the disk; for Parquet, uncompressed."""
@@ -119,7 +119,7 @@ def read(source: Source, unit: Unit) -> Iterator[Document]:
 
 
 def document_id(unit: Unit, document: Document) -> str:
-    """What reports call a document: the file or split that it is in, and its place there."""
+    """The name of a document in reports: its file or split, and its number there."""
     return f"{unit.parts[document.file].name}#{document.record}"
 
 

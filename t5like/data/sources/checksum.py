@@ -36,7 +36,7 @@ def crc32c(content: bytes) -> int:
 
 @functools.cache
 def _contributions() -> UInt32[np.ndarray, "following 256"]:
-    """What a byte contributes to the remainder when so many bytes follow it."""
+    """The contribution of a byte to the remainder when so many bytes follow it."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, table >> 1 ^ np.uint32(POLYNOMIAL), table >> 1)

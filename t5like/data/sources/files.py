@@ -57,7 +57,7 @@ def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]
 
 @contextlib.contextmanager
 def open_binary(name: str) -> Iterator[Readable]:
-    """Opens a file wherever `etils.epath` can, through .gz, .xz and .zst."""
+    """Open a file wherever `etils.epath` can, through .gz, .xz and .zst."""
     from etils import epath
 
     with cast(IO[bytes], epath.Path(name).open("rb")) as raw:
@@ -143,7 +143,7 @@ def read_lines(name: str, start: int, stop: int | None, most: int) -> Iterator[t
 
 
 def _next_line(file: Readable, position: int, stop: int | None) -> int:
-    """Reads from `position` to the first line feed and stays after it; where the next line begins, or `stop`."""
+    """Read from `position` to the first line feed and stay after it; the start of the next line, or `stop`."""
     while stop is None or position < stop:
         block = file.read(BLOCK)
         if not block:

@@ -1,4 +1,4 @@
-"""What every reader yields, and how a field of a record becomes text."""
+"""Records, which every reader yields, and the text of their fields."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ class Record(NamedTuple):
     invalid: int = 0
     """Sequences that were no UTF-8, each of which is now U+FFFD."""
     group: str = ""
-    """What belongs together; without it, equal texts do."""
+    """Documents of one group go into the same split; empty: those of equal texts."""
 
 
 def decode(raw: bytes) -> tuple[str, int]:

@@ -110,7 +110,7 @@ def read_tfds(source: Source, split: str, start: int, stop: int | None) -> Itera
 
 
 def _entered(name: str, source: Source) -> bool:
-    """Whether one of the source's fields is a feature of that name, or one of its values."""
+    """True if one of the source's fields is a feature of that name, or one of its values."""
     return any(field == name or field.startswith(f"{name}.") for field in source.fields)
 
 
@@ -122,7 +122,7 @@ def _plain(value: Any) -> Any:
 
 
 def _named(label: Any, text: str) -> str:
-    """The name of a class in the place of its number; -1 stands for a class that is not known."""
+    """The name of a class instead of its number; -1 stands for a class that is not known."""
     return text if label is None else label.int2str(int(text)) if text != "-1" else ""
 
 

@@ -6,7 +6,7 @@ A store is a folder:
     vocabulary/           the learned pieces
     train/00000.bin       tokens of the documents of unit 0, each part closed by EOS; little-endian uint16 or uint32
     train/00000.documents for each of these documents: tokens of each part, file of the unit, record in the file; uint64
-    validation/...        the same for held-out documents
+    validation/...        the same for the documents of the validation split
     packs/<key>/          which documents make up which row, for runs whose rows are made of documents (pack_table.py)
     manifest.json         counts and hashes, written last: a store without it is not finished
 
@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from etils import epath
@@ -32,9 +32,24 @@ Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 FORMAT = 2
 REMEDY = "delete the folder {} and run the same command again"
-"""What mends a damaged pack table."""
+"""Remedy of a damaged pack table."""
 VERIFIED = 2**28
 """Bytes up to which the files of a local store are hashed before they are used; larger ones on request."""
+
+
+class TableEntry(TypedDict):
+    """The description of one pack table, of a source's split, in `table.json`; counts are those of one drawing."""
+
+    drawings: NotRequired[int]
+    sorted: NotRequired[int]
+    """Pairs of sentences that were sorted together."""
+    examples: int
+    rows: int
+    cut: int
+    """Documents or sentences that had to be cut."""
+    tokens: list[int]
+    """Tokens of all drawings in each stack."""
+    sha256: list[str]
 
 
 class Store:
@@ -175,8 +190,8 @@ def read_manifest(store: epath.Path) -> dict[str, Any] | None:
     return manifest
 
 
-def read_tables(folder: epath.Path) -> dict[str, dict[str, Any]]:
-    """What `table.json` says of each pack table in a folder.
+def read_tables(folder: epath.Path) -> dict[str, TableEntry]:
+    """The description of each pack table in a folder, from `table.json`.
 
     Raises:
       UserError: it is missing or damaged.
@@ -188,8 +203,8 @@ def read_tables(folder: epath.Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"{path} is missing or damaged: {REMEDY.format(folder)}.") from None
 
 
-def fills(tables: Iterable[Mapping[str, Any]], lengths: Mapping[str, int]) -> list[float]:
-    """The share of places that the rows of pack tables fill in each stack, by what `table.json` says."""
+def fills(tables: Iterable[TableEntry], lengths: Mapping[str, int]) -> list[float]:
+    """The share of positions that the rows of pack tables fill in each stack, by what `table.json` says."""
     tables = list(tables)
     rows = sum(table.get("drawings", 1) * table["rows"] for table in tables)
     tokens = [sum(counts) for counts in zip(*(table["tokens"] for table in tables), strict=True)]
@@ -197,7 +212,7 @@ def fills(tables: Iterable[Mapping[str, Any]], lengths: Mapping[str, int]) -> li
 
 
 def _is_content(path: epath.Path, sha256: str) -> bool:
-    """Whether a file is there and has that SHA-256."""
+    """True if a file is there and has that SHA-256."""
     if not path.exists():
         return False
     with cast(Any, path.open("rb")) as file:

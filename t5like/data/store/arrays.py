@@ -39,9 +39,9 @@ class Array:
         return int(self.starts[-1])
 
     def read(
-        self, positions: Integer[np.ndarray, " pieces"], lengths: Integer[np.ndarray, " pieces"]
+        self, positions: Integer[np.ndarray, " ranges"], lengths: Integer[np.ndarray, " ranges"]
     ) -> Integer[np.ndarray, " total"]:
-        """The numbers at [position, position + length) of each piece, one piece after the other; int32 for tokens,
+        """The numbers at [position, position + length) of each range, one range after the other; int32 for tokens,
         uint64 as they are."""
         spans = self._spans(positions, lengths)
         result = np.empty(int(lengths.sum()), np.uint64 if self.kind.itemsize == 8 else np.int32)
@@ -51,16 +51,16 @@ class Array:
             filled += len(part)
         return result
 
-    def counts(self, pieces: int, most: int = 2**26) -> Integer[np.ndarray, " pieces"]:
-        """How often each number below `pieces` occurs among the first `most`."""
-        counts, step = np.zeros(pieces, np.int64), 2**22
+    def counts(self, vocab: int, most: int = 2**26) -> Integer[np.ndarray, " vocab"]:
+        """Count each number below `vocab` among the first `most`."""
+        counts, step = np.zeros(vocab, np.int64), 2**22
         for start in range(0, min(self.size, most), step):
             length = min(step, self.size - start, most - start)
-            counts += np.bincount(self.read(np.array([start]), np.array([length])), minlength=pieces)[:pieces]
+            counts += np.bincount(self.read(np.array([start]), np.array([length])), minlength=vocab)[:vocab]
         return counts
 
     def _spans(self, positions: np.ndarray, lengths: np.ndarray) -> list[Span]:
-        """The pieces by file; one that runs over the end of a file becomes several."""
+        """The ranges by file; one that runs over the end of a file becomes several."""
         first = np.minimum(np.searchsorted(self.starts, positions, side="right"), len(self.names)) - 1
         inside = positions - self.starts[first]
         if (positions + lengths <= self.starts[first + 1]).all():
@@ -128,7 +128,7 @@ class Array:
 
 
 def _may_stay_open(files: int) -> bool:
-    """Whether so many more files leave half of the process's descriptors free."""
+    """True if so many more files leave half of the process's descriptors free."""
     lowest_free = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest_free)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

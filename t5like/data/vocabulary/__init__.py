@@ -1,9 +1,9 @@
-"""Text to numbers and back.
+"""Text to token ids and back.
 
-`Vocabulary` puts the special pieces of a run around those of a tokenizer (`pieces.py`): the named ones after the
-learned pieces, then the sentinels in descending order, so that the first sentinel has the highest number, as in T5
-(32,000 learned pieces and 100 sentinels, <extra_id_0> = 32,099). In a prompt special pieces are found by their names;
-in documents these are text like any other.
+`Vocabulary` puts the special tokens of a run around the pieces of a tokenizer (`pieces.py`): the named ones after the
+learned pieces, then the sentinels in descending order, so that the first sentinel has the highest id, as in T5
+(32,000 learned pieces and 100 sentinels, <extra_id_0> = 32,099). In a prompt special tokens are found by their names;
+in documents these are text like any other. Code asks for a special token by its role (`Vocabulary.role`).
 """
 
 import functools
@@ -19,6 +19,7 @@ from etils import epath
 from jaxtyping import Bool, Int
 
 from t5like import config
+from t5like.config import ROLES, Role
 from t5like.data.files import write_whole
 from t5like.data.vocabulary.files import Path, load_pieces
 from t5like.data.vocabulary.frame import Frame
@@ -32,7 +33,7 @@ __all__ += ["train_pieces"]
 
 
 class Vocabulary:
-    """Pieces of a tokenizer, named special pieces and sentinels behind one numbering."""
+    """The tokens of a run: a tokenizer's pieces, named special tokens and sentinels, with one range of ids."""
 
     def __init__(self, pieces: Pieces, extra: Sequence[str] = (), sentinels: int = 0, frame: Frame | None = None):
         """`frame` is what stands around a prompt where the vocabulary was read from a folder that says it.
@@ -54,12 +55,42 @@ class Vocabulary:
         self.special = {**pieces.special, **named}
         self.special |= {f"<extra_id_{n}>": int(number) for n, number in enumerate(self.sentinels)}
         self._names = {number: name for name, number in self.special.items()}
+        self._roles = self._find_roles(extra)
         outer = sorted(self.special.keys() - set(pieces.finds), key=len, reverse=True)
         names = "|".join(map(re.escape, outer))
         self._split = re.compile(f"({names})") if names else None
 
+    def _find_roles(self, extra: Sequence[str]) -> dict[Role, int]:
+        """Role -> token. A name in `extra`, which the run's config has, comes before what the tokenizer declares."""
+        control = (number for number in self.pieces.control if number is not None)
+        numbers = {self.name(number): number for number in control} | self.special
+        found: dict[Role, int] = {}
+        for role, usual in ROLES.items():
+            names = (*(name for name in usual if name in extra), self.pieces.roles.get(role), *usual)
+            if known := [numbers[name] for name in names if name in numbers]:
+                found[role] = known[0]
+        return found
+
+    def role(self, role: Role) -> int | None:
+        """The token with that role, or None where there is none."""
+        return self._roles.get(role)
+
+    def require(self, role: Role) -> int:
+        """The token with that role.
+
+        Raises:
+          UserError: there is none.
+        """
+        if role not in self._roles:
+            raise UserError(f"The vocabulary has no {ROLES[role][0]}, nor another token with its role.")
+        return self._roles[role]
+
+    def written(self, role: Role) -> str:
+        """The token with that role as texts have it, or the first of its usual names where there is none."""
+        return self.name(self._roles[role]) if role in self._roles else ROLES[role][0]
+
     def encode(self, text: str) -> list[int]:
-        """The pieces of a text, without EOS; names of special pieces become those pieces.
+        """The token ids of a text, without EOS; names of special tokens become these.
 
         Spaces around a name do not count, but those around names such as <|fim_prefix|> do, for code stands there. For
         its own names the file of a tokenizer says whether they do.
@@ -85,30 +116,30 @@ class Vocabulary:
         return ids
 
     def strips(self, name: str) -> tuple[bool, bool]:
-        """Whether spaces before and after the name of a special piece count for nothing."""
+        """True for each side, before and after the name of a special token, on which spaces count for nothing."""
         return self._strips(name, left=True), self._strips(name, left=False)
 
     def _strips(self, name: str, left: bool) -> bool:
-        """True if white space on that side of a special piece does not count, as the file says of its own."""
+        """True if white space on that side of a special token does not count, as the file says of its own."""
         return self.pieces.strips[name][not left] if name in self.pieces.strips else self._drops(name, left)
 
     def _drops(self, name: str, left: bool) -> bool:
-        """True if spaces on that side of a special piece do not count, where no file says it."""
+        """True if spaces on that side of a special token do not count, where no file says it."""
         return bool(name) and not name.startswith("<|") and (left or self.pieces.strips_after)
 
     def encode_document(self, text: str) -> list[int]:
-        """The pieces of a document, where names of special pieces are text like any other, and EOS."""
+        """The token ids of a document, where names of special tokens are text like any other, and EOS."""
         return self.encode_documents([text])[0].tolist()
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The same for many documents at once, in one thread; int32. Halves of surrogate pairs become U+FFFD."""
+        """The token ids of many documents, int32, in one thread. Halves of surrogate pairs become U+FFFD."""
         try:
             return self.pieces.encode_documents(texts)
         except (TypeError, UnicodeEncodeError):
             return self.pieces.encode_documents([re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts])
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
-        """The text of the pieces; special ones appear by their names, pad and eos not at all."""
+        """The text of token ids; special ones appear by their names, pad and eos not at all."""
         padding = self.pieces.control.pad
         kept = [number for number in map(int, ids) if number not in (padding, self.eos)]
         text, last = "", ""
@@ -123,17 +154,17 @@ class Vocabulary:
         return text
 
     def _spaced(self, last: str, name: str) -> bool:
-        """Whether a space stands between two parts, special pieces by name and text empty, where `encode` drops it."""
+        """True if a space stands between two parts, special tokens by name and text empty, where `encode` drops it."""
         drops = self._drops if self.pieces.strips_after else self._strips
         return drops(last, left=False) or drops(name, left=True)
 
     def name(self, number: int) -> str:
-        """The piece itself, e.g. `▁the`."""
+        """The written form of a token, e.g. `▁the`."""
         return self._names.get(number) or (self.pieces.name(number) if number < self.pieces.size else UNUSED)
 
     @functools.cached_property
     def bytes_of(self) -> Int[np.ndarray, " size"]:
-        """UTF-8 bytes of text that each piece spells, int32, 0 for special ones.
+        """UTF-8 bytes of text that each token spells, int32, 0 for special ones.
 
         SentencePiece spells a text with one more space before it, WordPiece spells none.
         """
@@ -144,17 +175,17 @@ class Vocabulary:
 
     @functools.cached_property
     def is_special(self) -> Bool[np.ndarray, " size"]:
-        """Pieces that stand for no text: control, named and unused ones, sentinels."""
+        """True for tokens that stand for no text: control, named and unused ones, sentinels."""
         return self.bytes_of == 0
 
     @functools.cached_property
     def ordinary(self) -> Int[np.ndarray, " ordinary"]:
-        """Numbers of the pieces that are text, int32."""
+        """Ids of the tokens that are text, int32."""
         return np.flatnonzero(~self.is_special).astype(np.int32)
 
     @functools.cached_property
     def begins_word(self) -> Bool[np.ndarray, " size"]:
-        """Pieces that begin a word (`tables.begins_word`), every special one among them."""
+        """True for tokens that begin a word (`tables.begins_word`), every special one among them."""
         return np.pad(begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
 
     @property
@@ -169,7 +200,7 @@ class Vocabulary:
         return hashlib.sha256(self.pieces.serialized + control.encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Writes the folder that `open_vocabulary` reads; vocabulary.json comes last."""
+        """Write the folder that `open_vocabulary` reads; vocabulary.json comes last."""
         folder, pieces = epath.Path(folder), self.pieces
         extra = [name for name in self.special if name not in pieces.special and not SENTINEL.fullmatch(name)]
         description = {
@@ -177,6 +208,7 @@ class Vocabulary:
             "extra": extra,
             "sentinels": len(self.sentinels),
             "control": pieces.control._asdict(),
+            **({"roles": dict(pieces.roles)} if pieces.roles else {}),
             **({} if self.frame is None else {"frame": self.frame._asdict()}),
             "sha256": self.hash,
         }
@@ -186,7 +218,7 @@ class Vocabulary:
 
 
 def make_vocabulary(pieces: Pieces, settings: config.Vocabulary) -> Vocabulary:
-    """The pieces with the special ones and sentinels of a run around them.
+    """The vocabulary of a tokenizer's pieces with the special tokens and sentinels of a run around them.
 
     Raises:
       UserError: the pieces are not `data.vocabulary.size`, or their own special pieces not those of the settings.

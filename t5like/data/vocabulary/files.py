@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
-from t5like.config.vocabulary import CLS, OWN_SPECIALS, SEP
+from t5like.config.vocabulary import CLS, OWN_SPECIALS, ROLES, SEP
 from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
 from t5like.data.vocabulary.pieces import Control, Pieces, SentencePiece
 from t5like.errors import UserError
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 Path = epath.Path | pathlib.Path
 FILES = ("spiece.model", "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
-"""What a folder may hold, in the order in which it is looked for."""
+"""Files of a folder, in the order in which they are looked for."""
 END_OF_TEXT = OWN_SPECIALS["byte_bpe"][0]
 CALLED = {"pad": ("pad",), "eos": ("eos", "sep"), "unk": ("unk",), "start": ("bos", "cls")}
-"""Control piece -> the names under which transformers has it, which come first."""
+CALLED |= {role: (role,) for role in ROLES}
+"""Control piece or role -> the names under which transformers has it, which come first."""
 NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
@@ -63,7 +64,7 @@ def _file_in(folder: Path) -> Path:
 def _sentencepiece_of(path: Path) -> SentencePiece:
     control = _json(path.parent / "vocabulary.json").get("control")
     try:
-        return SentencePiece(path.read_bytes(), Control(**control) if control else None)
+        return SentencePiece(path.read_bytes(), Control(**control) if control else None, _called(path.parent))
     except RuntimeError:
         raise UserError(f"{path} is not a SentencePiece model.") from None
 
@@ -140,8 +141,8 @@ def byte_level(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> "tok
 
 
 def _called(folder: Path) -> dict[str, str]:
-    """The control pieces that the configs of a folder name."""
-    names = special_names(folder)
+    """The control pieces and roles that the configs of a folder name, or a vocabulary.json of ours."""
+    names = special_names(folder) | _json(folder / "vocabulary.json").get("roles", {})
     found = {key: [names[name] for name in keys if name in names] for key, keys in CALLED.items()}
     return {key: listed[0] for key, listed in found.items() if listed}
 

@@ -1,11 +1,11 @@
-"""The frame of a text: the pieces before and behind it, as a tokenizer's post-processor puts them there."""
+"""The frame of a text: the special tokens before and behind it, as a tokenizer's post-processor puts them there."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, SupportsInt
 
 
 class Frame(NamedTuple):
-    """Numbers of the pieces before and behind a text."""
+    """Ids of the special tokens before and behind a text."""
 
     before: tuple[int, ...] = ()
     behind: tuple[int, ...] = ()

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from t5like.data.vocabulary.frame import frame_of_post_processor
-from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of
+from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of, roles_of
 from t5like.errors import UserError
 
 PADS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>")
 ENDS = ("</s>", "<|endoftext|>", "[SEP]", "<eos>", "<|end_of_text|>")
 UNKNOWNS = ("[UNK]", "<unk>")
 STARTS = ("<s>", "[CLS]", "<bos>", "<|begin_of_text|>", "<|endoftext|>")
-"""How published tokenizers call their control pieces."""
+"""Names of control pieces in published tokenizers."""
 
 
 class HuggingFace:
@@ -28,7 +28,7 @@ class HuggingFace:
     file = "tokenizer.json"
 
     def __init__(self, serialized: bytes, control: Control | None = None, called: Mapping[str, str] | None = None):
-        """`called` names control pieces: "eos", "pad", "unk" or "start" to a piece; else their usual names count.
+        """`called` names pieces: "eos", "pad", "unk" or "start", whose usual names count else, and those of roles.
 
         Raises:
           UserError: no piece is known to end a text.
@@ -56,6 +56,7 @@ class HuggingFace:
         for name, number in vocab.items():
             self._names[number] = name
         self.control = control or _control(vocab, called or {})
+        self.roles = roles_of(_framing(description.get("post_processor")) | {**(called or {})}, vocab)
         self._special_numbers = {*self.control, *self.special.values()}
         model, types = description["model"], _types([description["pre_tokenizer"], description["decoder"]])
         self.continuation = model.get("continuing_subword_prefix") or "" if model["type"] == "WordPiece" else ""
@@ -114,9 +115,18 @@ def _control(vocab: Mapping[str, int], called: Mapping[str, str]) -> Control:
     return Control(pad, eos, eos if unk is None else unk, begin)
 
 
+def _framing(post_processor: Mapping[str, Any] | None) -> dict[str, str]:
+    """The names of CLS and SEP, which two kinds of post-processors have:
+
+    {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], …}  gives  {"cls": "<s>", "sep": "</s>"}
+    """
+    framed = (post_processor or {}).get("type") in ("BertProcessing", "RobertaProcessing")
+    return {role: (post_processor or {})[role][0] for role in ("cls", "sep") if framed}
+
+
 def _cut(pre_tokenizer: Any) -> re.Pattern[str] | None:
-    """Where a text may be cut without a change of its pieces, if the tokenizer splits there as those of BERT and GPT-2
-    do: before spaces that follow other characters, and between Chinese punctuation and ideographs."""
+    """Pattern at which a text may be cut without a change of its tokens, if the tokenizer splits as those of BERT and
+    GPT-2 do: before spaces that follow other characters, and between Chinese punctuation and ideographs."""
     known = {"BertPreTokenizer": {}, "ByteLevel": {"use_regex": True, "add_prefix_space": False}}
     options = known.get((pre_tokenizer or {}).get("type", ""))
     if options is None or any(pre_tokenizer.get(name, value) != value for name, value in options.items()):

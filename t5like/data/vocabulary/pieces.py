@@ -1,7 +1,7 @@
 """Tokenizers behind one Protocol: SentencePiece and bytes here, Hugging Face's in `hugging_face.py`.
 
-Each numbers the pieces of a text and says what every piece spells; what surrounds them (named special pieces and
-sentinels of a run) is `vocabulary.py`'s. Pieces that a file marks as special are never found in the text of a
+Each gives the ids of a text's pieces and says what every piece spells; what surrounds them (named special tokens and
+sentinels of a run) is `Vocabulary`'s. Pieces that a file marks as special are never found in the text of a
 document: there, "<|endoftext|>" is text like any other.
 """
 
@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from t5like.config.vocabulary import ROLES
 from t5like.errors import UserError
 
 SPACE = "\u2581"
@@ -23,7 +24,7 @@ SentencePiece's BPE n·log n steps, and its unigram adds up scores in float32, w
 
 
 class Control(NamedTuple):
-    """Numbers of the pieces that frame a text; `pad` is None where a tokenizer has none."""
+    """Ids of the control pieces; `pad` is None where a tokenizer has none."""
 
     pad: int | None
     eos: int
@@ -33,7 +34,7 @@ class Control(NamedTuple):
 
 @runtime_checkable
 class Pieces(Protocol):
-    """A tokenizer: text to the numbers of its pieces and back."""
+    """A tokenizer: text to the ids of its pieces and back."""
 
     size: int
     """Rows, the special ones of the file included."""
@@ -44,24 +45,26 @@ class Pieces(Protocol):
     """Name of the file that `serialized` is saved as; empty where there is nothing to save."""
     serialized: bytes
     continuation: str
-    """What names of pieces within a word begin with: "##" in WordPiece, which has no pieces for spaces."""
+    """Prefix of pieces within a word: "##" in WordPiece, which has no pieces for spaces."""
     strips_after: bool
-    """Whether spaces after the name of a special piece in a prompt count for nothing. In byte-level BPE they do not:
-    they begin the next piece."""
+    """True if spaces after the name of a special token in a prompt count for nothing. In byte-level BPE they begin the
+    next piece."""
     strips: Mapping[str, tuple[bool, bool]]
     """Special pieces of which the file itself says whether spaces before and after them count for nothing."""
 
     finds: Collection[str]
     """Special pieces of the file whose names `encode_prompt` finds in a text."""
+    roles: Mapping[str, str]
+    """Roles that the file, or a config beside it, gives to pieces by their names."""
 
     def encode(self, text: str) -> list[int]: ...
 
     def encode_prompt(self, text: str) -> list[int]:
-        """The same, but `finds` are these pieces, with the treatment of the spaces around them that the file has."""
+        """As `encode`, but `finds` are these pieces, with the treatment of the spaces around them that the file has."""
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The int32 numbers of each text and EOS, in one thread."""
+        """The int32 ids of each text and EOS, in one thread."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
@@ -71,6 +74,11 @@ class Pieces(Protocol):
     def spelt(self, number: int) -> bytes:
         """The UTF-8 bytes of text that a piece stands for, perhaps part of a character; none for special pieces."""
         ...
+
+
+def roles_of(called: Mapping[str, str], names: Collection[str]) -> Mapping[str, str]:
+    """The roles of `called`, which are names of pieces, that are given to pieces that exist."""
+    return {role: called[role] for role in ROLES if called.get(role) in names}
 
 
 CUT = re.compile(rf"\n|(?<=[^\s{SPACE}]) (?=[^\s{SPACE}])")
@@ -87,8 +95,9 @@ class SentencePiece:
     strips: Mapping[str, tuple[bool, bool]] = MappingProxyType({})
     finds: Collection[str] = ()
 
-    def __init__(self, serialized: bytes, control: Control | None = None):
-        """`control` stands for the numbers of the control pieces that the model names itself."""
+    def __init__(self, serialized: bytes, control: Control | None = None, called: Mapping[str, str] | None = None):
+        """`control` overrides the ids of the control pieces that the model names itself; `called` names the
+        pieces of roles."""
         import sentencepiece
 
         self.serialized = serialized
@@ -103,6 +112,7 @@ class SentencePiece:
         self.own_control = Control(pad if pad >= 0 else None, eos, unk, start)
         self.control = control or self.own_control
         self.special = self._find_special()
+        self.roles = roles_of(called or {}, self._names)
         self._separable, self._prefix = self._is_separable(), len(self._model.encode("\n")) - 1
 
     def _find_special(self) -> dict[str, int]:
@@ -115,7 +125,7 @@ class SentencePiece:
         return {self._names[number].lstrip(SPACE): number for number in control if number not in own}
 
     def _is_separable(self) -> bool:
-        """Whether a text is the sum of the parts that `CUT` leaves: nothing is normalised, a space stands before each
+        """True if a text is the sum of the parts that `CUT` leaves: nothing is normalised, a space stands before each
         text, and no piece holds a space after other characters or a line feed beside others."""
         encode, odd = self._model.encode, "a  \u3000Ａ\u00a0 "
         crossing = re.compile(rf"[^{SPACE}]{SPACE}|.\n|\n.", re.DOTALL)
@@ -174,6 +184,7 @@ class Bytes:
     continuation, strips_after = "", True
     strips: Mapping[str, tuple[bool, bool]] = MappingProxyType({})
     finds: Collection[str] = ()
+    roles: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.special: dict[str, int] = {}
@@ -201,7 +212,7 @@ class Bytes:
 
 
 def parts_of(text: str, cut: re.Pattern[str]) -> Iterator[str]:
-    """Cuts a text at the first match after every `PART` characters; what is matched goes, but for a line feed."""
+    """Cut a text at the first match after every `PART` characters; what is matched goes, but for a line feed."""
     begin = 0
     while len(text) - begin > PART and (found := cut.search(text, begin + PART)):
         yield text[begin : found.start()]

@@ -1,4 +1,4 @@
-"""What a vocabulary does to text, in figures and piece by piece: what `t5like vocabulary` prints."""
+"""Tokenization of texts in figures and token by token: the report of `t5like vocabulary`."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Report(NamedTuple):
     characters: int
     tokens: int
     unit: str
-    """What `tokens_per_unit` counts: a word, or a character where most of the text is Chinese."""
+    """Unit of `tokens_per_unit`: a word, or a character where most of the text is Chinese."""
     tokens_per_unit: float | None
     bytes_per_token: float | None
     unknown: float | None
@@ -33,13 +33,13 @@ class Report(NamedTuple):
     """Share of the texts that come back as they were."""
     longest: tuple[str, ...]
     special: tuple[tuple[int, str], ...]
-    """Number and name of the special pieces, by number."""
+    """Id and name of the special tokens, by id."""
 
 
 def learn(
     settings: config.Vocabulary, training_texts: Iterable[str], held_out: Sequence[str], output: epath.Path
 ) -> Report:
-    """Learns a vocabulary, saves it to a folder, and reports on held-out texts.
+    """Learn a vocabulary, save it to a folder, and report on held-out texts.
 
     Raises:
       UserError: it cannot be learned (`train_pieces`), or the folder cannot be written.
@@ -93,7 +93,7 @@ def as_text(report: Report) -> str:
 
 
 def shown(vocabulary: Vocabulary, text: str) -> str:
-    """A text piece by piece: number and spelling of each, special ones by name, and whether the text comes back.
+    """A text token by token: id and spelling of each, special ones by name, and whether the text comes back.
 
     Raises:
       UserError: half a surrogate pair in the text.
@@ -136,7 +136,7 @@ def _length(vocabulary: Vocabulary, number: int) -> int:
 
 
 def _is_part(vocabulary: Vocabulary, number: int) -> bool:
-    """Whether a piece holds part of a character."""
+    """True if a token holds part of a character."""
     spelt = vocabulary.pieces.spelt(number)
     return spelt.decode("utf-8", "ignore").encode() != spelt
 
@@ -158,7 +158,7 @@ def _special_rows(vocabulary: Vocabulary) -> tuple[tuple[int, str], ...]:
 
 
 def _ranges(rows: Sequence[tuple[int, str]]) -> str:
-    """Special pieces by number, runs of sentinels shortened."""
+    """Special tokens by id, runs of sentinels shortened."""
     shown: list[str] = []
     for at, (number, name) in enumerate(rows):
         inner = all(0 <= n < len(rows) and rows[n][1].startswith("<extra_id_") for n in (at - 1, at, at + 1))

@@ -12,13 +12,13 @@ from t5like.data.vocabulary.pieces import Pieces
 
 
 def is_chinese(character: str) -> bool:
-    """Whether a character is an ideograph, which Chinese writes without spaces between words."""
+    """True if a character is an ideograph, which Chinese writes without spaces between words."""
     code = ord(character)
     return 0x3400 <= code < 0x4DC0 or 0x4E00 <= code < 0xA000 or 0xF900 <= code < 0xFB00 or 0x20000 <= code < 0x33480
 
 
 def begins_word(pieces: Pieces) -> Bool[np.ndarray, " pieces"]:
-    """Where a piece begins a word: after a space, at each Chinese character, and at each punctuation mark or sign."""
+    """True for pieces that begin a word: after a space, at a Chinese character, at a punctuation mark or sign."""
     if pieces.continuation:
         names = map(pieces.name, range(pieces.size))
         return np.array([not name.startswith(pieces.continuation) for name in names], bool)

@@ -27,7 +27,7 @@ ASCII = " ".join([*string.punctuation, *(character * 2 for character in string.a
 
 
 def train_pieces(settings: config.Vocabulary, texts: Iterable[str]) -> Pieces:
-    """Learns pieces from the first `settings.train_characters` characters of texts.
+    """Learn pieces from the first `settings.train_characters` characters of texts.
 
     Raises:
       UserError: the texts are too few or too uniform for `data.vocabulary.size`, or it is too small for them.
