@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array
 
 from t5like.config import Model, Rules
 from t5like.errors import UserError
@@ -144,3 +145,10 @@ def empty_cache(model: Model, batch: int, slots: int) -> Cache:
         layer: LayerCache = {"self": KVCache(zeros, zeros)}
         cache[name] = layer if len(windows) == 1 else {f"layer_{n}": layer for n in range(len(windows))}
     return cache
+
+
+def cached_keys(cache: Cache) -> Array:
+    """Keys of the self-attention of some of the layers, `[layers, batch, slots, kv_heads, kv]`."""
+    while "self" not in cache:
+        cache = next(iter(cache.values()))
+    return cache["self"].keys

@@ -7,7 +7,6 @@ whole prompt, then one token at a time. Dropout is on exactly when `apply` is gi
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -21,7 +20,7 @@ from t5like.model.heads import Head, LMHeadInputs, Pooler, Scores, Transform, po
 from t5like.model.layers import Hidden
 from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
-from t5like.model.stack import Cache, Stack
+from t5like.model.stack import Cache, Stack, cached_keys
 
 Logits = Float[Array, "batch length vocab"]
 
@@ -117,8 +116,7 @@ class Transformer(nn.Module):
         prompt at its end are harmless: nothing real sees their slots before a real token is written there. A model
         with an encoder needs `encoder_segments` in every call and `memory` in the first, whose keys the cache keeps.
         """
-        keys = jax.tree.leaves(cache)[0]  # [layers, batch, slots, kv_heads, kv]
-        real, slots = jnp.ones_like(positions), jnp.ones(keys.shape[1:3], jnp.int32)
+        real, slots = jnp.ones_like(positions), jnp.ones(cached_keys(cache).shape[1:3], jnp.int32)
         cross = None
         if encoder_segments is not None:
             cross = AttentionMask(real, (encoder_segments > 0).astype(jnp.int32), causal=False, positions=positions)
