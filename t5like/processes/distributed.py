@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import jax
 from jax._src import clusters, distributed
-from jaxlib import _jax
+from jaxlib._jax import DistributedRuntimeClient
 
 from t5like.errors import UserError
 
@@ -132,7 +132,7 @@ def is_primary_process() -> bool:
 class Connection:
     """JAX's coordination service as one process of several reaches it: a key-value store and barriers."""
 
-    client: _jax.DistributedRuntimeClient
+    client: DistributedRuntimeClient
     index: int
     count: int
 
