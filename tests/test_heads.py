@@ -72,7 +72,9 @@ def test_a_row_is_pooled_over_its_real_tokens(pooling, expected):
     assert pool(x, jnp.array([[1, 1, 1, 0, 0]], jnp.int32), pooling).item() == expected
 
 
-@pytest.mark.parametrize("head", ["classes", "regression", "spans"])
+@pytest.mark.parametrize(
+    "head", ["classes", *(pytest.param(name, marks=pytest.mark.slow) for name in ("regression", "spans"))]
+)
 def test_rows_that_fill_up_a_batch_count_for_nothing(head, one_device):
     settings = small_config("bert", model__tied=False, **{f"model__{n}": v for n, v in HEADS[head].items()})
     batch, training = labelled_batch(settings, head), make_training(settings, one_device)

@@ -213,6 +213,7 @@ def test_the_search_ends_with_the_largest_batch_and_the_cheapest_remat(monkeypat
     assert search.largest_batch(settings_of("gpt"), topology("h100:4"), print).model.remat == "none"
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_plan_is_of_every_program_of_the_run():
     """While it evaluates or generates, the optimizer state stays where it is."""
@@ -225,6 +226,7 @@ def test_a_plan_is_of_every_program_of_the_run():
     assert found["largest_program"] == max(sizes, key=sizes.get) == "evaluation"
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_an_evaluation_that_does_not_fit_is_refused_though_the_step_fits(say, preset, capsys):
     said = sentence(say, "plan", preset, "--topology", "v5e:2x2", "--eval.batch", "4194304")

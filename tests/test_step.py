@@ -144,6 +144,7 @@ def test_the_loss_is_a_mean_over_real_targets():
     assert_same(steps(settings, 1, batch), steps(larger, 1, doubled))
 
 
+@pytest.mark.slow
 def test_the_first_loss_is_near_that_of_an_even_guess(one_device):
     settings = small_config("t5", mesh__fsdp=1)
     training, batch = make_training(settings, one_device), random_batch(settings)
