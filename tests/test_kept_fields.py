@@ -14,9 +14,10 @@ from starts import write_texts
 from t5like.config import Source
 from t5like.config.options import ExportOptions, ImportOptions
 from t5like.convert.exporting import export_run
-from t5like.convert.families import FAMILIES, kind_of
+from t5like.convert.families import FAMILIES
 from t5like.convert.importing import import_run
 from t5like.convert.kept_fields import keep, kept_kind, notes_on, written_back
+from t5like.convert.kinds import kind_of
 from t5like.convert.settings import Settings
 from t5like.runs.directory import RunDirectory
 from t5like.runs.restored import restore
