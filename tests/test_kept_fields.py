@@ -102,6 +102,14 @@ def test_a_decoder_keeps_its_model_type_and_what_only_that_has(kind, tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["mistral", "qwen2"])
+def test_a_longer_row_than_the_window_leaves_no_window(kind, tmp_path):
+    folder = DECODERS["mistral"] | {"model_type": kind, "use_sliding_window": True, "max_window_layers": 1}
+    after = exported(RunDirectory(tmp_path), folder, max_positions=128)
+    model = FAMILIES[kind].model_of(Settings(after, ""), {"lm_head.weight"})  # which refuses a window of fewer tokens
+    assert model.max_positions == after["max_position_embeddings"] == 128
+
+
 def test_a_position_scaling_that_changed_leaves_nothing_of_the_old_one(tmp_path):
     rope = DECODERS["llama"]["rope_parameters"] | {"rope_theta": 10_000.0}
     old = {"model_type": "llama", "rope_scaling": rope, "original_max_position_embeddings": 64, "rope_theta": 10_000.0}

@@ -19,7 +19,8 @@ from t5like.runs.directory import RunDirectory
 CONFIG, STATED = "config.json", "stated.json"
 OWN = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path", "auto_map")
 """Fields that an export writes by itself or that say nothing of it."""
-TOGETHER = (ROTARY, (*LABEL_FIELDS, "num_labels"))
+WINDOW = ("max_position_embeddings", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+TOGETHER = (ROTARY, (*LABEL_FIELDS, "num_labels"), WINDOW)
 """Fields that say the same thing in several ways, so that they are kept together or not at all."""
 
 
