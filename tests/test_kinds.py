@@ -232,3 +232,10 @@ def test_an_architecture_that_transformers_lacks_is_refused_with_what_the_neares
     assert sentence(kind_of, model).startswith(
         f"No model of transformers has this architecture: the nearest, {nearest}"
     )
+
+
+@pytest.mark.parametrize("types", [1, 2, 3])
+def test_rows_for_a_comparison_have_token_types_that_the_model_has(types):
+    model = dataclasses.replace(STARTS["bert", "token"], token_types=types)
+    cases = cases_of(model, Vocabulary(Bytes(), (CLS, SEP, MASK), 11), Frame(), (), 12)
+    assert {kind for case in cases for one in case.examples for kind in one.types} == {*range(min(types, 2))}

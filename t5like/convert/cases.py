@@ -186,7 +186,8 @@ def _with_targets(model: Model, encoder: list[int], decoder: list[int], random: 
         drawn = random.integers(0, scores, len(main))
         targets = np.where(random.random(len(main)) < 0.5, drawn, NO_TARGET).tolist()
         targets[0] = int(drawn[0])
-    types = (np.arange(len(encoder)) >= len(encoder) // 2).astype(int).tolist() if model.token_types else []
+    second = (np.arange(len(encoder)) >= len(encoder) // 2) & (model.token_types > 1)
+    types = second.astype(int).tolist() if model.token_types else []
     return Example(encoder, types, decoder, targets, _random_label(model, random, len(main)))
 
 
