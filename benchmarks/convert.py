@@ -16,8 +16,9 @@ import time
 import numpy as np
 import safetensors.numpy
 
-from t5like.convert.layout import is_stacked, names_of, their_shape
-from t5like.convert.t5 import places, settings_of
+from t5like.config import Model
+from t5like.convert.layout import Params, is_stacked, names_of, their_shape
+from t5like.convert.t5 import settings_of, tensor_mappings
 from t5like.model.architectures import architecture
 
 PROGRAM = "import sys; from t5like.cli import main; sys.argv = ['t5like', *sys.argv[1:]]; main()"
@@ -35,9 +36,9 @@ def write_folder(folder: pathlib.Path, name: str, **changes: int) -> int:
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer", "extra_ids": 0}))
     random, tensors, files = np.random.default_rng(0), {}, []
     for path, shape in shapes_of(abstract(model)).items():
-        place = places(model)[path]
-        for tensor in names_of(path, place, shape):
-            one = their_shape(place, shape[1:] if is_stacked(path) else shape)
+        mapping = tensor_mappings(model)[path]
+        for tensor in names_of(path, mapping, shape):
+            one = their_shape(mapping, shape[1:] if is_stacked(path) else shape)
             tensors[tensor] = random.standard_normal(one, np.float32)
             if sum(x.nbytes for x in tensors.values()) > 5e8:
                 files.append(tensors)
@@ -52,7 +53,7 @@ def write_folder(folder: pathlib.Path, name: str, **changes: int) -> int:
     return sum(x.nbytes for each in files for x in each.values())
 
 
-def abstract(model: object) -> object:
+def abstract(model: Model) -> Params:
     """Shapes of the model's parameters."""
     import jax
 

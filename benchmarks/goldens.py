@@ -20,7 +20,7 @@ from t5like.config import Mesh
 from t5like.convert.cases import outcome_of
 from t5like.convert.importing import import_run
 from t5like.convert.options import ImportOptions
-from t5like.convert.original import Stored
+from t5like.convert.original import StoredOutputs
 from t5like.infer.generate import inference_net
 from t5like.runs.directory import RunDirectory
 from t5like.runs.restored import restore
@@ -36,7 +36,7 @@ def differences(folder: pathlib.Path, run: pathlib.Path) -> dict[str, float]:
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
     with restore(config) as restored:
         net = inference_net(restored.config)
-        case, theirs = Stored(folder, net.model).case()
+        case, theirs = StoredOutputs(folder, net.model).case()
         ours = outcome_of(restored.params, net, case, parts=1)
     found = {}
     for kind, name in (("tokens", "scores"), ("rows", "rows")):

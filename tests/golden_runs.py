@@ -21,7 +21,7 @@ from t5like.convert import importing
 from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.options import ImportOptions
-from t5like.convert.original import Stored
+from t5like.convert.original import StoredOutputs
 from t5like.infer.generate import inference_net
 from t5like.model.sharding import make_mesh
 from t5like.model.transformer import Transformer
@@ -40,7 +40,7 @@ class Opened(NamedTuple):
     folder: pathlib.Path
     restored: Restored
     net: Transformer
-    stored: Stored
+    stored: StoredOutputs
 
     @property
     def kept(self) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def opened(name: str, directory: pathlib.Path, options: ImportOptions | None = N
     import_run(GOLDEN / name, directory, options or ImportOptions())
     with restore(float32(RunDirectory(directory).config())) as restored:
         net = inference_net(restored.config)
-        yield Opened(GOLDEN / name, restored, net, Stored(GOLDEN / name, net.model))
+        yield Opened(GOLDEN / name, restored, net, StoredOutputs(GOLDEN / name, net.model))
 
 
 def float32(config: Config) -> Config:

@@ -20,7 +20,7 @@ from t5x_format import network, t5x_tree, write_legacy, write_orbax, write_place
 
 from t5like.config import Model
 from t5like.convert.layout import assemble, is_stacked, layers_of
-from t5like.convert.t5x import T5XTensors, is_t5x, open_t5x, t5x_model, t5x_places
+from t5like.convert.t5x import T5XTensors, is_t5x, open_t5x, t5x_mappings, t5x_model
 from t5like.errors import UserError
 from t5like.model.transformer import Transformer
 
@@ -41,13 +41,13 @@ def flat(params: Any) -> dict[str, Any]:
 
 
 def read_back(tensors: T5XTensors, model: Model, expected: Any) -> dict[str, jax.Array]:
-    places, whole = t5x_places(model, tensors), NamedSharding(jax.sharding.get_mesh(), PartitionSpec())
+    mappings, whole = t5x_mappings(model, tensors), NamedSharding(jax.sharding.get_mesh(), PartitionSpec())
     wanted = flat(expected)
-    assert places.keys() == wanted.keys()
+    assert mappings.keys() == wanted.keys()
     found = {}
-    for path, place in places.items():
+    for path, mapping in mappings.items():
         abstract = jax.ShapeDtypeStruct(wanted[path].shape, jnp.float32, sharding=whole)
-        found[path] = assemble(layers_of(tensors, path, place, abstract.shape), is_stacked(path), abstract)
+        found[path] = assemble(layers_of(tensors, path, mapping, abstract.shape), is_stacked(path), abstract)
     return found
 
 

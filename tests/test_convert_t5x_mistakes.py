@@ -1,4 +1,4 @@
-"""What T5X's checkpoints lack, and what is wrong in them, is a sentence that names it."""
+"""A missing or damaged part of a T5X checkpoint is a sentence that names it."""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ import pytest
 from flax.serialization import msgpack_serialize
 from t5x_format import network, t5x_tree, write_legacy, write_orbax, written
 
-from t5like.convert.t5x import T5XTensors, open_t5x, t5x_model, t5x_places
+from t5like.convert.t5x import T5XTensors, open_t5x, t5x_mappings, t5x_model
 from t5like.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -153,7 +153,7 @@ def test_unknown_tensors_are_named_and_missing_ones_too(tmp_path):
     model = network("t5_1_1")[0]
     names = "decoder/layers_9/mlp/wi_0/kernel, encoder/layers_1/mlp/router/kernel"
     with pytest.raises(UserError, match=rf"has 2 tensors that a T5 has no place for: {names}\.$"):
-        t5x_places(model, tensors)
+        t5x_mappings(model, tensors)
 
 
 def test_numbers_that_are_not_floating_point_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""What folders leave open about their tokenizers, and where the two libraries may differ.
+"""Tokenizers whose folders leave something open, and texts for which the two libraries may differ.
 
 `test_convert_tokenizer.py` compares numbers; here are the pieces that frame a text, sentinels, and ties.
 """

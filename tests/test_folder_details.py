@@ -15,9 +15,10 @@ from small import small_config
 
 from t5like.config import Model
 from t5like.convert.exporting import export_run
-from t5like.convert.families import FAMILIES, kind_of, model_in
+from t5like.convert.families import FAMILIES, model_in
 from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
+from t5like.convert.kinds import kind_of
 from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.settings import Settings, read_settings
 from t5like.model.architectures import parameter_count

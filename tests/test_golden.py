@@ -18,12 +18,19 @@ from golden_runs import FOLDERS, Opened, assert_same_tensors, on_one_device, ope
 
 from t5like.convert.cases import NO_TARGET, Case, Example, features_of, outcome_of
 from t5like.convert.exporting import export_run
-from t5like.convert.families import FAMILIES, family_of, kind_of
+from t5like.convert.families import FAMILIES, family_of
 from t5like.convert.files import open_weights
+from t5like.convert.kinds import kind_of
 from t5like.convert.layout import is_stacked, names_of, to_theirs
 from t5like.convert.options import ExportOptions
 from t5like.convert.settings import read_settings
-from t5like.convert.verify import Named, compare_greedy, compare_outcomes, compare_tensors, generator_like_original
+from t5like.convert.verify import (
+    NamedTensors,
+    compare_greedy,
+    compare_outcomes,
+    compare_tensors,
+    generator_like_original,
+)
 from t5like.model.transformer import Transformer
 from t5like.train.labels import label_losses
 from t5like.train.losses import token_losses
@@ -70,7 +77,7 @@ def only(*names: str) -> pytest.MarkDecorator:
 
 
 def lines_pass(lines: Any) -> int:
-    """Whether each line of a comparison passes, and how many there are."""
+    """Asserts that each line of a comparison passes; the number of lines."""
     lines = list(lines)
     assert all(line.passed for line in lines), lines
     return len(lines)
@@ -79,8 +86,8 @@ def lines_pass(lines: Any) -> int:
 def test_every_parameter_is_its_tensor_bit_for_bit(golden):
     params, model = golden.restored.params, golden.net.model
     family = FAMILIES[kind_of(model, _kind(golden))]
-    files = Named(open_weights(golden.folder), family, model)
-    line = compare_tensors(params, files, family.places(model))
+    files = NamedTensors(open_weights(golden.folder), family, model)
+    line = compare_tensors(params, files, family.tensor_mappings(model))
     assert line.passed
     count = len(jax.tree.leaves(params))
     assert line.result == f"{count} of {count} parameters equal, bit for bit"
@@ -175,15 +182,15 @@ def mean_loss(net: Transformer, params: Any, case: Case) -> jax.Array:
 def in_their_layout(golden: Opened, gradients: Any) -> dict[str, np.ndarray]:
     """Gradients by the names and in the shapes of transformers' parameters."""
     model, leaves = golden.net.model, {p: np.asarray(x) for p, x in flatten_dict(gradients, sep="/").items()}
-    places = FAMILIES[kind_of(model, _kind(golden))].places(model)
+    mappings = FAMILIES[kind_of(model, _kind(golden))].tensor_mappings(model)
     groups: dict[str, list[str]] = {}
-    for path in sorted(leaves, key=lambda path: places[path].part):
-        groups.setdefault(places[path].name, []).append(path)
+    for path in sorted(leaves, key=lambda path: mappings[path].part):
+        groups.setdefault(mappings[path].name, []).append(path)
     found = {}
     for first, *others in groups.values():
-        for layer, name in enumerate(names_of(first, places[first], leaves[first].shape)):
+        for layer, name in enumerate(names_of(first, mappings[first], leaves[first].shape)):
             parts = [leaves[path][layer] if is_stacked(path) else leaves[path] for path in (first, *others)]
-            found[name] = to_theirs(parts, places[first])
+            found[name] = to_theirs(parts, mappings[first])
     return found
 
 

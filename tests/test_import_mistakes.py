@@ -1,4 +1,4 @@
-"""What is wrong in what is imported is told in one sentence, and no part of a run directory stays behind."""
+"""A mistake in a folder to import is told in one sentence, and no part of a run directory stays behind."""
 
 import json
 import shutil

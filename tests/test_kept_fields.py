@@ -13,9 +13,10 @@ from starts import write_texts
 
 from t5like.config import Source
 from t5like.convert.exporting import export_run
-from t5like.convert.families import FAMILIES, kind_of
+from t5like.convert.families import FAMILIES
 from t5like.convert.importing import import_run
 from t5like.convert.kept_fields import keep, kept_kind, notes_on, written_back
+from t5like.convert.kinds import kind_of
 from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.settings import Settings
 from t5like.runs.directory import RunDirectory
@@ -99,6 +100,14 @@ def test_a_decoder_keeps_its_model_type_and_what_only_that_has(kind, tmp_path):
     assert FAMILIES[kind].model_of(Settings(after, ""), {"lm_head.weight"}) == FAMILIES[kind].model_of(
         Settings(before, ""), {"lm_head.weight"}
     )
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2"])
+def test_a_longer_row_than_the_window_leaves_no_window(kind, tmp_path):
+    folder = DECODERS["mistral"] | {"model_type": kind, "use_sliding_window": True, "max_window_layers": 1}
+    after = exported(RunDirectory(tmp_path), folder, max_positions=128)
+    model = FAMILIES[kind].model_of(Settings(after, ""), {"lm_head.weight"})  # which refuses a window of fewer tokens
+    assert model.max_positions == after["max_position_embeddings"] == 128
 
 
 def test_a_position_scaling_that_changed_leaves_nothing_of_the_old_one(tmp_path):

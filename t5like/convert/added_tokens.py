@@ -1,8 +1,8 @@
-"""SentencePiece models to which pieces were added behind T5's sentinels, as the older tokenizers of transformers kept
+"""SentencePiece models to which tokens were added behind T5's sentinels, as the older tokenizers of transformers kept
 them: in spiece.model and added_tokens.json.
 
-Added pieces are text, found also in documents, which a SentencePiece model cannot say: so the two become the
-tokenizer.json that transformers 5 makes of them. There added pieces are looked for in normalised text, so that a line
+Added tokens are text, found also in documents, which a SentencePiece model cannot say: so the two become the
+tokenizer.json that transformers 5 makes of them. There added tokens are looked for in normalised text, so that a line
 feed, which T5's normaliser takes for a space, stands for every space.
 """
 
@@ -20,18 +20,19 @@ from t5like.data.vocabulary.pieces import SENTINEL, SPACE, SentencePiece
 def with_added_tokens(
     pieces: SentencePiece, added: Mapping[int, str], sentinels: int, special: Collection[str]
 ) -> HuggingFace | None:
-    """The pieces, `sentinels` behind them unless these are among the added ones, and those that were added, each at its
-    number; `special` are those that are no text. None for a model that T5's class cannot hold, or numbers with gaps.
+    """The pieces, `sentinels` behind them unless these are among the added tokens, and those, each at its id.
+
+    `special` are added tokens that are no text. None for a model that T5's class cannot hold, or for ids with gaps.
     """
     told = describe(pieces.serialized)
     if told.algorithm != "unigram" or told.byte_fallback:
         return None
-    beyond = {number: name for number, name in added.items() if number >= pieces.size}
+    beyond = {token: name for token, name in added.items() if token >= pieces.size}
     if not any(map(SENTINEL.fullmatch, beyond.values())):
         beyond |= {pieces.size + sentinels - 1 - n: f"<extra_id_{n}>" for n in range(sentinels)}
     if sorted(beyond) != [*range(pieces.size, pieces.size + len(beyond))]:
         return None
-    names = [pieces.name(number) for number in range(pieces.size)]
+    names = [pieces.name(token) for token in range(pieces.size)]
     scored = list(zip(names, told.scores, strict=True))
     tokenizer = tokenizers.Tokenizer(models.Unigram(scored, pieces.own_control.unk))
     if told.charsmap:
@@ -44,7 +45,7 @@ def with_added_tokens(
     tokenizer.post_processor = processors.TemplateProcessing(
         f"$A {names[end]}", f"$A {names[end]} $B {names[end]}", [(names[end], end)]
     )
-    control = [names[number] for number in sorted({n for n in pieces.own_control if n is not None})]
+    control = [names[token] for token in sorted({n for n in pieces.own_control if n is not None})]
     tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in control])
     for _, name in sorted(beyond.items()):
         if name in special or SENTINEL.fullmatch(name):

@@ -4,11 +4,11 @@ from collections.abc import Collection
 from typing import Any
 
 from t5like.config import Model
-from t5like.convert.layout import Place, Places, layer_norm, linear
-from t5like.convert.settings import THEIR_ACTIVATION, Settings, label_fields
+from t5like.convert.layout import TensorMapping, TensorMappings, layer_norm, linear
+from t5like.convert.settings import THEIR_ACTIVATION, Head, Settings, label_fields
 from t5like.errors import UserError
 
-CLASSES = {
+CLASSES: dict[str, dict[Head, str]] = {
     "bert": {
         "next_sentence": "BertForPreTraining",
         "vocabulary": "BertForMaskedLM",
@@ -23,6 +23,8 @@ POOLED = ("next_sentence", "sequence", "none")
 PREDICTIONS, BODY = "cls.predictions", "bert."
 ALIASES: dict[str, str] = {}
 TIES: dict[str, str] = {}
+TOKENIZERS = {"bert": "BertTokenizer"}
+"""Class of the tokenizer where a folder names none."""
 DROPOUTS: dict[str, float | None] = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
@@ -71,14 +73,14 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
     )
 
 
-def places(model: Model) -> Places:
-    """Where each parameter lies. A bare BertModel is stored without the prefix of those with heads."""
+def tensor_mappings(model: Model) -> TensorMappings:
+    """The tensor of each parameter. A bare BertModel is stored without the prefix of those with heads."""
     body = "" if model.head == "none" else BODY
     embeddings, layer, blocks = f"{body}embeddings", f"{body}encoder.layer.{{layer}}", "encoder/blocks"
     found = {
-        "embedding": Place(f"{embeddings}.word_embeddings.weight", 1),
-        "positions": Place(f"{embeddings}.position_embeddings.weight", 1),
-        "token_types": Place(f"{embeddings}.token_type_embeddings.weight", 1),
+        "embedding": TensorMapping(f"{embeddings}.word_embeddings.weight", 1),
+        "positions": TensorMapping(f"{embeddings}.position_embeddings.weight", 1),
+        "token_types": TensorMapping(f"{embeddings}.token_type_embeddings.weight", 1),
     }
     found |= layer_norm("embedding_norm", f"{embeddings}.LayerNorm")
     for name in ("query", "key", "value"):
@@ -88,7 +90,7 @@ def places(model: Model) -> Places:
     found |= linear(f"{blocks}/mlp/up", f"{layer}.intermediate.dense")
     found |= linear(f"{blocks}/mlp/down", f"{layer}.output.dense")
     found |= layer_norm(f"{blocks}/norm_mlp", f"{layer}.output.LayerNorm")
-    return found | _head_places(model, body)
+    return found | _head_mappings(model, body)
 
 
 def settings_of(model: Model, kind: str) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "num_hidden_layers": model.encoder_layers,
         "num_attention_heads": model.heads,
         "intermediate_size": model.mlp,
-        "hidden_act": THEIR_ACTIVATION[model.activation],
+        "hidden_act": THEIR_ACTIVATION.get(model.activation),
         "hidden_dropout_prob": model.dropout,
         "attention_probs_dropout_prob": model.dropout,
         "max_position_embeddings": model.max_positions,
@@ -112,24 +114,6 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
     }
 
 
-def kinds(model: Model) -> list[str]:
-    """The model types that have this architecture."""
-    fits = (
-        model.family == "encoder"
-        and model.positions == "learned"
-        and model.norm == "layer"
-        and model.norm_position == "post"
-        and model.kv * model.heads == model.embed
-        and model.key_heads == model.heads
-        and all((model.embedding_norm, model.scale_attention, model.token_types, model.pooling == "first"))
-        and all((*map(model.biased, ("qkv", "out", "mlp")), model.head_bias))
-        and model.pooler == (model.head in POOLED)
-        and model.output_transform == model.output_bias == model.predicts_pieces
-        and not any((model.gated, model.scale_logits, model.scale_embedding))
-    )
-    return ["bert"] if fits else []
-
-
 def canonical(name: str, model: Model) -> str:
     """A tensor's present name: TensorFlow's gamma and beta are old, and the prefix comes and goes."""
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
@@ -140,7 +124,7 @@ def canonical(name: str, model: Model) -> str:
 
 
 def copies(model: Model) -> dict[str, str]:
-    """Tensors that older versions store twice -> what they are copies of.
+    """Tensors that older versions store twice -> the originals.
 
     An untied model takes the bias of its output layer, which older versions store under the other name alone.
     """
@@ -158,7 +142,7 @@ def repeated(model: Model) -> dict[str, str]:
 
 
 def unused(name: str, model: Model) -> str | None:
-    """Why a tensor has no place in the model, if that is known."""
+    """The reason for which a tensor fills no parameter, if it is known."""
     if name.endswith(("embeddings.position_ids", "embeddings.token_type_ids")):
         return "a constant of the code, not a weight"
     if model.predicts_pieces and not model.tied and name == f"{PREDICTIONS}.bias":
@@ -169,32 +153,33 @@ def unused(name: str, model: Model) -> str | None:
     return None
 
 
-def _head(settings: Settings, names: Collection[str]) -> Any:
-    named = settings.architecture
-    if named:
-        heads = {name: head for head, name in CLASSES["bert"].items()}
-        settings.require("architectures", *([name] for name in heads))
-        return heads[named]
+def _head(settings: Settings, names: Collection[str]) -> Head:
+    """The head of the class that config.json names, or else the one that the tensors are of."""
+    if settings.architecture:
+        return settings.head(CLASSES["bert"])
     if "cls.seq_relationship.weight" in names:
         return "next_sentence"
     return "vocabulary" if f"{PREDICTIONS}.bias" in names else "none"
 
 
-def _head_places(model: Model, body: str) -> dict[str, Place]:
-    found: dict[str, Place] = {}
+def _head_mappings(model: Model, body: str) -> dict[str, TensorMapping]:
+    found: dict[str, TensorMapping] = {}
     if model.pooler:
         found |= _dense("pooler", f"{body}pooler.dense")
     if model.predicts_pieces:
         found |= _dense("transform", f"{PREDICTIONS}.transform.dense")
-        found["transform/scale"] = Place(f"{PREDICTIONS}.transform.LayerNorm.weight")
-        found["transform/norm_bias"] = Place(f"{PREDICTIONS}.transform.LayerNorm.bias")
-        found["output_bias"] = Place(f"{PREDICTIONS}.bias" if model.tied else f"{PREDICTIONS}.decoder.bias")
+        found["transform/scale"] = TensorMapping(f"{PREDICTIONS}.transform.LayerNorm.weight")
+        found["transform/norm_bias"] = TensorMapping(f"{PREDICTIONS}.transform.LayerNorm.bias")
+        found["output_bias"] = TensorMapping(f"{PREDICTIONS}.bias" if model.tied else f"{PREDICTIONS}.decoder.bias")
         if not model.tied:
-            found["output"] = Place(f"{PREDICTIONS}.decoder.weight", 1, True)
+            found["output"] = TensorMapping(f"{PREDICTIONS}.decoder.weight", 1, True)
     labels = {"next_sentence": "cls.seq_relationship", "sequence": "classifier", "token": "classifier"}
     labels["span"] = "qa_outputs"
     return found | (_dense("head", labels[model.head]) if model.head in labels else {})
 
 
-def _dense(path: str, theirs: str) -> dict[str, Place]:
-    return {f"{path}/kernel": Place(f"{theirs}.weight", 1, True), f"{path}/bias": Place(f"{theirs}.bias")}
+def _dense(path: str, theirs: str) -> dict[str, TensorMapping]:
+    return {
+        f"{path}/kernel": TensorMapping(f"{theirs}.weight", 1, True),
+        f"{path}/bias": TensorMapping(f"{theirs}.bias"),
+    }

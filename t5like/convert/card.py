@@ -1,10 +1,8 @@
-"""The model card of an exported run: what its config and its run directory say, and nothing that they do not."""
-
-import json
-from typing import Any
+"""The model card of an exported run, made of facts in its config and its run directory alone."""
 
 from t5like import __version__
 from t5like.convert.families import RECORD
+from t5like.convert.json_files import json_object
 from t5like.model.architectures import parameter_count
 from t5like.runs.restored import Restored
 
@@ -75,18 +73,13 @@ def _training(restored: Restored) -> dict[str, str]:
 
 
 def _origin(restored: Restored) -> dict[str, str]:
-    record = _json(restored, RECORD)
+    record = json_object(restored.run.path / RECORD)
     return {"imported from": f"weights of {record['from']}"} if "from" in record else {}
 
 
 def _figures(restored: Restored) -> dict[str, str]:
-    """The held-out figures of this very step, if `t5like eval` has kept them."""
-    kept = _json(restored, "eval.json")
+    """The figures of the validation split at this very step, if `t5like eval` has kept them."""
+    kept = json_object(restored.run.path / "eval.json")
     if kept.get("step") != restored.step:
         return {}
     return {f"held-out {key.replace('_', ' ')}": f"{kept[key]:.4g}" for key in ("loss", "perplexity", "accuracy")}
-
-
-def _json(restored: Restored, name: str) -> dict[str, Any]:
-    file = restored.run.path / name
-    return json.loads(file.read_text("utf-8")) if file.is_file() else {}

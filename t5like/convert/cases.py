@@ -1,4 +1,4 @@
-"""Batches on which a run and its original are compared, and what the run makes of them.
+"""Batches on which a run and its original are compared, and the run's outputs for them.
 
 A case is rows of examples. Ours takes a row of several examples packed, with segments; the original is given each
 alone, since that is what packing must equal. Random tokens come from the whole embedding, so that no row of it stays
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5like.config import Model
+from t5like.convert.layout import Params
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.model.transformer import Transformer
@@ -21,7 +22,11 @@ from t5like.train.labels import label_losses
 from t5like.train.losses import token_losses
 
 NO_TARGET = -100
-"""A place whose prediction costs nothing, as torch's losses have it."""
+"""Target of a position whose prediction costs nothing, as torch's losses have it."""
+
+
+Label = int | float | list[int] | list[float]
+Kept = Sequence[np.ndarray | None]
 
 
 class Example(NamedTuple):
@@ -31,9 +36,9 @@ class Example(NamedTuple):
     types: list[int]
     decoder: list[int]
     targets: list[int]
-    """What the last stack predicts at each of its places, or `NO_TARGET`: a piece, or a label of the head `token`."""
-    label: Any = 0
-    """The target of the row's head: a class, numbers, zeros and ones, or the places where a span starts and ends."""
+    """Target of each position of the last stack, or `NO_TARGET`: a token, or a label of the head `token`."""
+    label: Label = 0
+    """Target of the row's head: a class, one number or several, zeros and ones, or a span's first and last position."""
 
 
 class Case(NamedTuple):
@@ -48,12 +53,14 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a model makes of a case: for each example its scores of each token and of the row, None where it has none,
-    and the mean loss, None where rows were packed or there is nothing to predict."""
+    """A model's outputs for a case, an entry for each example; None where the head has no such scores."""
 
-    tokens: list[Any]
-    rows: list[Any]
+    tokens: Kept
+    """Scores of each token, `[tokens, scores]`; hidden states of a model without a head, `[tokens, embed]`."""
+    rows: Kept
+    """Scores of the row, `[labels]`; its pooled embedding of a model without a head, `[embed]`."""
     loss: float | None
+    """Mean loss; None where rows were packed or there is nothing to predict."""
 
 
 def cases_of(model: Model, vocabulary: Vocabulary, frame: Frame, texts: Sequence[str], length: int) -> list[Case]:
@@ -85,8 +92,8 @@ def features_of(model: Model, rows: Sequence[Sequence[Example]], parts: int) -> 
     return {name: jnp.asarray(array) for name, array in found.items()}
 
 
-def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome:
-    """What our network makes of a case."""
+def outcome_of(params: Params, net: Transformer, case: Case, parts: int) -> Outcome:
+    """Runs our network on a case."""
     model = net.model
     features = features_of(model, case.rows, parts)
     method = Transformer.hidden if model.head == "none" else Transformer.scores
@@ -103,7 +110,7 @@ def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome
         tokens = tokens[:, : max(sum(len(_main(model, example)) for example in row) for row in case.rows)]
     cut = None if tokens is None else _cut(tokens, model, case)
     packed = any(len(row) > 1 for row in case.rows)
-    # Of a span the original counts places of padding too, where its scores are noise.
+    # Of a span the original counts positions of padding too, where its scores are noise.
     uneven = model.head == "span" and len({len(_main(model, example)) for example in case.examples}) > 1
     loss = None if packed or uneven or model.head == "none" else _loss(model, case, tokens, rows)
     nothing = [None] * len(case.examples)
@@ -111,13 +118,13 @@ def outcome_of(params: Any, net: Transformer, case: Case, parts: int) -> Outcome
 
 
 @functools.partial(jax.jit, static_argnames=("net", "method"))
-def _applied(params: Any, features: dict[str, jax.Array], *, net: Transformer, method: Callable[..., Any]) -> Any:
+def _applied(params: Params, features: dict[str, jax.Array], *, net: Transformer, method: Callable[..., Any]) -> Any:
     """One program for all cases of one shape."""
     return net.apply({"params": params}, features, method=method)
 
 
 def _cut(tokens: np.ndarray, model: Model, case: Case) -> list[np.ndarray]:
-    """The scores of each example's tokens."""
+    """The scores of each example's tokens: [rows, length, scores] -> an array [tokens, scores] for each example."""
     found = []
     for array, row in zip(tokens, case.rows, strict=False):
         ends = np.cumsum([len(_main(model, example)) for example in row])
@@ -130,8 +137,8 @@ def _loss(model: Model, case: Case, tokens: np.ndarray | None, rows: np.ndarray 
     loss = 0.0
     if tokens is not None and model.head != "span":
         targets = np.full(tokens.shape[:2], NO_TARGET, np.int32)
-        for place, example in zip(targets, case.examples, strict=False):
-            place[: len(example.targets)] = example.targets
+        for row, example in zip(targets, case.examples, strict=False):
+            row[: len(example.targets)] = example.targets
         real = targets != NO_TARGET
         nll = token_losses(jnp.asarray(tokens), jnp.asarray(np.where(real, targets, 0))).nll
         loss += float(np.asarray(nll)[real].mean())
@@ -144,6 +151,7 @@ def _loss(model: Model, case: Case, tokens: np.ndarray | None, rows: np.ndarray 
 
 
 def _main(model: Model, example: Example) -> list[int]:
+    """The tokens of the last stack."""
     return example.decoder if model.decoder_layers else example.encoder
 
 
@@ -159,7 +167,7 @@ def _random_example(model: Model, start: int, random: np.random.Generator, size:
 def _text_example(
     model: Model, vocabulary: Vocabulary, frame: Frame, text: str, length: int, random: np.random.Generator
 ) -> Example:
-    ids = [int(piece) for piece in vocabulary.encode(text)][: length - 2]
+    ids = [int(token) for token in vocabulary.encode(text)][: length - 2]
     if model.family == "decoder":
         return _with_targets(model, [], frame.around(ids), random)
     if model.family == "encoder":
@@ -178,12 +186,13 @@ def _with_targets(model: Model, encoder: list[int], decoder: list[int], random: 
         drawn = random.integers(0, scores, len(main))
         targets = np.where(random.random(len(main)) < 0.5, drawn, NO_TARGET).tolist()
         targets[0] = int(drawn[0])
-    types = (np.arange(len(encoder)) >= len(encoder) // 2).astype(int).tolist() if model.token_types else []
+    second = (np.arange(len(encoder)) >= len(encoder) // 2) & (model.token_types > 1)
+    types = second.astype(int).tolist() if model.token_types else []
     return Example(encoder, types, decoder, targets, _random_label(model, random, len(main)))
 
 
-def _random_label(model: Model, random: np.random.Generator, length: int) -> Any:
-    """A class, one number or several, zeros and ones, or where a span starts and ends, as the head predicts it."""
+def _random_label(model: Model, random: np.random.Generator, length: int) -> Label:
+    """A class, one number or several, zeros and ones, or a span's first and last position, as the head predicts it."""
     if model.head == "span":
         return sorted(random.integers(0, length, 2).tolist())
     if model.head == "sequence" and model.label_problem == "regression":

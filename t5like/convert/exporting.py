@@ -1,36 +1,43 @@
 """`t5like export`: a run becomes a folder that transformers loads with its own classes.
 
 Weights are written parameter by parameter into files of a bounded size, so that a host holds one file and one parameter
-beside the run itself. The folder is written beside its place and moved there when it is whole: an export that is
-killed leaves nothing that could be taken for one.
+beside the run itself. The folder is written as `<name>.partial` and renamed when it is whole: an export that is killed
+leaves nothing that could be taken for one.
 """
 
-import json
 import pathlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import ml_dtypes
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from t5like.config import Model
 from t5like.convert.card import model_card
-from t5like.convert.families import FAMILIES, kind_of
+from t5like.convert.families import FAMILIES
 from t5like.convert.files import INDEX, WEIGHTS
+from t5like.convert.json_files import write_json
 from t5like.convert.kept import generation_config
 from t5like.convert.kept_fields import kept_kind, written_back
-from t5like.convert.layout import Place, Places, is_stacked, names_of, their_shape, to_theirs
+from t5like.convert.kinds import kind_of
+from t5like.convert.layout import (
+    Params,
+    TensorMapping,
+    TensorMappings,
+    is_stacked,
+    leaves_of,
+    names_of,
+    their_shape,
+    to_theirs,
+)
 from t5like.convert.options import ExportOptions
+from t5like.convert.partial import whole_folder
 from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import FILE, constraints_of
 from t5like.runs.restored import Restored
-
-DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 
 
 def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions) -> str:
@@ -45,30 +52,22 @@ def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions)
     kind = kind_of(model, options.type, kept_kind(restored.run))
     family = FAMILIES[kind]
     name = family.CLASSES[kind][model.head]
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        places, repeated = family.places(model), family.repeated(model)
-        write_weights(restored.params, places, partial, options.dtype, options.shard_gigabytes, repeated)
+    with whole_folder(target) as partial:
+        mappings, repeated = family.tensor_mappings(model), family.repeated(model)
+        write_weights(restored.params, mappings, partial, options.dtype, options.shard_gigabytes, repeated)
         settings = {"architectures": [name], "model_type": kind, "dtype": options.dtype}
         kept, special = restored.run.hugging_face, special_ids(vocabulary, model)
         settings |= family.settings_of(model, kind) | special
-        _write_json(partial / "config.json", written_back(settings, restored.run))
+        write_json(partial / "config.json", written_back(settings, restored.run))
         if model.decoder_layers and model.predicts_pieces:
-            _write_json(partial / FILE, generation_config(kept, special, constraints_of(restored)))
+            write_json(partial / FILE, generation_config(kept, special, constraints_of(restored)))
         write_tokenizer(vocabulary, model, restored.frame, partial, kept)
         (partial / "README.md").write_text(model_card(restored, name, target.name), "utf-8")
-        partial.rename(target)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return name
 
 
 def special_ids(vocabulary: Vocabulary, model: Model) -> dict[str, int]:
-    """The numbers of pieces that frame a text, as config.json names them; a tokenizer without padding has none."""
+    """The ids of the tokens that frame a text, by their fields of config.json; not all tokenizers have padding."""
     control = vocabulary.pieces.control
     ids = {} if control.pad is None else {"pad_token_id": control.pad}
     if model.family == "encoder":
@@ -78,8 +77,8 @@ def special_ids(vocabulary: Vocabulary, model: Model) -> dict[str, int]:
 
 
 def write_weights(
-    params: Any,
-    places: Places,
+    params: Params,
+    mappings: TensorMappings,
     folder: pathlib.Path,
     dtype: str,
     most_gigabytes: float = 5.0,
@@ -87,7 +86,7 @@ def write_weights(
 ) -> None:
     """Writes parameters as model.safetensors, or as files of at most `most_gigabytes` with their index.
 
-    `repeated` are names under which a tensor, also by name, is stored once more.
+    `repeated` maps the names under which a tensor is stored once more to its own.
 
     Raises:
       UserError: a file cannot be written, or a number is too large for `dtype`.
@@ -95,9 +94,9 @@ def write_weights(
     import safetensors
     import safetensors.numpy
 
-    kind = np.dtype(DTYPES[dtype])
-    leaves: dict[str, Any] = flatten_dict(params, sep="/")  # pyright: ignore[reportAssignmentType]
-    groups = list(_groups(leaves, places, repeated or {}))
+    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    leaves = leaves_of(params)
+    groups = list(_groups(leaves, mappings, repeated or {}))
     files = _files(groups, kind.itemsize, most_gigabytes * 1e9)
     weight_map: dict[str, str] = {}
     total = 0
@@ -111,34 +110,37 @@ def write_weights(
             raise UserError(f"{folder / name} cannot be written: {error}.") from None
     if len(files) > 1:
         sizes = {"total_parameters": total, "total_size": total * kind.itemsize}
-        _write_json(folder / INDEX, {"metadata": sizes, "weight_map": dict(sorted(weight_map.items()))})
+        write_json(folder / INDEX, {"metadata": sizes, "weight_map": dict(sorted(weight_map.items()))})
 
 
-class Group(NamedTuple):
+class TensorGroup(NamedTuple):
     """Parameters that share tensors, in the order of their parts, and those tensors with their shape."""
 
     paths: Sequence[str]
-    place: Place
+    mapping: TensorMapping
     names: Sequence[str]
     shape: tuple[int, ...]
 
 
-def _groups(leaves: Mapping[str, Any], places: Places, repeated: Mapping[str, str]) -> Iterator[Group]:
+def _groups(
+    leaves: Mapping[str, jax.Array], mappings: TensorMappings, repeated: Mapping[str, str]
+) -> Iterator[TensorGroup]:
+    """Groups of parameters by their tensors: query, key and value of a GPT-2 are one, all others stand alone."""
     together: dict[str, list[str]] = {}
     for path in leaves:
-        together.setdefault(places[path].name, []).append(path)
+        together.setdefault(mappings[path].name, []).append(path)
     for paths in together.values():
-        paths.sort(key=lambda path: places[path].part)
-        path, place = paths[0], places[paths[0]]
+        paths.sort(key=lambda path: mappings[path].part)
+        path, mapping = paths[0], mappings[paths[0]]
         shape = leaves[path].shape
         one = shape[1:] if is_stacked(path) else shape
-        names = names_of(path, place, shape)
+        names = names_of(path, mapping, shape)
         again = [second for second, first in repeated.items() if first in names]
-        yield Group(paths, place, [*names, *again], their_shape(place, one))
+        yield TensorGroup(paths, mapping, [*names, *again], their_shape(mapping, one))
 
 
-def _files(groups: Sequence[Group], itemsize: int, most: float) -> list[set[str]]:
-    """The names of the tensors of each file; a tensor is never cut."""
+def _files(groups: Sequence[TensorGroup], itemsize: int, most: float) -> list[set[str]]:
+    """The names of the tensors of each file, filled in their order up to `most` bytes; a tensor is never cut."""
     files: list[set[str]] = [set()]
     used = 0
     for group in groups:
@@ -153,20 +155,20 @@ def _files(groups: Sequence[Group], itemsize: int, most: float) -> list[set[str]
 
 
 def _in_files(
-    leaves: Mapping[str, Any], groups: Sequence[Group], files: Sequence[set[str]], kind: np.dtype
+    leaves: Mapping[str, jax.Array], groups: Sequence[TensorGroup], files: Sequence[set[str]], kind: np.dtype
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The tensors of each file in turn."""
+    """The tensors of each file in turn; at any time one file's and one group's are in memory."""
     tensors: dict[str, np.ndarray] = {}
     waiting = iter(files)
     wanted = next(waiting)
     for group in groups:
         arrays = [np.asarray(jax.device_get(leaves[path])) for path in group.paths]
         for layer, name in enumerate(group.names):
-            if name not in wanted:
+            if name not in wanted:  # `files` are filled in the order of the groups: the one before is complete
                 yield tensors
                 tensors, wanted = {}, next(waiting)
             parts = [array[layer] if is_stacked(group.paths[0]) else array for array in arrays]
-            tensors[name] = _cast(to_theirs(parts, group.place), kind, name)
+            tensors[name] = _cast(to_theirs(parts, group.mapping), kind, name)
     yield tensors
 
 
@@ -185,7 +187,3 @@ def _cast(tensor: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
             f"with --dtype {'bfloat16' if kind == np.float16 else 'float32'}."
         )
     return cast
-
-
-def _write_json(file: pathlib.Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

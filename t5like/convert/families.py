@@ -1,6 +1,7 @@
-"""Which family a folder or a model is of, and the tensors of a folder by their present names.
+"""The families of transformers that we read and write, and the tensors of a folder by their present names.
 
-A family is a module with the names that `Family` lists. A new one costs that module and its lines in `FAMILIES`.
+A family is a module with the names that `Family` lists. A new one costs that module, its name in `MODULES` and a golden
+folder.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -10,23 +11,32 @@ import numpy as np
 
 from t5like.config import Model
 from t5like.convert import bert, gpt2, llama, marian, t5
-from t5like.convert.layout import Places, Tensors, names_of
-from t5like.convert.settings import Settings
+from t5like.convert.layout import TensorMappings, Tensors, names_of
+from t5like.convert.settings import Head, Settings
 from t5like.errors import UserError, did_you_mean
 
 
 @runtime_checkable
 class Family(Protocol):
-    """What the module of a family has."""
+    """The names that the module of a family has.
+
+    `model_of` and `settings_of` are the two ways of a config.json, and `tensor_mappings` both ways of the weights. A
+    model can be exported where the one way of config.json gives back what the other wrote (`kinds.py`).
+    """
 
     @property
-    def CLASSES(self) -> Mapping[str, Mapping[str, str]]:  # noqa: N802
+    def CLASSES(self) -> Mapping[str, Mapping[Head, str]]:  # noqa: N802
         """Model type -> head -> class of transformers."""
         ...
 
     @property
     def ALIASES(self) -> Mapping[str, str]:  # noqa: N802
         """Second name of a field of config.json -> its own."""
+        ...
+
+    @property
+    def TOKENIZERS(self) -> Mapping[str, str]:  # noqa: N802
+        """Model type -> class of the tokenizer where a folder names none; empty: the generic one, always."""
         ...
 
     @property
@@ -41,26 +51,32 @@ class Family(Protocol):
 
     def model_of(self, settings: Settings, names: Collection[str]) -> Model: ...
 
-    def places(self, model: Model) -> Places: ...
+    def tensor_mappings(self, model: Model) -> TensorMappings: ...
 
     def settings_of(self, model: Model, kind: str) -> dict[str, Any]: ...
 
-    def kinds(self, model: Model) -> list[str]: ...
+    def canonical(self, name: str, model: Model) -> str:
+        """The present name of a tensor that older versions named otherwise."""
+        ...
 
-    def canonical(self, name: str, model: Model) -> str: ...
+    def copies(self, model: Model) -> dict[str, str]:
+        """Tensors that some version stores twice -> the originals."""
+        ...
 
-    def copies(self, model: Model) -> dict[str, str]: ...
+    def repeated(self, model: Model) -> dict[str, str]:
+        """Tensors that an export stores a second time, under the name that other versions read -> the first."""
+        ...
 
-    def repeated(self, model: Model) -> dict[str, str]: ...
-
-    def unused(self, name: str, model: Model) -> str | None: ...
+    def unused(self, name: str, model: Model) -> str | None:
+        """The reason for which a tensor fills no parameter, if it is known."""
+        ...
 
 
 MODULES: tuple[Family, ...] = (t5, bert, gpt2, llama, marian)
 FAMILIES: dict[str, Family] = {kind: module for module in MODULES for kind in module.CLASSES}
 """The module of each `model_type`."""
 RECORD = "import.json"
-"""File of a run directory that says what the run was imported from, and what was left out."""
+"""File of a run directory that names the origin of an import and the tensors that were left out."""
 
 
 def family_of(settings: Settings) -> Family:
@@ -89,28 +105,11 @@ def model_in(settings: Settings, tensors: Tensors) -> Model:
     return family.model_of(settings, names)
 
 
-def kind_of(model: Model, asked: str = "", before: str = "") -> str:
-    """The model type under which a model can be exported: the one asked for, the one it had before, or the likeliest.
+class NamedTensors:
+    """The tensors of a folder by their present names (`layout.Tensors`).
 
-    Raises:
-      UserError: no family has this architecture, or not the one asked for.
+    Of a tensor that is there under the name of its copy alone, that copy takes the original's name.
     """
-    possible = [kind for module in MODULES for kind in module.kinds(model)]
-    if asked and asked not in possible:
-        raise UserError(
-            f"--type {asked!r} has another architecture than this model; it can be {' or '.join(possible) or 'none'}."
-        )
-    if not possible:
-        raise UserError(
-            f"No model of transformers has this architecture ({model.family}, positions {model.positions!r}, norm "
-            f"{model.norm!r} {model.norm_position!r}, gated {model.gated}, bias {model.bias}, scale_attention "
-            f"{model.scale_attention}, head {model.head!r}): take one of `t5like architectures` to export it."
-        )
-    return asked or (before if before in possible else possible[0])
-
-
-class Named:
-    """The tensors of a folder by their present names (`layout.Tensors`)."""
 
     def __init__(self, tensors: Tensors, family: Family, model: Model):
         self._tensors = tensors
@@ -134,15 +133,19 @@ class Named:
 
 
 def unused_tensors(
-    tensors: Named, family: Family, model: Model, shapes: Mapping[str, tuple[int, ...]], ignored: Collection[str] = ()
+    tensors: NamedTensors,
+    family: Family,
+    model: Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    ignored: Collection[str] = (),
 ) -> dict[str, str]:
     """Each tensor that fills no parameter, with the reason, by its name in the folder.
 
     Raises:
       UserError: a tensor that the family does not know, or a copy that differs from what it is a copy of.
     """
-    places, copies = family.places(model), family.copies(model)
-    used = {name for path, shape in shapes.items() for name in names_of(path, places[path], shape)}
+    mappings, copies = family.tensor_mappings(model), family.copies(model)
+    used = {name for path, shape in shapes.items() for name in names_of(path, mappings[path], shape)}
     reasons, unknown = {}, []
     for name in sorted(set(tensors.names()) - used):
         stored = tensors.stored(name)

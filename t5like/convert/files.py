@@ -1,9 +1,8 @@
 """The weights of a Hugging Face folder, read one tensor at a time: model.safetensors or its shards with their index, or
 else pytorch_model.bin or its shards.
 
-Safetensors files are memory-mapped by their library, which checks their headers; what it finds wrong becomes a
-sentence. Pickles are read by `pickles.py`, which runs nothing of them. Other formats are named with the
-way to convert them.
+Safetensors files are memory-mapped by their library, which checks their headers; its errors become sentences. Pickles
+are read by `pickles.py`, which runs nothing of them. Other formats are named with the way to convert them.
 """
 
 import contextlib
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5like.convert.pickles import Pickled, open_pickle
+from t5like.convert.pickles import PickledTensor, open_pickle
 from t5like.errors import UserError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -38,7 +37,7 @@ OTHERS = {
 ADAPTER = "adapter_config.json"
 
 
-class Stored(NamedTuple):
+class StoredTensor(NamedTuple):
     """A tensor `name` of a safetensors file, with its shape and type."""
 
     file: pathlib.Path
@@ -56,7 +55,7 @@ class Stored(NamedTuple):
 class Weights:
     """The tensors of a folder's files by name (`layout.Tensors`)."""
 
-    def __init__(self, folder: pathlib.Path, tensors: Mapping[str, Stored | Pickled]):
+    def __init__(self, folder: pathlib.Path, tensors: Mapping[str, StoredTensor | PickledTensor]):
         self._folder, self._tensors = folder, tensors
 
     def names(self) -> Iterable[str]:
@@ -90,18 +89,18 @@ def open_weights(folder: pathlib.Path) -> Weights:
     pickled = any((folder / name).is_file() for name in (PICKLE, PICKLE_INDEX))
     safe = any((folder / name).is_file() for name in (WEIGHTS, INDEX))
     names, described = ((PICKLE, PICKLE_INDEX), open_pickle) if pickled and not safe else ((WEIGHTS, INDEX), _stored)
-    tensors: dict[str, Stored | Pickled] = {}
+    tensors: dict[str, StoredTensor | PickledTensor] = {}
     for file in _weight_files(folder, *names):
         tensors |= described(file)
     _require_indexed(folder, *names, tensors)
     return Weights(folder, tensors)
 
 
-def _stored(file: pathlib.Path) -> dict[str, Stored]:
+def _stored(file: pathlib.Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file by name."""
     with _open(file) as opened:
         parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118, it is no mapping
-        return {name: Stored(file, name, tuple(p.get_shape()), p.get_dtype()) for name, p in parts.items()}
+        return {name: StoredTensor(file, name, tuple(p.get_shape()), p.get_dtype()) for name, p in parts.items()}
 
 
 def _require_floats(folder: pathlib.Path, name: str, dtype: str) -> None:

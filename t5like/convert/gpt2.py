@@ -4,11 +4,14 @@ from collections.abc import Collection
 from typing import Any
 
 from t5like.config import Model
-from t5like.convert.layout import Place, Places, layer_norm
-from t5like.convert.settings import THEIR_ACTIVATION, Settings, label_fields
+from t5like.convert.decoders import of_another_head, prefixed
+from t5like.convert.layout import TensorMapping, TensorMappings, layer_norm
+from t5like.convert.settings import THEIR_ACTIVATION, Head, Settings, label_fields
 from t5like.errors import UserError
 
-CLASSES = {"gpt2": {"vocabulary": "GPT2LMHeadModel", "sequence": "GPT2ForSequenceClassification", "none": "GPT2Model"}}
+CLASSES: dict[str, dict[Head, str]] = {
+    "gpt2": {"vocabulary": "GPT2LMHeadModel", "sequence": "GPT2ForSequenceClassification", "none": "GPT2Model"}
+}
 """Class of each head."""
 BODY, SCORE = "transformer.", "score.weight"
 ALIASES = {
@@ -19,6 +22,7 @@ ALIASES = {
 }
 """Second names of fields, as transformers' GPT2Config takes them."""
 TIES: dict[str, str] = {}
+TOKENIZERS: dict[str, str] = {}
 DROPOUTS: dict[str, float | None] = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
 
 
@@ -58,27 +62,27 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
     )
 
 
-def places(model: Model) -> Places:
-    """Where each parameter lies. A bare GPT2Model is stored without the prefix of the one with a head."""
+def tensor_mappings(model: Model) -> TensorMappings:
+    """The tensor of each parameter. A bare GPT2Model is stored without the prefix of the one with a head."""
     body = "" if model.head == "none" else BODY
     layer, blocks = f"{body}h.{{layer}}", "decoder/blocks"
-    found = {"embedding": Place(f"{body}wte.weight", 1), "positions": Place(f"{body}wpe.weight", 1)}
+    found = {"embedding": TensorMapping(f"{body}wte.weight", 1), "positions": TensorMapping(f"{body}wpe.weight", 1)}
     found |= layer_norm("decoder/norm", f"{body}ln_f")
     found |= layer_norm(f"{blocks}/norm_self", f"{layer}.ln_1") | layer_norm(f"{blocks}/norm_mlp", f"{layer}.ln_2")
     for part, name in enumerate(("query", "key", "value")):
-        found[f"{blocks}/self/{name}"] = Place(f"{layer}.attn.c_attn.weight", 1, part=part, parts=3)
-        found[f"{blocks}/self/{name}_bias"] = Place(f"{layer}.attn.c_attn.bias", part=part, parts=3)
+        found[f"{blocks}/self/{name}"] = TensorMapping(f"{layer}.attn.c_attn.weight", 1, part=part, parts=3)
+        found[f"{blocks}/self/{name}_bias"] = TensorMapping(f"{layer}.attn.c_attn.bias", part=part, parts=3)
     for path, rows, theirs in (
         ("self/out", 2, "attn.c_proj"),
         ("mlp/up", 1, "mlp.c_fc"),
         ("mlp/down", 1, "mlp.c_proj"),
     ):
-        found[f"{blocks}/{path}"] = Place(f"{layer}.{theirs}.weight", rows)
-        found[f"{blocks}/{path}_bias"] = Place(f"{layer}.{theirs}.bias")
+        found[f"{blocks}/{path}"] = TensorMapping(f"{layer}.{theirs}.weight", rows)
+        found[f"{blocks}/{path}_bias"] = TensorMapping(f"{layer}.{theirs}.bias")
     if model.predicts_pieces and not model.tied:
-        found["output"] = Place("lm_head.weight", 1, True)
+        found["output"] = TensorMapping("lm_head.weight", 1, True)
     if model.head == "sequence":
-        found["head/kernel"] = Place(SCORE, 1, True)
+        found["head/kernel"] = TensorMapping(SCORE, 1, True)
     return found
 
 
@@ -90,7 +94,7 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "n_head": model.heads,
         "n_inner": model.mlp,
         "n_positions": model.max_positions,
-        "activation_function": THEIR_ACTIVATION[model.activation],
+        "activation_function": THEIR_ACTIVATION.get(model.activation),
         "layer_norm_epsilon": model.norm_epsilon,
         "initializer_range": model.embedding_deviation,
         "resid_pdrop": model.dropout,
@@ -102,32 +106,13 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
     }
 
 
-def kinds(model: Model) -> list[str]:
-    """The model types that have this architecture."""
-    fits = (
-        model.family == "decoder"
-        and model.positions == "learned"
-        and model.norm == "layer"
-        and model.norm_position == "pre"
-        and model.kv * model.heads == model.embed
-        and model.key_heads == model.heads
-        and model.head in CLASSES["gpt2"]
-        and (model.head != "sequence" or (model.pooling == "last" and not model.head_bias))
-        and all((*map(model.biased, ("qkv", "out", "mlp")), model.scale_attention))
-        and not any((model.gated, model.scale_logits, model.scale_embedding, model.embedding_norm, model.pooler))
-        and not any((model.output_transform, model.output_bias))
-    )
-    return ["gpt2"] if fits else []
-
-
 def canonical(name: str, model: Model) -> str:
     """A tensor's present name: the released checkpoints lack the prefix."""
-    bare = name.removeprefix(BODY)
-    return bare if model.head == "none" or bare.startswith(("lm_head.", "score.")) else BODY + bare
+    return prefixed(name, BODY, model)
 
 
 def copies(model: Model) -> dict[str, str]:
-    """Tensors that older versions store twice -> what they are copies of."""
+    """Tensors that older versions store twice -> the originals."""
     return {"lm_head.weight": f"{BODY}wte.weight"} if model.tied else {}
 
 
@@ -137,9 +122,7 @@ def repeated(model: Model) -> dict[str, str]:
 
 
 def unused(name: str, model: Model) -> str | None:
-    """Why a tensor has no place in the model, if that is known."""
+    """The reason for which a tensor fills no parameter, if it is known."""
     if name.endswith((".attn.bias", ".attn.masked_bias")):
         return "the causal mask, a constant of the code"
-    if name.startswith(("lm_head.", "score.")) and model.head != "vocabulary":
-        return "the class that config.json names has no such head"
-    return None
+    return of_another_head(name, model)

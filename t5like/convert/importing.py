@@ -2,16 +2,15 @@
 
 Everything that needs no numbers is checked first: config, names, shapes, tokenizer. Then each tensor is read once and
 cut up for the devices of the mesh, so that a host holds its share of the parameters and one layer more. The run
-directory is written beside its place and moved there when it is whole.
+directory is written as `<name>.partial` and renamed when it is whole.
 """
 
 import dataclasses
 import json
 import pathlib
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import jax
 import numpy as np
@@ -20,15 +19,16 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, presets
 from t5like.config import Vocabulary as VocabularySettings
 from t5like.convert.exporting import special_ids
-from t5like.convert.families import RECORD, Family, Named, family_of, model_in, unused_tensors
+from t5like.convert.families import RECORD, Family, NamedTensors, family_of, model_in, unused_tensors
 from t5like.convert.files import open_weights
 from t5like.convert.kept import keep_files
 from t5like.convert.kept_fields import keep, notes_on
-from t5like.convert.layout import Places, Tensors, assemble, is_stacked, layers_of
+from t5like.convert.layout import Params, TensorMappings, Tensors, assemble, is_stacked, layers_of
 from t5like.convert.options import ImportOptions
+from t5like.convert.partial import whole_folder
 from t5like.convert.rows import rows_for, with_rows
 from t5like.convert.settings import Settings, read_settings
-from t5like.convert.t5x import t5x_model, t5x_places
+from t5like.convert.t5x import t5x_mappings, t5x_model
 from t5like.convert.t5x_files import T5XTensors, is_t5x, open_t5x
 from t5like.convert.tokenizer import read_tokenizer, with_frame
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabulary
@@ -44,14 +44,14 @@ LONGEST = 512
 
 @dataclass
 class Imported:
-    """A checkpoint as it is known before its numbers are read, and what was found in them."""
+    """A checkpoint as it is known before its numbers are read, and the findings of reading them."""
 
     origin: str
     """Class of transformers, or T5X."""
     kind: str
-    """`model_type` of transformers, empty for T5X."""
-    tensors: Named | T5XTensors
-    places: Places
+    """`model_type` of transformers; empty for T5X."""
+    tensors: NamedTensors | T5XTensors
+    mappings: TensorMappings
     model: Model
     vocabulary: Vocabulary
     family: Family | None = None
@@ -59,7 +59,7 @@ class Imported:
     added: int = 0
     """Rows that the embedding has more than the checkpoint's."""
     notes: list[str] = field(default_factory=list)
-    """Sentences for the user on what was added, is lost, or is kept and not followed."""
+    """Sentences for the user on fields and rows that were added, are lost, or are kept and not followed."""
     unused: dict[str, str] = field(default_factory=dict)
     non_finite: list[str] = field(default_factory=list)
 
@@ -82,36 +82,28 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
     with jax.set_mesh(mesh):
         network = make_network(config, mesh)
         abstract = network.params
-        require_shapes(with_rows(found.tensors, found.places, found.added), found.places, abstract)
-        if found.family and isinstance(found.tensors, Named):
+        require_shapes(with_rows(found.tensors, found.mappings, found.added), found.mappings, abstract)
+        if found.family and isinstance(found.tensors, NamedTensors):
             found.unused = unused_tensors(found.tensors, found.family, found.model, shapes_of(abstract), options.ignore)
         print(f"Reading {network.parameter_count:,} parameters of {source} onto {mesh.size} device(s) ...", flush=True)
-        partial = target.with_name(f"{target.name}.partial")
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+        with whole_folder(target) as partial:
             _write(found, config, abstract, RunDirectory(partial))
             if not theirs:
                 generates = bool(found.model.decoder_layers) and found.model.predicts_pieces
                 fields = read_settings(source).fields
                 found.notes += keep_files(source, RunDirectory(partial).hugging_face, fields, generates)
-            partial.rename(target)
-        except OSError as error:
-            raise UserError(f"{target} cannot be written: {error.strerror or error}.") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return found
 
 
-def require_shapes(tensors: Tensors, places: Places, abstract: Any) -> None:
+def require_shapes(tensors: Tensors, mappings: TensorMappings, abstract: Params) -> None:
     """Raises `UserError` for the first tensor that a parameter needs and that is missing or has another shape."""
     for path, shape in shapes_of(abstract).items():
-        for _ in layers_of(_Described(tensors), path, places[path], shape):
+        for _ in layers_of(_Described(tensors), path, mappings[path], shape):
             pass
 
 
-def read_params(tensors: Tensors, places: Places, abstract: Any, non_finite: list[str]) -> Any:
-    """The parameters that `abstract` describes, with its shardings, from their places in the tensors.
+def read_params(tensors: Tensors, mappings: TensorMappings, abstract: Params, non_finite: list[str]) -> Params:
+    """Reads the parameters that `abstract` describes, with its shardings, from the tensors.
 
     Names of parameters with NaN or infinite values are added to `non_finite`.
 
@@ -120,13 +112,13 @@ def read_params(tensors: Tensors, places: Places, abstract: Any, non_finite: lis
     """
     filled, wanted = {}, cast(dict[str, jax.ShapeDtypeStruct], flatten_dict(abstract, sep="/"))
     for path, leaf in wanted.items():
-        layers = layers_of(tensors, path, places[path], leaf.shape)
+        layers = layers_of(tensors, path, mappings[path], leaf.shape)
         filled[path] = assemble(_watched(layers, path, non_finite), is_stacked(path), leaf)
     return unflatten_dict(filled, sep="/")
 
 
 def imported_config(found: Imported, target: pathlib.Path, options: ImportOptions) -> Config:
-    """A config with which every command can use the run; what it is trained on next is for the user to say."""
+    """A config with which every command can use the run; its data are for the user to name before training."""
     model, vocabulary = found.model, found.vocabulary
     length = min(LONGEST, model.max_positions or LONGEST)
     optimizer = Optimizer(name="adamw", learning_rate=3e-5, schedule="constant", clip=1.0)
@@ -165,20 +157,20 @@ def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported
     settings = read_settings(source)
     family, files = family_of(settings), open_weights(source)
     model = model_in(settings, files)
-    # Whether the embedding has rows enough is seen to below, for a tokenizer that is given too.
+    # `_fit_rows` compares the rows of the embedding with the vocabulary, also with one that the options give.
     fields = {name: value for name, value in settings.fields.items() if name != "vocab_size"}
     vocabulary = _given(options)
     if vocabulary is None:
         vocabulary = read_tokenizer(source, fields)
     elif vocabulary.frame is None:
-        place = pathlib.Path(options.vocabulary).expanduser()
-        vocabulary = with_frame(vocabulary, place if place.is_dir() else place.parent, settings.fields)
+        path = pathlib.Path(options.vocabulary).expanduser()
+        vocabulary = with_frame(vocabulary, path if path.is_dir() else path.parent, settings.fields)
     kind = settings.get("model_type", "")
     return Imported(
         settings.architecture or kind,
         kind,
-        Named(files, family, model),
-        family.places(model),
+        NamedTensors(files, family, model),
+        family.tensor_mappings(model),
         model,
         vocabulary,
         family,
@@ -188,20 +180,20 @@ def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported
 
 
 def _fit_rows(found: Imported, options: ImportOptions) -> None:
-    """Gives the embedding a row for each piece, if the options say so.
+    """Gives the embedding a row for each token of the vocabulary, if the options say so.
 
     Raises:
-      UserError: there are more pieces than rows, and the options do not say so.
+      UserError: there are more tokens than rows, and the options do not say so.
     """
-    rows, pieces = found.model.vocab, found.vocabulary.size
-    if pieces <= rows:
+    rows, tokens = found.model.vocab, found.vocabulary.size
+    if tokens <= rows:
         return
     if not options.add_rows:
         raise UserError(
-            f"The vocabulary has {pieces} pieces, but the embedding only {rows} rows: either the tokenizer belongs to "
+            f"The vocabulary has {tokens} pieces, but the embedding only {rows} rows: either the tokenizer belongs to "
             f"another model, or pieces were added to it that the model never saw; --add_rows True gives these rows."
         )
-    found.added = rows_for(pieces, rows) - rows
+    found.added = rows_for(tokens, rows) - rows
     found.model = dataclasses.replace(found.model, vocab=rows + found.added)
     found.notes.append(f"Added {found.added} rows to the {rows} of the embedding, each the mean of these.")
 
@@ -216,7 +208,7 @@ def _open_t5x(source: pathlib.Path, options: ImportOptions) -> Imported:
             f"{source} is a checkpoint of T5X, which holds no vocabulary: give --vocabulary, the spiece.model that it "
             "was trained with, or `bytes` for ByT5."
         )
-    return Imported("T5X", "", tensors, t5x_places(model, tensors), model, vocabulary)
+    return Imported("T5X", "", tensors, t5x_mappings(model, tensors), model, vocabulary)
 
 
 def _given(options: ImportOptions) -> Vocabulary | None:
@@ -244,7 +236,7 @@ class _Described:
 
 
 def _objective(model: Model, sentinels: int, length: int) -> Objective:
-    """What the family learns; spans are as long as the sentinels need, T5's or ByT5's, or there are none."""
+    """The objective that the family learns: spans of T5's mean length or ByT5's, by the sentinels, or else a prefix."""
     if model.family == "decoder":
         return Objective(kind="causal")
     if model.family == "encoder":
@@ -253,11 +245,11 @@ def _objective(model: Model, sentinels: int, length: int) -> Objective:
     return next((one for one in spans if one.span_lengths(length).spans <= sentinels), Objective(kind="prefix"))
 
 
-def _write(found: Imported, config: Config, abstract: Any, run: RunDirectory) -> None:
+def _write(found: Imported, config: Config, abstract: Params, run: RunDirectory) -> None:
     presets.write(config, run.path)
     found.vocabulary.save(run.vocabulary)
-    tensors = with_rows(found.tensors, found.places, found.added)
-    params = read_params(tensors, found.places, abstract, found.non_finite)
+    tensors = with_rows(found.tensors, found.mappings, found.added)
+    params = read_params(tensors, found.mappings, abstract, found.non_finite)
     with Checkpoints(run.checkpoints, 1, found.vocabulary.hash) as checkpoints:
         checkpoints.save_params(params, 0)
         checkpoints.wait()
@@ -269,6 +261,7 @@ def _write(found: Imported, config: Config, abstract: Any, run: RunDirectory) ->
 
 
 def _watched(layers: Iterable[np.ndarray], path: str, non_finite: list[str]) -> Iterator[np.ndarray]:
+    """The same layers; the path is added to `non_finite` if one of them has NaN or an infinite value."""
     for layer in layers:
         if path not in non_finite and not np.isfinite(layer).all():
             non_finite.append(path)

@@ -1,16 +1,15 @@
-"""Files of a Hugging Face folder that a run keeps for its export, since our classes cannot say what is in them.
+"""Files of a Hugging Face folder that a run keeps for its export, since our classes have no fields for them.
 
-They lie in the run's `hugging_face/` as they were, and a run that starts from another takes them over. What the
-exported tokenizer says otherwise than the original, whose class it does not have, is written anew.
+They lie in the run's `hugging_face/` as they were, and a run that starts from another takes them over. Fields of the
+tokenizer that belong to the original's class, which the exported tokenizer does not have, are written anew.
 """
 
-import json
 import pathlib
 import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from t5like.convert.framing import json_object
+from t5like.convert.json_files import json_object, write_json
 from t5like.data.vocabulary.files import NAMED, special_names
 from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, Constraints, not_followed
 
@@ -25,44 +24,44 @@ OF_CODE = ("auto_map",)
 OF_CLASS = ("tokenizer_class", "added_tokens_decoder", "extra_ids", "add_bos_token", "add_eos_token", "backend")
 OF_CLASS += ("tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "name_or_path", "is_local")
 OF_CLASS += ("init_inputs", "local_files_only", "additional_special_tokens")
-"""Fields that tokenizer.json has instead, or that belong to the original's class or place."""
+"""Fields that tokenizer.json has instead, or that belong to the original's class or folder."""
 
 
-def keep_files(folder: pathlib.Path, place: pathlib.Path, config: Mapping[str, Any], generates: bool) -> list[str]:
-    """Copies the files of `folder` to `place` and returns a line for each thing that is lost or not followed.
+def keep_files(folder: pathlib.Path, kept_in: pathlib.Path, config: Mapping[str, Any], generates: bool) -> list[str]:
+    """Copies the files of `folder` to `kept_in`; the result is a line for each field that is lost or not followed.
 
     Where a model that generates has no generation_config.json, the fields of its config.json become one.
     """
-    place.mkdir(parents=True, exist_ok=True)
+    kept_in.mkdir(parents=True, exist_ok=True)
     for name in VERBATIM:
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, place / name)
+            shutil.copyfile(folder / name, kept_in / name)
     if (folder / TEMPLATES).is_dir():
-        shutil.copytree(folder / TEMPLATES, place / TEMPLATES)
+        shutil.copytree(folder / TEMPLATES, kept_in / TEMPLATES)
     written = {name: config[name] for name in GENERATION if config.get(name) is not None}
-    if generates and written and not (place / FILE).exists():
-        write_json(place / FILE, {"_from_model_config": True, **written})
+    if generates and written and not (kept_in / FILE).exists():
+        write_json(kept_in / FILE, {"_from_model_config": True, **written})
     lost = [name for name in OF_CODE if name in json_object(folder / TOKENIZER)]
     lines = [f"Lost: {TOKENIZER} has {name}, which names code of its own." for name in lost]
-    if ignored := not_followed(json_object(place / FILE)):
+    if ignored := not_followed(json_object(kept_in / FILE)):
         listed = ", ".join(f"{name}={value!r}" for name, value in ignored.items())
         lines.append(f"Kept for the export, but not followed by `t5like generate`: {listed} of {FILE}.")
     return lines
 
 
-def generation_config(place: pathlib.Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:
+def generation_config(kept_in: pathlib.Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:
     """An exported generation_config.json: the original's, with the run's ids where it has none, and the run's ends."""
-    ends, kept = list(constraints.ends), json_object(place / FILE)
+    ends, kept = list(constraints.ends), json_object(kept_in / FILE)
     own = {name: number for name, number in ids.items() if name not in kept}
     return {**kept, **own, "eos_token_id": ends if ends[1:] else ends[0]}
 
 
-def tokenizer_config(place: pathlib.Path, ours: Mapping[str, Any]) -> dict[str, Any]:
+def tokenizer_config(kept_in: pathlib.Path, ours: Mapping[str, Any]) -> dict[str, Any]:
     """An exported tokenizer_config.json: the original's fields around those that say how the tokenizer is loaded."""
-    kept = json_object(place / TOKENIZER)
+    kept = json_object(kept_in / TOKENIZER)
     names = {f"{role}_token" for role in NAMED}
     silent = {name for name in names if name in kept and kept[name] is None}
-    own = {f"{role}_token": name for role, name in special_names(place).items()}
+    own = {f"{role}_token": name for role, name in special_names(kept_in).items()}
     fields = {name: value for name, value in kept.items() if name not in (*OF_CLASS, *OF_CODE, *names)}
     if not isinstance(fields.get("extra_special_tokens"), dict):
         fields.pop("extra_special_tokens", None)
@@ -74,15 +73,10 @@ def tokenizer_config(place: pathlib.Path, ours: Mapping[str, Any]) -> dict[str, 
     return {name: value for name, value in {**ours, **fields, **own, **always}.items() if name not in silent}
 
 
-def copy_templates(place: pathlib.Path, target: pathlib.Path) -> None:
+def copy_templates(kept_in: pathlib.Path, target: pathlib.Path) -> None:
     """Copies the chat templates into an exported folder."""
     for name in VERBATIM[3:]:
-        if (place / name).is_file():
-            shutil.copyfile(place / name, target / name)
-    if (place / TEMPLATES).is_dir():
-        shutil.copytree(place / TEMPLATES, target / TEMPLATES)
-
-
-def write_json(file: pathlib.Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Writes a JSON object."""
-    file.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", "utf-8")
+        if (kept_in / name).is_file():
+            shutil.copyfile(kept_in / name, target / name)
+    if (kept_in / TEMPLATES).is_dir():
+        shutil.copytree(kept_in / TEMPLATES, target / TEMPLATES)

@@ -1,56 +1,55 @@
 """Fields of a Hugging Face folder that `Model` cannot say: kept in the run directory, and written back by an export.
 
 A run keeps the folder's config.json, and the fields that an export would have written at once. An export writes the
-kept fields, except those that it says otherwise by now: so names of labels, dropouts of single places and fields that
-nothing here reads survive, and what training changed is told as it is. A run that starts from such a run takes both
-along (`RunDirectory.take_hugging_face`).
+kept fields, except those that it would write otherwise by now: so names of labels, dropouts of single layers and fields
+that nothing here reads survive, and training's changes are written. A run that starts from such a run takes both along
+(`RunDirectory.take_hugging_face`).
 """
 
-import json
-import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5like.config import Model
 from t5like.convert.families import RECORD, Family
+from t5like.convert.json_files import json_object, write_json
 from t5like.convert.rotary import ROTARY
-from t5like.convert.settings import ABSENT, LABEL_FIELDS, Settings
+from t5like.convert.settings import ABSENT, LABEL_FIELDS, Settings, present
 from t5like.runs.directory import RunDirectory
 
 CONFIG, STATED = "config.json", "stated.json"
 OWN = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", "_name_or_path", "auto_map")
 """Fields that an export writes by itself or that say nothing of it."""
-TOGETHER = (ROTARY, (*LABEL_FIELDS, "num_labels"))
+WINDOW = ("max_position_embeddings", "sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+TOGETHER = (ROTARY, (*LABEL_FIELDS, "num_labels"), WINDOW)
 """Fields that say the same thing in several ways, so that they are kept together or not at all."""
 
 
-def keep(run: RunDirectory, settings: Settings, family: Family, model: Model, special: Mapping[str, Any]) -> None:
-    """Keeps the fields of a folder, and what an export of `model` would say now, in a run directory.
+def keep(run: RunDirectory, settings: Settings, family: Family, model: Model, special: Mapping[str, int]) -> None:
+    """Keeps the fields of a folder, and those that an export of `model` would write now, in a run directory.
 
-    `special` are the numbers of pieces that frame a text; those that the folder has otherwise are not counted as known.
+    `special` are the ids of the tokens that frame a text; those that the folder has otherwise do not count as known.
     """
     kind = settings.get("model_type", "")
     fields = {**family.DROPOUTS, **settings.over({}, family.ALIASES).fields}
     known = {name: number for name, number in special.items() if _agree(fields.get(name), number)}
-    stated = _present(family.settings_of(model, kind)) | known
+    stated = present(family.settings_of(model, kind)) | known
     run.hugging_face.mkdir(parents=True, exist_ok=True)
-    for name, content in ((CONFIG, fields), (STATED, stated)):
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (run.hugging_face / name).write_text(text + "\n", "utf-8")
+    write_json(run.hugging_face / CONFIG, fields)
+    write_json(run.hugging_face / STATED, stated)
 
 
 def kept_kind(run: RunDirectory) -> str:
     """The model type of the folder that a run's parameters were once imported from, or nothing."""
-    if kind := _read(run.hugging_face / CONFIG).get("model_type"):
+    if kind := json_object(run.hugging_face / CONFIG).get("model_type"):
         return kind
-    return _read(run.path / RECORD).get("model_type", "")
+    return json_object(run.path / RECORD).get("model_type", "")
 
 
 def written_back(ours: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
     """The fields of an export: those that the run keeps, but `ours` where these are others than at the import."""
-    kept, stated = _read(run.hugging_face / CONFIG), _read(run.hugging_face / STATED)
+    kept, stated = json_object(run.hugging_face / CONFIG), json_object(run.hugging_face / STATED)
     if kept.get("model_type") != ours["model_type"]:
-        return _present(ours)
+        return present(ours)
     found = {name: value for name, value in kept.items() if name not in OWN}
     changed = {name for name, value in ours.items() if name in OWN or stated.get(name, ABSENT) != value}
     for group in TOGETHER:
@@ -58,7 +57,7 @@ def written_back(ours: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
             found = {name: value for name, value in found.items() if name not in group}
     found |= {name: value for name, value in ours.items() if name in changed or name not in found}
     order = {name: found.pop(name) for name in ("architectures", "model_type", "dtype")}
-    return _present(order | found)
+    return present(order | found)
 
 
 def notes_on(settings: Settings, family: Family, model: Model) -> Iterator[str]:
@@ -75,12 +74,5 @@ def notes_on(settings: Settings, family: Family, model: Model) -> Iterator[str]:
 
 
 def _agree(kept: Any, number: int) -> bool:
+    """True if a field of config.json, an id or a list of them, has this id."""
     return number in kept if isinstance(kept, list) else kept == number
-
-
-def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not ABSENT}
-
-
-def _read(file: pathlib.Path) -> dict[str, Any]:
-    return json.loads(file.read_text("utf-8")) if file.is_file() else {}

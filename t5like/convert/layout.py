@@ -1,31 +1,35 @@
-"""How one of our parameters lies in another program's checkpoint, and the way there and back.
+"""The tensors of another program's checkpoint that hold one of our parameters, and the way there and back.
 
 Ours are stacked over layers and shaped by named dimensions, `[layers, embed, heads, kv]`; theirs are one matrix for
 each layer, often `[out, in]`, sometimes with queries, keys and values side by side. A family is a table from our paths
-to `Place`s; everything that moves numbers reads it, so that import and export cannot disagree.
+to `TensorMapping`s; everything that moves numbers reads it, so that import and export cannot disagree.
+
+GPT-2 keeps `decoder/blocks/self/key`, `[layers, embed, heads, kv]`, as the second third of the columns of one tensor
+per layer, `[embed, 3 * heads * kv]`: TensorMapping("transformer.h.{layer}.attn.c_attn.weight", 1, part=1, parts=3).
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from t5like.errors import UserError
 
 
-class Place(NamedTuple):
-    """Where a parameter lies: a tensor, and how to reach ours from it."""
+class TensorMapping(NamedTuple):
+    """The tensor that holds a parameter, or one of each layer, and how ours is reached from it."""
 
     name: str
     """Name of the tensor; `{layer}` in it stands for the number of the layer."""
     rows: int = 0
     """Leading dimensions of ours that make the tensor's rows, the others are its columns; 0: the tensor is a vector."""
     transposed: bool = False
-    """Whether columns come first, as in torch's linear layers, `[out, in]`."""
+    """True if columns come first, as in torch's linear layers, `[out, in]`."""
     part: int = 0
-    """Which of `parts` equal runs of columns is ours."""
+    """Number of the run that is ours, among `parts` equal runs of columns."""
     parts: int = 1
     layer_axis: int | None = None
     """Axis of the layers in a tensor that holds all of them; None: each layer has a tensor of its own."""
@@ -33,8 +37,12 @@ class Place(NamedTuple):
     """Dimensions of size 1 that the tensor has in front."""
 
 
-Places = Mapping[str, Place]
-"""Path of each of our parameters, such as `decoder/blocks/self/query`, to its place."""
+TensorMappings = Mapping[str, TensorMapping]
+"""Path of each of our parameters, such as `decoder/blocks/self/query`, to its tensor."""
+
+
+Params = Mapping[str, Any]
+"""Parameters of a network: dictionaries in dictionaries, at last of arrays or of their shapes, types and shardings."""
 
 
 @runtime_checkable
@@ -48,79 +56,92 @@ class Tensors(Protocol):
     def read(self, name: str) -> np.ndarray: ...
 
 
-def linear(path: str, theirs: str, rows: int = 1) -> dict[str, Place]:
-    """The places of `path` and `path`_bias in one of torch's linear layers."""
-    return {path: Place(f"{theirs}.weight", rows, True), f"{path}_bias": Place(f"{theirs}.bias")}
+def leaves_of(params: Params) -> dict[str, jax.Array]:
+    """The arrays of a tree of parameters by path, such as `decoder/blocks/self/query`."""
+    return cast(dict[str, jax.Array], flatten_dict(params, sep="/"))
 
 
-def layer_norm(path: str, theirs: str) -> dict[str, Place]:
-    """The places of a LayerNorm's scale and bias."""
-    return {f"{path}/scale": Place(f"{theirs}.weight"), f"{path}/bias": Place(f"{theirs}.bias")}
+def linear(path: str, theirs: str, rows: int = 1) -> dict[str, TensorMapping]:
+    """Maps `path` and `path`_bias to one of torch's linear layers."""
+    return {path: TensorMapping(f"{theirs}.weight", rows, True), f"{path}_bias": TensorMapping(f"{theirs}.bias")}
+
+
+def layer_norm(path: str, theirs: str) -> dict[str, TensorMapping]:
+    """Maps a LayerNorm's scale and bias."""
+    return {f"{path}/scale": TensorMapping(f"{theirs}.weight"), f"{path}/bias": TensorMapping(f"{theirs}.bias")}
 
 
 def is_stacked(path: str) -> bool:
-    """Whether a parameter of ours has the layers in front."""
+    """True if the parameter is stacked over layers: its first dimension is `layers`."""
     return "/blocks/" in path
 
 
-def their_shape(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the tensor that holds a parameter of `shape`, which is that of one layer."""
-    if not place.rows:
-        return (1,) * place.leading + (place.parts * math.prod(shape),)
-    rows, columns = math.prod(shape[: place.rows]), place.parts * math.prod(shape[place.rows :])
-    return (columns, rows) if place.transposed else (rows, columns)
+def their_shape(mapping: TensorMapping, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the tensor that holds a parameter of `shape`, which is that of one layer.
+
+    [embed, heads, kv] with rows=1, parts=3 -> [embed, 3 * heads * kv], or [3 * heads * kv, embed] if transposed.
+    """
+    if not mapping.rows:
+        return (1,) * mapping.leading + (mapping.parts * math.prod(shape),)
+    rows, columns = math.prod(shape[: mapping.rows]), mapping.parts * math.prod(shape[mapping.rows :])
+    return (columns, rows) if mapping.transposed else (rows, columns)
 
 
-def to_ours(tensor: np.ndarray, place: Place, shape: tuple[int, ...]) -> np.ndarray:
+def to_ours(tensor: np.ndarray, mapping: TensorMapping, shape: tuple[int, ...]) -> np.ndarray:
     """One layer's parameter from its tensor; a view where that is possible."""
-    matrix = tensor.T if place.transposed else tensor
-    width = matrix.shape[-1] // place.parts
-    return matrix[..., place.part * width : (place.part + 1) * width].reshape(shape)
+    matrix = tensor.T if mapping.transposed else tensor  # [rows, parts * columns], or a vector [parts * columns]
+    width = matrix.shape[-1] // mapping.parts
+    return matrix[..., mapping.part * width : (mapping.part + 1) * width].reshape(shape)
 
 
-def to_theirs(parameters: list[np.ndarray], place: Place) -> np.ndarray:
-    """The tensor of one layer's parameters, the parts of `place` in their order."""
-    matrices = [x.reshape(math.prod(x.shape[: place.rows]), -1) if place.rows else x.reshape(-1) for x in parameters]
+def to_theirs(parameters: list[np.ndarray], mapping: TensorMapping) -> np.ndarray:
+    """The tensor of one layer's parameters, which are the parts of `mapping` in their order."""
+    matrices = [
+        x.reshape(math.prod(x.shape[: mapping.rows]), -1) if mapping.rows else x.reshape(-1) for x in parameters
+    ]
     matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=-1)
-    return (matrix.T if place.transposed else matrix)[(None,) * place.leading]
+    return (matrix.T if mapping.transposed else matrix)[(None,) * mapping.leading]
 
 
-def layers_of(tensors: Tensors, path: str, place: Place, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """The parameter of `shape`, layer for layer where it is stacked, as they stand in the tensors.
+def layers_of(tensors: Tensors, path: str, mapping: TensorMapping, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yields the parameter of `shape` layer by layer, or whole where it is not stacked, in the tensors' type.
 
     Raises:
       UserError: a tensor is missing or has another shape than the parameter needs.
     """
     one = shape[1:] if is_stacked(path) else shape
-    if place.layer_axis is not None:
-        name, axis, expected = place.name, place.layer_axis, list(their_shape(place, one))
+    if mapping.layer_axis is not None:
+        name, axis, expected = mapping.name, mapping.layer_axis, list(their_shape(mapping, one))
         expected.insert(axis, shape[0])
         _require(tensors, name, tuple(expected), path)
         stacked = np.moveaxis(tensors.read(name), axis, 0)
-        yield from (to_ours(layer, place, one) for layer in stacked)
+        yield from (to_ours(layer, mapping, one) for layer in stacked)
         return
     for layer in range(shape[0] if is_stacked(path) else 1):
-        name = place.name.format(layer=layer)
-        _require(tensors, name, their_shape(place, one), path)
-        yield to_ours(tensors.read(name), place, one)
+        name = mapping.name.format(layer=layer)
+        _require(tensors, name, their_shape(mapping, one), path)
+        yield to_ours(tensors.read(name), mapping, one)
 
 
-def names_of(path: str, place: Place, shape: tuple[int, ...]) -> list[str]:
-    """The tensors that a parameter of `shape` lies in."""
-    if place.layer_axis is not None or not is_stacked(path):
-        return [place.name]
-    return [place.name.format(layer=layer) for layer in range(shape[0])]
+def names_of(path: str, mapping: TensorMapping, shape: tuple[int, ...]) -> list[str]:
+    """The names of the tensors that hold a parameter of `shape`."""
+    if mapping.layer_axis is not None or not is_stacked(path):
+        return [mapping.name]
+    return [mapping.name.format(layer=layer) for layer in range(shape[0])]
 
 
 def assemble(layers: Iterable[np.ndarray], stacked: bool, abstract: jax.ShapeDtypeStruct) -> jax.Array:
-    """A parameter on the devices that `abstract` names, from its layers, of which one at a time is in memory.
+    """Builds a parameter on the devices of `abstract.sharding` from its layers, of which one at a time is in memory.
 
     Each layer is read once and cut up for all of this host's devices, so a host holds what its devices hold and one
     layer more.
     """
-    sharding: Any = abstract.sharding
+    sharding = abstract.sharding
+    assert sharding is not None
+    # A parameter without layers is treated as one of a single layer, of which device buffers drop the dimension.
     shape = abstract.shape if stacked else (1, *abstract.shape)
-    indices = sharding.addressable_devices_indices_map(abstract.shape)
+    indices = cast(Mapping[jax.Device, tuple[slice, ...]], sharding.addressable_devices_indices_map(abstract.shape))
+    # Devices that hold the same part of a replicated parameter share a buffer: a region is ((start, stop), ...).
     regions = {device: _bounds(index if stacked else (slice(None), *index), shape) for device, index in indices.items()}
     buffers = {
         region: np.empty([stop - start for start, stop in region], abstract.dtype) for region in regions.values()

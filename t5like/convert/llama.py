@@ -8,14 +8,17 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 from t5like.config import Model
-from t5like.convert.layout import Place, Places
+from t5like.convert.decoders import of_another_head, prefixed
+from t5like.convert.layout import TensorMapping, TensorMappings
 from t5like.convert.rotary import rotary_fields, rotary_settings
-from t5like.convert.settings import THEIR_ACTIVATION, Settings, label_fields
+from t5like.convert.settings import THEIR_ACTIVATION, Head, Settings, label_fields
 from t5like.errors import UserError
 
 NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
-ENDINGS = {"vocabulary": "ForCausalLM", "sequence": "ForSequenceClassification", "none": "Model"}
-CLASSES = {kind: {head: name + ending for head, ending in ENDINGS.items()} for kind, name in NAMES.items()}
+ENDINGS: dict[Head, str] = {"vocabulary": "ForCausalLM", "sequence": "ForSequenceClassification", "none": "Model"}
+CLASSES: dict[str, dict[Head, str]] = {
+    kind: {head: name + ending for head, ending in ENDINGS.items()} for kind, name in NAMES.items()
+}
 """Class of each model type and head."""
 BODY, SCORE = "model.", "score.weight"
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -41,6 +44,7 @@ Part = Literal["qkv", "out", "mlp"]
 PARTS: tuple[Part, ...] = ("qkv", "out", "mlp")
 ALIASES: dict[str, str] = {}
 TIES: dict[str, str] = {}
+TOKENIZERS: dict[str, str] = {}
 DROPOUTS: dict[str, float | None] = {"attention_dropout": 0.0}
 
 
@@ -77,15 +81,15 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
     )
 
 
-def places(model: Model) -> Places:
-    """Where each parameter lies. A bare LlamaModel is stored without the prefix of the one with a head."""
+def tensor_mappings(model: Model) -> TensorMappings:
+    """The tensor of each parameter. A bare LlamaModel is stored without the prefix of the one with a head."""
     body = "" if model.head == "none" else BODY
     layer, blocks = f"{body}layers.{{layer}}", "decoder/blocks"
     found = {
-        "embedding": Place(f"{body}embed_tokens.weight", 1),
-        "decoder/norm/scale": Place(f"{body}norm.weight"),
-        f"{blocks}/norm_self/scale": Place(f"{layer}.input_layernorm.weight"),
-        f"{blocks}/norm_mlp/scale": Place(f"{layer}.post_attention_layernorm.weight"),
+        "embedding": TensorMapping(f"{body}embed_tokens.weight", 1),
+        "decoder/norm/scale": TensorMapping(f"{body}norm.weight"),
+        f"{blocks}/norm_self/scale": TensorMapping(f"{layer}.input_layernorm.weight"),
+        f"{blocks}/norm_mlp/scale": TensorMapping(f"{layer}.post_attention_layernorm.weight"),
     }
     kernels: dict[tuple[Part, str], str] = {
         ("qkv", f"self/{name}"): f"self_attn.{name[0]}_proj" for name in ("query", "key", "value")
@@ -94,13 +98,13 @@ def places(model: Model) -> Places:
     for name in ("gate", "up", "down"):
         kernels["mlp", f"mlp/{name}"] = f"mlp.{name}_proj"
     for (part, ours), theirs in kernels.items():
-        found[f"{blocks}/{ours}"] = Place(f"{layer}.{theirs}.weight", 2 if ours == "self/out" else 1, True)
+        found[f"{blocks}/{ours}"] = TensorMapping(f"{layer}.{theirs}.weight", 2 if ours == "self/out" else 1, True)
         if model.biased(part):
-            found[f"{blocks}/{ours}_bias"] = Place(f"{layer}.{theirs}.bias")
+            found[f"{blocks}/{ours}_bias"] = TensorMapping(f"{layer}.{theirs}.bias")
     if model.predicts_pieces and not model.tied:
-        found["output"] = Place("lm_head.weight", 1, True)
+        found["output"] = TensorMapping("lm_head.weight", 1, True)
     if model.head == "sequence":
-        found["head/kernel"] = Place(SCORE, 1, True)
+        found["head/kernel"] = TensorMapping(SCORE, 1, True)
     return found
 
 
@@ -116,7 +120,7 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "num_key_value_heads": model.key_heads,
         "head_dim": model.kv,
         "intermediate_size": model.mlp,
-        "hidden_act": THEIR_ACTIVATION[model.activation],
+        "hidden_act": THEIR_ACTIVATION.get(model.activation),
         "max_position_embeddings": model.max_positions or DEFAULTS[kind]["max_position_embeddings"],
         "rms_norm_eps": model.norm_epsilon,
         "initializer_range": model.embedding_deviation,
@@ -129,36 +133,13 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
     }
 
 
-def kinds(model: Model) -> list[str]:
-    """The model types that have this architecture: they differ in which projections have biases."""
-    fits = (
-        model.family == "decoder"
-        and model.positions == "rotary"
-        and model.norm == "rms"
-        and model.norm_position == "pre"
-        and model.head in ENDINGS
-        and (model.head != "sequence" or (model.pooling == "last" and not model.head_bias))
-        and all((model.gated, model.scale_attention))
-        and not any((model.scale_logits, model.scale_embedding, model.embedding_norm, model.pooler))
-        and not any((model.output_transform, model.output_bias))
-    )
-    biases = [model.biased(part) for part in PARTS]
-    if not fits:
-        return []
-    if biases == [True, False, False]:
-        return ["qwen2"]
-    plain = ["mistral"] if not any(biases) else []
-    return ["llama", *plain] if biases[0] == biases[1] else []
-
-
 def canonical(name: str, model: Model) -> str:
     """A tensor's name with or without the prefix, as the model's own class has it."""
-    bare = name.removeprefix(BODY)
-    return bare if model.head == "none" or bare.startswith(("lm_head.", "score.")) else BODY + bare
+    return prefixed(name, BODY, model)
 
 
 def copies(model: Model) -> dict[str, str]:
-    """Tensors that older versions store twice -> what they are copies of."""
+    """Tensors that older versions store twice -> the originals."""
     return {"lm_head.weight": f"{BODY}embed_tokens.weight"} if model.tied else {}
 
 
@@ -168,12 +149,10 @@ def repeated(model: Model) -> dict[str, str]:
 
 
 def unused(name: str, model: Model) -> str | None:
-    """Why a tensor has no place in the model, if that is known."""
+    """The reason for which a tensor fills no parameter, if it is known."""
     if name.endswith("rotary_emb.inv_freq"):
         return "follows from config.json"
-    if name.startswith(("lm_head.", "score.")) and model.head != "vocabulary":
-        return "the class that config.json names has no such head"
-    return None
+    return of_another_head(name, model)
 
 
 def _biases(settings: Settings, kind: str) -> dict[str, bool]:

@@ -7,11 +7,11 @@ from collections.abc import Collection
 from typing import Any
 
 from t5like.config import Model
-from t5like.convert.layout import Place, Places, layer_norm, linear
-from t5like.convert.settings import THEIR_ACTIVATION, Settings
+from t5like.convert.layout import TensorMapping, TensorMappings, layer_norm, linear
+from t5like.convert.settings import THEIR_ACTIVATION, Head, Settings
 from t5like.errors import UserError
 
-CLASSES = {"marian": {"vocabulary": "MarianMTModel"}}
+CLASSES: dict[str, dict[Head, str]] = {"marian": {"vocabulary": "MarianMTModel"}}
 """Class of each head."""
 ALIASES = {
     "num_attention_heads": "encoder_attention_heads",
@@ -20,6 +20,7 @@ ALIASES = {
 }
 """Second names of fields, as transformers' MarianConfig takes them."""
 TIES: dict[str, str] = {}
+TOKENIZERS: dict[str, str] = {}
 DROPOUTS: dict[str, float | None] = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
@@ -63,10 +64,10 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
     )
 
 
-def places(model: Model) -> Places:
-    """Where each parameter lies."""
-    found: dict[str, Place] = {"embedding": Place("model.shared.weight", 1)}
-    found["output_bias"] = Place("final_logits_bias", leading=1)
+def tensor_mappings(model: Model) -> TensorMappings:
+    """The tensor of each parameter, or its tensors, one of each layer."""
+    found: dict[str, TensorMapping] = {"embedding": TensorMapping("model.shared.weight", 1)}
+    found["output_bias"] = TensorMapping("final_logits_bias", leading=1)
     for stack in ("encoder", "decoder"):
         blocks, layer = f"{stack}/blocks", f"model.{stack}.layers.{{layer}}"
         for part, theirs in {"self": "self_attn", "cross": "encoder_attn"}.items():
@@ -89,7 +90,7 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
         "encoder_layers": model.encoder_layers,
         "decoder_layers": model.decoder_layers,
         "max_position_embeddings": model.max_positions or 1024,
-        "activation_function": THEIR_ACTIVATION[model.activation],
+        "activation_function": THEIR_ACTIVATION.get(model.activation),
         "scale_embedding": model.scale_embedding,
         "init_std": model.embedding_deviation,
         "dropout": model.dropout,
@@ -103,30 +104,13 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
     }
 
 
-def kinds(model: Model) -> list[str]:
-    """The model types that have this architecture; a model without the output's bias has none here."""
-    fits = (
-        model.family == "encoder-decoder"
-        and model.positions == "sinusoidal"
-        and model.norm == "layer"
-        and model.norm_position == "post"
-        and model.norm_epsilon == 1e-5
-        and model.kv * model.heads == model.embed
-        and model.key_heads == model.heads
-        and model.head == "vocabulary"
-        and all((*map(model.biased, ("qkv", "out", "mlp")), model.tied, model.scale_attention, model.output_bias))
-        and not any((model.gated, model.scale_logits, model.embedding_norm, model.output_transform, model.pooler))
-    )
-    return ["marian"] if fits else []
-
-
 def canonical(name: str, model: Model) -> str:
     """A tensor's present name, which is the only one it had."""
     return name
 
 
 def copies(model: Model) -> dict[str, str]:
-    """Tensors that older versions store twice -> what they are copies of."""
+    """Tensors that older versions store twice -> the originals."""
     names = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
     return dict.fromkeys(names, "model.shared.weight")
 
@@ -137,5 +121,5 @@ def repeated(model: Model) -> dict[str, str]:
 
 
 def unused(name: str, model: Model) -> str | None:
-    """Why a tensor has no place in the model, if that is known."""
+    """The reason for which a tensor fills no parameter, if it is known."""
     return "sines, which follow from config.json" if name.endswith("embed_positions.weight") else None

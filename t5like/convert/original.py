@@ -8,13 +8,13 @@ import importlib.util
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from t5like.config import Model
-from t5like.convert.cases import NO_TARGET, Case, Example, Outcome
+from t5like.convert.cases import NO_TARGET, Case, Example, Label, Outcome
 from t5like.convert.families import family_of
 from t5like.convert.settings import read_settings
 from t5like.errors import UserError
@@ -22,13 +22,13 @@ from t5like.errors import UserError
 STORED = "golden.safetensors"
 """Inputs and outputs of the original, which a folder may keep beside its weights."""
 
-LIKELIEST: dict[str, Any] = dict(do_sample=False, num_beams=1, repetition_penalty=1.0, no_repeat_ngram_size=0)
+LIKELIEST: dict[str, float] = dict(do_sample=False, num_beams=1, repetition_penalty=1.0, no_repeat_ngram_size=0)
 LIKELIEST |= dict(min_length=0, encoder_no_repeat_ngram_size=0, encoder_repetition_penalty=1.0)
 """Settings that leave the choice to the model's scores; ends, forced and forbidden tokens stay the folder's."""
 
 
 def has_transformers() -> bool:
-    """Whether the original itself can be run here."""
+    """True if the original itself can be run here."""
     return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
@@ -73,7 +73,7 @@ class Original:
 
     def _run(self, examples: Sequence[Example]) -> Outcome:
         model, torch = self._model, self._torch
-        inputs: dict[str, Any] = {}
+        inputs: dict[str, np.ndarray] = {}
         for stack in [name for name in ("encoder", "decoder") if getattr(model, f"{name}_layers")]:
             prefix = "decoder_" if stack == "decoder" and model.encoder_layers else ""
             rows = [getattr(example, stack) for example in examples]
@@ -110,7 +110,7 @@ class Original:
 
 
 def original_tokenizer(folder: pathlib.Path) -> Callable[[str, bool], list[int]]:
-    """A text to numbers by transformers' tokenizer of a folder, with or without the pieces that frame it.
+    """A text to token ids by transformers' tokenizer of a folder, with or without the tokens that frame it.
 
     Raises:
       UserError: transformers cannot read it.
@@ -133,7 +133,7 @@ def original_tokenizer(folder: pathlib.Path) -> Callable[[str, bool], list[int]]
     return encode
 
 
-class Stored:
+class StoredOutputs:
     """The inputs and outputs of the original that a folder keeps, by their names in transformers."""
 
     def __init__(self, folder: pathlib.Path, model: Model):
@@ -142,7 +142,7 @@ class Stored:
         self._model, self._kept = model, safetensors.numpy.load_file(folder / STORED)
 
     def case(self) -> tuple[Case, Outcome]:
-        """The kept batch and what the original made of it."""
+        """The kept batch and the original's outputs for it."""
         kept, model = self._kept, self._model
         examples, lengths = [], []
         for row in range(len(kept["input_ids"])):
@@ -175,7 +175,7 @@ class Stored:
         found = labels[row][:length].tolist()
         return [*found[1:], NO_TARGET] if self._model.family == "decoder" else found
 
-    def _label(self, row: int) -> Any:
+    def _label(self, row: int) -> Label:
         kept = self._kept
         if "start_positions" in kept:
             return [int(kept["start_positions"][row]), int(kept["end_positions"][row])]
@@ -184,18 +184,21 @@ class Stored:
 
 
 def _real(kept: dict[str, np.ndarray], prefix: str, row: int) -> list[int]:
+    """The token ids of a row without its padding."""
     return kept[f"{prefix}input_ids"][row][kept[f"{prefix}attention_mask"][row] > 0].tolist()
 
 
-def _scores(model: Model, found: Any) -> tuple[Any, Any]:
-    """Scores of tokens and of rows in what transformers returns, as arrays."""
+def _scores(model: Model, found: Mapping[str, Any]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Scores of tokens and of rows in transformers' output, as arrays."""
     named = {name: value.numpy() for name, value in found.items() if hasattr(value, "numpy")}
     if model.head == "none":
-        named |= {"hidden": named["last_hidden_state"], "pooled": named.get("pooler_output")}
+        named |= {"hidden": named["last_hidden_state"]}
+        named |= {"pooled": named["pooler_output"]} if "pooler_output" in named else {}
     return _stored_scores(model, named)
 
 
-def _stored_scores(model: Model, named: dict[str, Any]) -> tuple[Any, Any]:
+def _stored_scores(model: Model, named: Mapping[str, np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Scores of tokens, `[rows, length, scores]`, and of rows, `[rows, labels]`, by transformers' names."""
     match model.head:
         case "next_sentence":
             return named["prediction_logits"], named["seq_relationship_logits"]
@@ -209,9 +212,10 @@ def _stored_scores(model: Model, named: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _padded(rows: Sequence[Sequence[int]], padding: int) -> np.ndarray:
+    """[rows, longest] int64."""
     found = np.full((len(rows), max(map(len, rows))), padding, np.int64)
-    for place, row in zip(found, rows, strict=True):
-        place[: len(row)] = row
+    for filled, row in zip(found, rows, strict=True):
+        filled[: len(row)] = row
     return found
 
 

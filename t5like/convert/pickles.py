@@ -2,8 +2,19 @@
 
 A pickle is a program. Before it is read, its instructions are looked through: it may name nothing but dictionaries,
 torch's storages and the functions that make a tensor of one, and none of these is called: they become descriptions of
-where a tensor's numbers lie in the file, which are read one tensor at a time. Both formats of torch.save are known: the
-zip file of torch 1.6 and later, and the row of pickles before it.
+the bytes that hold a tensor's numbers, which are read one tensor at a time. For {"w": a float32 matrix of 2 rows and 3
+columns} the instructions are, in short
+
+    EMPTY_DICT  "w"
+    GLOBAL "torch._utils _rebuild_tensor_v2"               -> `_tensor`
+      "storage"  GLOBAL "torch FloatStorage"  "0" "cpu" 6  BINPERSID  -> Storage(file, begin, "FloatStorage", 6)
+      first 0  shape (2, 3)  strides (3, 1)  gradient False  hooks OrderedDict()
+    REDUCE  -> PickledTensor(storage, 0, (2, 3), (3, 1))
+    SETITEM
+
+Both formats of torch.save are known. The zip file of torch 1.6 and later has data.pkl and a member data/0 for the
+storage "0", stored and not compressed. Before it a file was five pickles, one behind the other (a magic number, a
+version, facts of the machine, the dictionary, the keys of the storages), and then each storage behind its length.
 """
 
 import io
@@ -15,14 +26,14 @@ import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 from t5like.errors import UserError
 
-STORAGES: dict[str, tuple[str, Any]] = {
+STORAGES: dict[str, tuple[str, type[np.generic]]] = {
     "DoubleStorage": ("F64", np.float64),
     "FloatStorage": ("F32", np.float32),
     "HalfStorage": ("F16", np.float16),
@@ -41,6 +52,9 @@ MAGIC = 0x1950A86A20F9469CFC6C
 LONGEST = 2**28
 """Bytes of the longest pickle that is read: a million tensors take fewer."""
 FORBIDDEN = {"EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
+"""Instructions that take objects from outside of the file."""
+MakeStorage = Callable[[str, str, int], "Storage"]
+"""A storage by its class, its key and the number of its elements."""
 
 
 class Storage(NamedTuple):
@@ -52,8 +66,8 @@ class Storage(NamedTuple):
     length: int
 
 
-class Pickled(NamedTuple):
-    """A tensor of a storage: its first number there, its shape, and how far apart neighbours of each dimension lie."""
+class PickledTensor(NamedTuple):
+    """A tensor of a storage: its first number there, its shape, and its strides in numbers, not in bytes."""
 
     storage: Storage
     first: int
@@ -66,10 +80,11 @@ class Pickled(NamedTuple):
         return STORAGES[self.storage.kind][0]
 
     def read(self) -> np.ndarray:
-        """The tensor's numbers; of the file only those between its first and its last."""
+        """Reads the tensor's numbers; of the file only those between its first and its last."""
         kind, storage = np.dtype(STORAGES[self.storage.kind][1]), self.storage
         if 0 in self.shape:
             return np.zeros(self.shape, kind)
+        # Shape (2, 3) with strides (1, 2), a transpose: 1 + 1 * 1 + 2 * 2 = 6 numbers from the first to the last.
         count = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         with storage.file.open("rb") as file:
             file.seek(storage.begin + self.first * kind.itemsize)
@@ -78,7 +93,7 @@ class Pickled(NamedTuple):
         return np.array(np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False), order="C")
 
 
-def open_pickle(file: pathlib.Path) -> dict[str, Pickled]:
+def open_pickle(file: pathlib.Path) -> dict[str, PickledTensor]:
     """The tensors of a file of torch.save by name, without their numbers.
 
     Raises:
@@ -93,7 +108,7 @@ def open_pickle(file: pathlib.Path) -> dict[str, Pickled]:
         raise UserError(
             f"{file} is damaged or no file of torch.save ({type(error).__name__}: {told[:80]}): fetch it again."
         ) from None
-    wrong = [name for name, value in found.items() if not (isinstance(name, str) and isinstance(value, Pickled))]
+    wrong = [name for name, value in found.items() if not (isinstance(name, str) and isinstance(value, PickledTensor))]
     if wrong:
         raise UserError(
             f"{file} holds {wrong[0]!r}, which is no tensor: the weights of a model are a dictionary of tensors alone, "
@@ -122,6 +137,7 @@ def _of_zip(file: pathlib.Path) -> dict[Any, Any]:
             member = members[f"{folder}data/{key}"]
             if member.compress_type != zipfile.ZIP_STORED or member.file_size < count * _size(kind):
                 raise ValueError(f"the storage {key} is compressed or too short")
+            # A member begins with 30 bytes, at last the lengths of its name and its extra field, which come next.
             raw.seek(member.header_offset)
             lengths = struct.unpack("<2H", raw.read(30)[26:])
             return Storage(file, member.header_offset + 30 + sum(lengths), kind, count)
@@ -130,7 +146,11 @@ def _of_zip(file: pathlib.Path) -> dict[Any, Any]:
 
 
 def _of_row(file: pathlib.Path) -> dict[Any, Any]:
-    """The content of a file before torch 1.6: pickles one after the other, then each storage behind its length."""
+    """The content of a file before torch 1.6: pickles one after the other, then each storage behind its length.
+
+    The storages begin behind the pickle that needs them, so that one is loaded twice: for their types and lengths, from
+    which their begins follow, and for the tensors.
+    """
     begins: dict[str, int] = {}
     wanted: dict[str, tuple[str, int]] = {}
 
@@ -154,8 +174,8 @@ def _of_row(file: pathlib.Path) -> dict[Any, Any]:
     return _load(content, file, lambda kind, key, count: Storage(file, begins[key], kind, count))
 
 
-def _next(raw: Any) -> bytes:
-    """The bytes of the pickle that a file is at."""
+def _next(raw: BinaryIO) -> bytes:
+    """Reads the bytes of the next pickle of a file."""
     begin = raw.tell()
     for _ in pickletools.genops(raw):
         if raw.tell() - begin > LONGEST:
@@ -165,9 +185,15 @@ def _next(raw: Any) -> bytes:
     return raw.read(end - begin)
 
 
-def _load(data: bytes, file: pathlib.Path, storage: Callable[[str, str, int], Storage] | None = None) -> Any:
-    """The object of a pickle whose instructions are harmless, with tensors as descriptions."""
+def _load(data: bytes, file: pathlib.Path, storage: MakeStorage | None = None) -> Any:
+    """The object of a pickle whose instructions are harmless, with tensors as descriptions.
+
+    Raises:
+      ValueError: an instruction that no file of torch.save has.
+      UserError: the pickle names something else than parts of tensors.
+    """
     for code, argument, _ in pickletools.genops(data):
+        # The memo is a list as long as its highest index, so one beyond the bytes at hand would only take memory.
         if code.name in FORBIDDEN or (code.name.endswith("PUT") and int(str(argument)) > len(data)):
             raise ValueError(f"the instruction {code.name} has no place in it")
         if code.name in ("GLOBAL", "INST"):
@@ -191,33 +217,39 @@ class _Reader(pickle.Unpickler):
     """An unpickler in which the few known names stand for functions of this module."""
 
     file: pathlib.Path
-    storage: Callable[[str, str, int], Storage] | None
+    storage: MakeStorage | None
 
-    def find_class(self, module: str, name: str, /) -> Any:
+    def find_class(self, module: str, name: str, /) -> str | Callable[..., object]:
+        """The stand-in of a name: of a storage its name, of a function one of ours.
+
+        STACK_GLOBAL, which takes its names from the stack, is not seen by `_load`, so names are checked here again.
+        """
         _require_known(module, name, self.file)
         if name in STORAGES:
             return name
         return {"OrderedDict": OrderedDict, "_rebuild_parameter": _parameter}.get(name, _tensor)
 
     def persistent_load(self, pid: Any, /) -> Storage:
+        """The storage of ("storage", its class, its key, the device, the number of its elements)."""
         tag, kind, key, _, count, *view = pid
         if tag != "storage" or kind not in STORAGES or any(view) or self.storage is None:
             raise ValueError("a storage of another form")
         return self.storage(kind, str(key), _whole(count))
 
 
-def _tensor(storage: Any, first: Any, shape: Any, strides: Any, *rest: Any) -> Pickled:
+def _tensor(storage: object, first: object, shape: Any, strides: Any, *rest: object) -> PickledTensor:
     """Takes the arguments of torch._utils._rebuild_tensor_v2; the rest are gradients and hooks, which nobody needs."""
     if not isinstance(storage, Storage) or len(shape) != len(strides):
         raise ValueError("a tensor of another form")
-    return Pickled(storage, _whole(first), tuple(map(_whole, shape)), tuple(map(_whole, strides)))
+    return PickledTensor(storage, _whole(first), tuple(map(_whole, shape)), tuple(map(_whole, strides)))
 
 
-def _parameter(data: Any, *rest: Any) -> Any:
+def _parameter(data: object, *rest: object) -> object:
+    """Takes the arguments of torch._utils._rebuild_parameter."""
     return data
 
 
-def _whole(number: Any) -> int:
+def _whole(number: object) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 0:
         raise ValueError(f"{number!r} where a size is expected")
     return number
@@ -227,7 +259,7 @@ def _size(kind: str) -> int:
     return np.dtype(STORAGES[kind][1]).itemsize
 
 
-def _check_bounds(file: pathlib.Path, name: str, tensor: Pickled) -> None:
+def _check_bounds(file: pathlib.Path, name: str, tensor: PickledTensor) -> None:
     """Raises `UserError` if a tensor reaches beyond its storage, or the storage beyond the file."""
     storage = tensor.storage
     last = tensor.first + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.strides, strict=True))
@@ -236,7 +268,7 @@ def _check_bounds(file: pathlib.Path, name: str, tensor: Pickled) -> None:
         raise UserError(f"{file} is damaged: the tensor {name!r} reaches beyond its numbers: fetch it again.")
 
 
-def _exactly(file: Any, count: int, name: pathlib.Path) -> bytes:
+def _exactly(file: BinaryIO, count: int, name: pathlib.Path) -> bytes:
     data = file.read(count)
     if len(data) != count:
         raise UserError(f"{name} is damaged: it ends too early: fetch it again.")

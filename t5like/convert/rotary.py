@@ -1,4 +1,9 @@
-"""Rotary positions in a config.json: transformers 5's rope_parameters, and 4's rope_theta and rope_scaling."""
+"""Rotary positions in a config.json: transformers 5's rope_parameters, and 4's rope_theta and rope_scaling.
+
+transformers 5    {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0,
+                   "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}
+transformers 4    {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, ...}}; "type" before 4.43
+"""
 
 from typing import Any
 
@@ -33,23 +38,24 @@ def rotary_fields(settings: Settings, longest: int) -> dict[str, Any]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in SCALINGS:
         raise UserError(f"{settings.file}: rope_type={kind!r} is not supported, only {', '.join(SCALINGS)}.")
-    for place in (rope, settings):
-        place.require("partial_rotary_factor", 1.0)
+    for fields in (rope, settings):
+        fields.require("partial_rotary_factor", 1.0)
     _require_needed(settings, rope, kind)
     base = float(rope.get("rope_theta", settings.get("rope_theta", 10_000.0)))
-    fields: dict[str, Any] = {"rotary_base": base, "rotary_scaling": SCALINGS[kind]}
+    found: dict[str, Any] = {"rotary_base": base, "rotary_scaling": SCALINGS[kind]}
     if kind != "default":
-        fields["rotary_factor"] = float(rope.get("factor", 1.0))
+        found["rotary_factor"] = float(rope.get("factor", 1.0))
     if kind == "llama3":
-        fields["rotary_low"] = float(rope.get("low_freq_factor", 1.0))
-        fields["rotary_high"] = float(rope.get("high_freq_factor", 4.0))
-        fields["rotary_length"] = settings.size(ORIGINAL, rope.size(ORIGINAL, longest))
-    return fields
+        found["rotary_low"] = float(rope.get("low_freq_factor", 1.0))
+        found["rotary_high"] = float(rope.get("high_freq_factor", 4.0))
+        found["rotary_length"] = settings.size(ORIGINAL, rope.size(ORIGINAL, longest))
+    return found
 
 
 def rotary_settings(model: Model) -> dict[str, Any]:
     """The fields of config.json for a model's rotary positions, as transformers 5 and as 4 write them."""
-    scaling: dict[str, Any] = {"rope_type": {ours: theirs for theirs, ours in SCALINGS.items()}[model.rotary_scaling]}
+    types = {ours: theirs for theirs, ours in SCALINGS.items()}
+    scaling: dict[str, Any] = {"rope_type": types.get(model.rotary_scaling)}
     if model.rotary_scaling != "none":
         scaling["factor"] = model.rotary_factor
     if model.rotary_scaling == "llama3":

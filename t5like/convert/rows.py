@@ -1,35 +1,35 @@
-"""Rows that an imported model gets for pieces of its tokenizer that the checkpoint has none for."""
+"""Rows that an imported model gets for tokens of its vocabulary that the checkpoint has none for."""
 
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from t5like.convert.layout import Places, Tensors
+from t5like.convert.layout import TensorMappings, Tensors
 
 VOCABULARY_AXES = {"embedding": 0, "output": 1, "output_bias": 0}
-"""Our parameters with an entry for each piece -> their axis of pieces."""
+"""Our parameters with an entry for each token of the vocabulary -> their axis of tokens."""
 MULTIPLE = 128
 
 
-def rows_for(pieces: int, before: int) -> int:
-    """Rows for so many pieces: a multiple of 128 where there was one before, so that devices can still share them."""
-    return -(-pieces // MULTIPLE) * MULTIPLE if before % MULTIPLE == 0 else pieces
+def rows_for(tokens: int, before: int) -> int:
+    """Rows for so many tokens: a multiple of 128 where there was one before, so that devices can still share them."""
+    return -(-tokens // MULTIPLE) * MULTIPLE if before % MULTIPLE == 0 else tokens
 
 
-def with_rows(tensors: Tensors, places: Places, added: int) -> Tensors:
-    """The tensors with `added` rows more in those that have one for each piece."""
+def with_rows(tensors: Tensors, mappings: TensorMappings, added: int) -> Tensors:
+    """The tensors with `added` rows more in those that have one for each token of the vocabulary."""
     if not added:
         return tensors
-    axes: dict[str, int] = {}
+    axes: dict[str, int] = {}  # tensor -> its axis of tokens: a transposed matrix has ours the other way round
     for path, axis in VOCABULARY_AXES.items():
-        if path in places:
-            place = places[path]
-            axes[place.name] = place.leading + (1 - axis if place.transposed else axis)
+        if path in mappings:
+            mapping = mappings[path]
+            axes[mapping.name] = mapping.leading + (1 - axis if mapping.transposed else axis)
     return WithRows(tensors, axes, added)
 
 
 class WithRows:
-    """Tensors of which some are longer along an axis (`layout.Tensors`); what is new there is the mean of the rest."""
+    """Tensors of which some are longer along an axis (`layout.Tensors`), by the mean of their own rows."""
 
     def __init__(self, tensors: Tensors, axes: Mapping[str, int], added: int):
         self._tensors, self._axes, self._added = tensors, axes, added

@@ -1,18 +1,22 @@
-"""A Hugging Face config.json, read strictly: what is needed must be there, and what we cannot do must be off.
+"""A Hugging Face config.json, read strictly: a needed field must be there, and an option that we lack must be off.
 
 transformers keeps defaults out of the file or in it as it pleases, so every `get` names its own, which is the very
 class's. An option that would change the numbers and that our models lack is refused by name, never passed over.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeVar, cast
 
 from t5like.config import Model
+from t5like.convert.json_files import json_object
 from t5like.errors import UserError
 
-ACTIVATIONS = {
+Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
+Head = Literal["vocabulary", "next_sentence", "sequence", "token", "span", "none"]
+"""As in `Model`."""
+Value = TypeVar("Value")
+ACTIVATIONS: dict[str, Activation] = {
     "relu": "relu",
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -22,7 +26,7 @@ ACTIVATIONS = {
 ACTIVATIONS |= {"swish": "silu", "gelu_fast": "gelu_tanh", "gelu_accurate": "gelu_tanh"}
 ACTIVATIONS |= {"gelu_python": "gelu", "gelu_python_tanh": "gelu_tanh"}
 """transformers' names of activations -> ours."""
-THEIR_ACTIVATION = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}
+THEIR_ACTIVATION: dict[Activation, str] = {"relu": "relu", "gelu": "gelu", "gelu_tanh": "gelu_new", "silu": "silu"}
 ABSENT: Any = object()
 """Value of a field that an exported config.json must not have."""
 PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
@@ -55,7 +59,7 @@ class Settings:
         kept = {name: value for name, value in self.fields.items() if name not in (aliases or {})}
         return Settings({**defaults, **kept, **renamed}, self.file)
 
-    def get(self, name: str, default: Any) -> Any:
+    def get(self, name: str, default: Value) -> Value:
         """A field's value, or the default where it is missing or null; of the default's type.
 
         Raises:
@@ -69,7 +73,7 @@ class Settings:
             not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool)
         ):
             raise UserError(f"{self.file}: {name}={value!r} must be of type {type(default).__name__}.")
-        return value
+        return cast(Value, value)
 
     def size(self, name: str, default: int | None = None) -> int:
         """A whole number above zero.
@@ -94,7 +98,7 @@ class Settings:
                 "the numbers would not be the original's."
             )
 
-    def activation(self, name: str, default: str) -> Any:
+    def activation(self, name: str, default: str) -> Activation:
         """Our name of the activation that a field names.
 
         Raises:
@@ -104,7 +108,7 @@ class Settings:
         return ACTIVATIONS[self.get(name, default)]
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> Literal["float32", "bfloat16"]:
         """The type to compute in: float32 for what was saved so, or else bfloat16."""
         saved = self.fields.get("dtype") or self.fields.get("torch_dtype") or "float32"
         return "float32" if saved == "float32" else "bfloat16"
@@ -115,14 +119,15 @@ class Settings:
         named = self.fields.get("architectures") or [""]
         return str(named[0])
 
-    def head(self, classes: Mapping[str, str]) -> Any:
+    def head(self, classes: Mapping[Head, str]) -> Head:
         """The head of the class that the folder was saved from; of the vocabulary, where it names none.
 
         Raises:
           UserError: a class that is none of `classes`, head -> class.
         """
         self.require("architectures", *([name] for name in classes.values()))
-        return {name: head for head, name in classes.items()}.get(self.architecture, "vocabulary")
+        heads, usual = {name: head for head, name in classes.items()}, cast(Head, "vocabulary")
+        return heads.get(self.architecture, usual)
 
     @property
     def labels(self) -> int:
@@ -130,7 +135,7 @@ class Settings:
         names = self.fields.get("id2label")
         return len(names) if isinstance(names, dict) and names else self.size("num_labels", 2)
 
-    def labelled(self, head: str) -> dict[str, Any]:
+    def labelled(self, head: Head) -> dict[str, Any]:
         """The fields of `Model` that say how many labels a row or a token has, and of what kind.
 
         Raises:
@@ -160,6 +165,11 @@ def label_fields(model: Model) -> dict[str, Any]:
     }
 
 
+def present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that an exported config.json has."""
+    return {name: value for name, value in fields.items() if value is not ABSENT}
+
+
 def read_settings(folder: pathlib.Path) -> Settings:
     """The config.json of a folder.
 
@@ -169,10 +179,4 @@ def read_settings(folder: pathlib.Path) -> Settings:
     file = folder / "config.json"
     if not file.is_file():
         raise UserError(f"{folder} has no config.json: a Hugging Face folder has one beside its weights.")
-    try:
-        fields = json.loads(file.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{file} is not valid JSON: {error}.") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{file} must hold a JSON object.")
-    return Settings(fields, str(file))
+    return Settings(json_object(file), str(file))

@@ -4,17 +4,17 @@ from collections.abc import Collection
 from typing import Any
 
 from t5like.config import Model
-from t5like.convert.layout import Place, Places
-from t5like.convert.settings import ACTIVATIONS, THEIR_ACTIVATION, Settings
+from t5like.convert.layout import TensorMapping, TensorMappings
+from t5like.convert.settings import ACTIVATIONS, THEIR_ACTIVATION, Activation, Head, Settings
 
-CLASSES = {
+CLASSES: dict[str, dict[Head, str]] = {
     "t5": {"vocabulary": "T5ForConditionalGeneration", "none": "T5EncoderModel"},
     "mt5": {"vocabulary": "MT5ForConditionalGeneration", "none": "MT5EncoderModel"},
     "umt5": {"vocabulary": "UMT5ForConditionalGeneration", "none": "UMT5EncoderModel"},
 }
 """Class of each model type and head; those without a head are encoders."""
 FIRST_CLASS = "T5WithLMHeadModel"
-"""What transformers 2 called T5ForConditionalGeneration."""
+"""The name of T5ForConditionalGeneration in transformers 2."""
 ALIASES = {
     "hidden_size": "d_model",
     "num_attention_heads": "num_heads",
@@ -29,8 +29,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {"t5": FIRST, "mt5": LATER, "umt5": LATER}
 TIES = {"lm_head.weight": "shared.weight"}
 """Tensors that are tied if they are equal, whatever config.json says: transformers 5 always writes that they are."""
 ENCODER_END, DECODER_END = "encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight"
-MULTILINGUAL_ROWS = 200_000
-"""Rows of the vocabulary from which on a model is one of mT5's."""
+TOKENIZERS = {"t5": "T5Tokenizer", "mt5": "T5Tokenizer", "umt5": ""}
+"""Class of the tokenizer where a folder names none; umt5 has the generic one, whatever its folder names."""
 DROPOUTS: dict[str, float | None] = {"dropout_rate": 0.1}
 
 
@@ -68,18 +68,18 @@ def model_of(settings: Settings, names: Collection[str]) -> Model:
     )
 
 
-def places(model: Model) -> Places:
-    """Where each parameter lies."""
-    found = {"embedding": Place("shared.weight", 1)}
+def tensor_mappings(model: Model) -> TensorMappings:
+    """The tensor of each parameter, or its tensors, one of each layer."""
+    found = {"embedding": TensorMapping("shared.weight", 1)}
     if model.predicts_pieces and not model.tied:
-        found["output"] = Place("lm_head.weight", 1, True)
+        found["output"] = TensorMapping("lm_head.weight", 1, True)
     for stack in ["encoder"] * bool(model.encoder_layers) + ["decoder"] * bool(model.decoder_layers):
-        found[f"{stack}/norm/scale"] = Place(f"{stack}.final_layer_norm.weight")
+        found[f"{stack}/norm/scale"] = TensorMapping(f"{stack}.final_layer_norm.weight")
         table = "SelfAttention.relative_attention_bias.weight"
         if model.relative_per_layer:
-            found[f"{stack}/blocks/relative"] = Place(f"{stack}.block.{{layer}}.layer.0.{table}", 1)
+            found[f"{stack}/blocks/relative"] = TensorMapping(f"{stack}.block.{{layer}}.layer.0.{table}", 1)
         else:
-            found[f"{stack}/relative"] = Place(f"{stack}.block.0.layer.0.{table}", 1)
+            found[f"{stack}/relative"] = TensorMapping(f"{stack}.block.0.layer.0.{table}", 1)
         for number, part in enumerate(["self", "cross", "mlp"] if stack == "decoder" else ["self", "mlp"]):
             found |= _sublayer(stack, part, f"{stack}.block.{{layer}}.layer.{number}", model.gated)
     return found
@@ -87,7 +87,7 @@ def places(model: Model) -> Places:
 
 def settings_of(model: Model, kind: str) -> dict[str, Any]:
     """The fields of config.json for the model; `kind` is its model type."""
-    activation = THEIR_ACTIVATION[model.activation]
+    activation = THEIR_ACTIVATION.get(model.activation)
     plain = "gelu" if model.gated and model.activation == "gelu_tanh" else activation
     return {
         "d_model": model.embed,
@@ -110,35 +110,13 @@ def settings_of(model: Model, kind: str) -> dict[str, Any]:
     }
 
 
-def kinds(model: Model) -> list[str]:
-    """The model types that have this architecture, the likeliest first."""
-    fits = (
-        model.family in ("encoder-decoder", "encoder")
-        and model.positions == "relative"
-        and model.head == ("vocabulary" if model.decoder_layers else "none")
-        and model.norm == "rms"
-        and model.norm_position == "pre"
-        and model.key_heads == model.heads
-        and not any(map(model.biased, ("qkv", "out", "mlp")))
-        and not any((model.scale_attention, model.scale_embedding, model.embedding_norm))
-        and not any((model.token_types, model.output_transform, model.output_bias, model.pooler))
-    )
-    if not fits:
-        return []
-    if model.relative_per_layer:
-        return ["umt5"]
-    if model.scale_logits:  # which transformers' mT5 never does
-        return ["t5"]
-    return ["mt5", "t5"] if model.vocab >= MULTILINGUAL_ROWS else ["t5", "mt5"]
-
-
 def canonical(name: str, model: Model) -> str:
     """A tensor's present name, which is the only one it had."""
     return name
 
 
 def copies(model: Model) -> dict[str, str]:
-    """Tensors that older versions store twice -> what they are copies of."""
+    """Tensors that older versions store twice -> the originals."""
     found = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
     return found | ({"lm_head.weight": "shared.weight"} if model.tied else {})
 
@@ -149,7 +127,7 @@ def repeated(model: Model) -> dict[str, str]:
 
 
 def unused(name: str, model: Model) -> str | None:
-    """Why a tensor has no place in the model, if that is known."""
+    """The reason for which a tensor fills no parameter, if it is known."""
     if name.endswith("EncDecAttention.relative_attention_bias.weight"):
         return "cross-attention has no positions; old checkpoints hold the table all the same"
     if model.head == "none" and name.startswith(("decoder.", "lm_head.")):
@@ -171,7 +149,7 @@ def _scaled(settings: Settings, kind: str) -> bool:
     return settings.fields.get("tie_word_embeddings") is not False
 
 
-def _feed_forward(settings: Settings) -> tuple[bool, Any]:
+def _feed_forward(settings: Settings) -> tuple[bool, Activation]:
     """True for a gated feed-forward layer, and its activation; dense_act_fn and is_gated_act win where they are given,
     as in transformers."""
     name = settings.get("feed_forward_proj", "relu")
@@ -184,9 +162,10 @@ def _feed_forward(settings: Settings) -> tuple[bool, Any]:
     return settings.get("is_gated_act", first == "gated"), activation
 
 
-def _sublayer(stack: str, part: str, where: str, gated: bool) -> dict[str, Place]:
+def _sublayer(stack: str, part: str, prefix: str, gated: bool) -> dict[str, TensorMapping]:
+    """Maps the norm and the kernels of attention or of the feed-forward layer; `prefix` begins their tensors' names."""
     ours, found = f"{stack}/blocks", {}
-    found[f"{ours}/norm_{part}/scale"] = Place(f"{where}.layer_norm.weight")
+    found[f"{ours}/norm_{part}/scale"] = TensorMapping(f"{prefix}.layer_norm.weight")
     if part == "mlp":
         kernels = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if gated else {"up": "wi", "down": "wo"}
         kernels = {name: f"DenseReluDense.{theirs}" for name, theirs in kernels.items()}
@@ -195,5 +174,5 @@ def _sublayer(stack: str, part: str, where: str, gated: bool) -> dict[str, Place
         kernels = {"query": "q", "key": "k", "value": "v", "out": "o"}
         kernels = {name: f"{attention}.{theirs}" for name, theirs in kernels.items()}
     for name, theirs in kernels.items():
-        found[f"{ours}/{part}/{name}"] = Place(f"{where}.{theirs}.weight", 2 if name == "out" else 1, True)
+        found[f"{ours}/{part}/{name}"] = TensorMapping(f"{prefix}.{theirs}.weight", 2 if name == "out" else 1, True)
     return found

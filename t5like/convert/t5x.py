@@ -1,4 +1,4 @@
-"""T5X's own checkpoints: the model that one is of, and where our parameters lie in it.
+"""T5X's own checkpoints: the model that one is of, and the tensors that hold our parameters.
 
 Unrolled models (T5X's examples/t5: T5, mT5, ByT5) have tensors for each layer, heads joined, and a relative bias that a
 stack shares. Scanned ones (examples/scalable_t5, umT5) have all layers in one tensor, along axis 1, heads apart, and a
@@ -13,27 +13,29 @@ import ast
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from t5like.config import Model
-from t5like.convert.layout import Place, Places
+from t5like.convert.layout import TensorMapping, TensorMappings
 from t5like.convert.t5x_files import T5XTensors, is_t5x, open_t5x
 from t5like.errors import UserError
 
-__all__ = ["T5XTensors", "is_t5x", "open_t5x", "t5x_model", "t5x_places"]
+__all__ = ["T5XTensors", "is_t5x", "open_t5x", "t5x_mappings", "t5x_model"]
 
 EMBEDDING, LOGITS = "token_embedder/embedding", "decoder/logits_dense/kernel"
 STACKS = ("encoder", "decoder")
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu_tanh", "silu": "silu", "swish": "silu"}
 """Flax's names, which T5X took, and ours; Flax's gelu is the approximation."""
 UNKNOWN = "a reference"
+"""Value of a gin setting that is no literal."""
+Value = TypeVar("Value")
 
 
 def t5x_model(tensors: T5XTensors, gin: Path | None = None) -> Model:
-    """The model that the names and shapes are of, and what only `gin`, T5X's config of the run, can tell.
+    """The model by the names and shapes of its tensors, with the activation and the rate of dropout of `gin`, T5X's
+    config of the run, whose sizes are compared with the checkpoint's.
 
-    That is the activation and the rate of dropout; sizes in it are compared with the checkpoint's. Without it the
-    activation is T5's own: gelu where gated (T5 1.1, mT5, ByT5), else relu (T5 1.0).
+    Without it the activation is T5's own: gelu where gated (T5 1.1, mT5, ByT5), else relu (T5 1.0).
 
     Raises:
       UserError: the tensors are not those of T5's encoder and decoder, or contradict each other or `gin`.
@@ -63,31 +65,33 @@ def t5x_model(tensors: T5XTensors, gin: Path | None = None) -> Model:
     return model if gin is None else _with_gin(model, gin)
 
 
-def t5x_places(model: Model, tensors: T5XTensors) -> Places:
-    """Where each parameter of a T5 lies, layer by layer or, in a scanned checkpoint, in all layers' tensor.
+def t5x_mappings(model: Model, tensors: T5XTensors) -> TensorMappings:
+    """The tensor of each parameter of a T5: one of each layer or, in a scanned checkpoint, one of all layers.
 
     Raises:
       UserError: the checkpoint has tensors that none of our parameters is filled from.
     """
     names = set(tensors.names())
-    places = {"embedding": Place(EMBEDDING, rows=1)}
+    mappings = {"embedding": TensorMapping(EMBEDDING, rows=1)}
     if not model.tied:
-        places["output"] = Place(LOGITS, rows=1)
+        mappings["output"] = TensorMapping(LOGITS, rows=1)
     depths = {"encoder": model.encoder_layers, "decoder": model.decoder_layers}
-    used = {place.name for place in places.values()}
+    used = {mapping.name for mapping in mappings.values()}
     for stack, depth in depths.items():
-        own = _stack_places(stack, model, names)
-        places |= own
-        used |= {place.name.format(layer=layer) for place in own.values() for layer in range(depth)}
+        own = _stack_mappings(stack, model, names)
+        mappings |= own
+        used |= {mapping.name.format(layer=layer) for mapping in own.values() for layer in range(depth)}
     if unknown := sorted(names - used):
         raise UserError(
             f"{tensors.folder} has {len(unknown)} tensors that a T5 has no place for: {', '.join(unknown[:5])}"
             f"{' and so on' if len(unknown) > 5 else ''}."
         )
-    return places
+    return mappings
 
 
-def _stack_places(stack: str, model: Model, names: set[str]) -> dict[str, Place]:
+def _stack_mappings(stack: str, model: Model, names: set[str]) -> dict[str, TensorMapping]:
+    """Maps a stack to `encoder/layers_{layer}/attention/query/kernel` and so on, one of each layer, or to scanned ones,
+    `encoder/encoder/attention/query/kernel`, with all layers along axis 1."""
     prefix, blocks = _prefix(stack, names), f"{stack}/blocks"
     axis = 1 if prefix == f"{stack}/{stack}" else None
     attention, norms = {"self": "attention"}, {"self": "attention", "mlp": "mlp"}
@@ -96,21 +100,23 @@ def _stack_places(stack: str, model: Model, names: set[str]) -> dict[str, Place]
         norms = {"self": "self_attention", "cross": "cross_attention", "mlp": "mlp"}
     mlp = {"gate": "wi_0", "up": "wi_1", "down": "wo"} if model.gated else {"up": "wi", "down": "wo"}
 
-    places = {f"{stack}/norm/scale": Place(f"{stack}/{stack}_norm/scale")}
+    mappings = {f"{stack}/norm/scale": TensorMapping(f"{stack}/{stack}_norm/scale")}
     for ours, theirs in attention.items():
         for name, rows in {"query": 1, "key": 1, "value": 1, "out": 2}.items():
             kernel = f"{prefix}/{theirs}/{name}/kernel"
-            places[f"{blocks}/{ours}/{name}"] = Place(kernel, rows=rows, layer_axis=axis)
+            mappings[f"{blocks}/{ours}/{name}"] = TensorMapping(kernel, rows=rows, layer_axis=axis)
     for ours, theirs in mlp.items():
-        places[f"{blocks}/mlp/{ours}"] = Place(f"{prefix}/mlp/{theirs}/kernel", rows=1, layer_axis=axis)
+        mappings[f"{blocks}/mlp/{ours}"] = TensorMapping(f"{prefix}/mlp/{theirs}/kernel", rows=1, layer_axis=axis)
     for ours, theirs in norms.items():
-        places[f"{blocks}/norm_{ours}/scale"] = Place(f"{prefix}/pre_{theirs}_layer_norm/scale", layer_axis=axis)
+        mappings[f"{blocks}/norm_{ours}/scale"] = TensorMapping(
+            f"{prefix}/pre_{theirs}_layer_norm/scale", layer_axis=axis
+        )
     if model.relative_per_layer:
         table = f"{prefix}/relpos_bias/rel_embedding"
-        places[f"{blocks}/relative"] = Place(table, rows=1, transposed=True, layer_axis=axis)
+        mappings[f"{blocks}/relative"] = TensorMapping(table, rows=1, transposed=True, layer_axis=axis)
     else:
-        places[f"{stack}/relative"] = Place(f"{stack}/relpos_bias/rel_embedding", rows=1, transposed=True)
-    return places
+        mappings[f"{stack}/relative"] = TensorMapping(f"{stack}/relpos_bias/rel_embedding", rows=1, transposed=True)
+    return mappings
 
 
 def _prefix(stack: str, names: set[str]) -> str:
@@ -135,6 +141,7 @@ def _need(tensors: T5XTensors, name: str, rank: int | None = None) -> tuple[int,
 
 
 def _depth(tensors: T5XTensors, stack: str, embed: int) -> int:
+    """The number of layers of a stack."""
     names = set(tensors.names())
     norm = _layer(stack, "pre_mlp_layer_norm/scale", names)
     shape = _need(tensors, norm)
@@ -165,8 +172,12 @@ def _heads(tensors: T5XTensors, stack: str) -> tuple[int, int, int]:
     return heads, joined // heads, buckets
 
 
-def _same(tensors: T5XTensors, what: str, found: dict[str, Any]) -> Any:
-    """What both stacks agree on."""
+def _same(tensors: T5XTensors, what: str, found: dict[str, Value]) -> Value:
+    """The value that both stacks have.
+
+    Raises:
+      UserError: they differ.
+    """
     encoder, decoder = found.values()
     if encoder != decoder:
         raise UserError(
@@ -210,7 +221,13 @@ def _with_gin(model: Model, gin: Path) -> Model:
 
 
 def _gin_settings(gin: Path) -> dict[str, Any]:
-    """What a gin file sets of T5X's T5Config, line by line or as a block; a %MACRO of the file itself is looked up."""
+    """The settings of T5X's T5Config in a gin file, by name; a %MACRO of the file itself is looked up.
+
+    network.T5Config.emb_dim = 512        one a line
+    network.T5Config:                     or a block
+      mlp_dim = %WIDTH                    with WIDTH = 2048 anywhere
+      dropout_rate = @rate()              a reference: UNKNOWN
+    """
     if not gin.is_file():
         raise UserError(f"{gin} is not a file: give T5X's config.gin.")
     texts, macros, in_block = dict[str, str](), dict[str, str](), False

@@ -1,6 +1,6 @@
 """The files of a T5X checkpoint, and its parameters by T5X's names, read one at a time.
 
-T5X wrote a msgpack file `checkpoint` that holds the tree of parameters and, in the place of large arrays, TensorStore
+T5X wrote a msgpack file `checkpoint` that holds the tree of parameters and, instead of large arrays, TensorStore
 specs (until 2023) or Orbax's placeholders, with a zarr folder for each array beside it. Orbaxes of today leave the file
 out and list the arrays in `_METADATA`, and may keep them all in one OCDBT database. Nothing here needs jax before a
 checkpoint is opened, so that asking what a folder is costs nothing.
@@ -26,7 +26,7 @@ _HEADS = re.compile(r"((?:encoder/encoder|decoder/decoder)/)?.*attention/(query|
 
 
 def is_t5x(path: str | Path) -> bool:
-    """Whether a folder looks like a T5X checkpoint, `checkpoint_<step>`, or holds some; opens no array."""
+    """True if a folder looks like a T5X checkpoint, `checkpoint_<step>`, or holds some; opens no array."""
     folder = Path(path).absolute()
     if not folder.is_dir():
         return False
@@ -130,7 +130,7 @@ def _steps(folder: Path) -> dict[int, Path]:
 
 
 def _states(folder: Path) -> tuple[Path, Path]:
-    """Where a checkpoint's state may lie: T5X put it into the folder itself, and Orbax's manager one below."""
+    """The folders that may hold a checkpoint's state: T5X put it into the folder itself, Orbax's manager one below."""
     return folder, folder / "state"
 
 
@@ -178,7 +178,11 @@ def _flat(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _leaf(file: Path, name: str, value: Any) -> np.ndarray | str:
-    """A small array, or the name of the array beside the file; old specs have the path outside of the kvstore."""
+    """A small array, or the name of the array beside the file.
+
+    "PLACEHOLDER://target.encoder.norm"                        Orbax
+    {"driver": "zarr", "kvstore": {"path": "target.encoder.norm", ...}}, or the path outside of it before
+    """
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, str) and value.startswith(PLACEHOLDER):
@@ -203,12 +207,18 @@ def _from_metadata(file: Path) -> dict[str, np.ndarray | str]:
 
 
 def _apart(name: str, rank: int) -> str | None:
-    """Which kernel of attention it is, if it has heads and kv as dimensions of their own."""
+    """`query`, `key`, `value` or `out`, if the tensor is such a kernel with heads and kv as dimensions of their own.
+
+    decoder/layers_0/self_attention/query/kernel   [embed, heads, kv]
+    decoder/decoder/self_attention/query/kernel    [embed, layers, heads, kv]
+    decoder/decoder/self_attention/out/kernel      [heads, layers, kv, embed]
+    """
     found = _HEADS.fullmatch(name)
     return found[2] if found and rank == 3 + bool(found[1]) else None
 
 
 def _joined_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with heads and kv as one dimension, where they are two: [embed, layers, heads * kv]."""
     kind = _apart(name, len(shape))
     if kind == "out":
         return (shape[0] * shape[-2], *shape[1:-2], shape[-1])

@@ -1,7 +1,7 @@
 """The tokenizer of a Hugging Face folder as a vocabulary of ours.
 
-The files are those that `data.vocabulary` reads. What they leave open the folder's configs say: which pieces and
-sentinels follow those of the file, and which frame a text. `tokenizer_files.py` is the way back.
+The files are those that `data.vocabulary` reads. The folder's configs add the tokens and sentinels that follow those of
+the file, and the ones that frame a text. `tokenizer_files.py` is the way back.
 """
 
 import json
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from t5like.convert.added_tokens import with_added_tokens
-from t5like.convert.framing import frame_of, json_object
+from t5like.convert.framing import frame_of, usual_tokenizer
+from t5like.convert.json_files import json_object
 from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Frame, Pieces, Vocabulary, load_pieces
 from t5like.data.vocabulary.files import FILES, special_names
@@ -24,7 +25,7 @@ BYTE_SENTINELS = 11
 T5_SENTINELS = 100
 """Sentinels of a T5 whose folder does not say how many."""
 SPECIALS = ("additional_special_tokens", "extra_special_tokens")
-"""Fields of tokenizer_config.json that list special pieces, before transformers 5 and in it."""
+"""Fields of tokenizer_config.json that list special tokens, before transformers 5 and in it."""
 TYPED: dict[str, Any] = {"extra_ids": 0, "additional_special_tokens": [], "added_tokens_decoder": {}}
 TYPED |= dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"), False)
 """Fields of tokenizer_config.json that count here, with a value of their type."""
@@ -33,12 +34,12 @@ TYPED |= dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_char
 def read_tokenizer(folder: pathlib.Path, config: Mapping[str, Any]) -> Vocabulary:
     """The vocabulary of a folder whose config.json is `config`.
 
-    Special ids of config.json and generation_config.json become the pieces that frame a text. ByT5's sentinels are the
+    Special ids of config.json and generation_config.json become the tokens that frame a text. ByT5's sentinels are the
     last byte values, as its authors trained it (Xue et al. 2022); transformers puts its own after them.
 
     Raises:
-      UserError: no tokenizer, a damaged one, one of more pieces than the model has rows, special ids beyond its pieces,
-        or added pieces in another order than named ones before sentinels.
+      UserError: no tokenizer, a damaged one, one of more tokens than the model has rows, special ids beyond its tokens,
+        or added tokens in another order than named ones before sentinels.
     """
     settings = _settings(folder)
     added = _added(folder, settings)
@@ -70,7 +71,11 @@ def _files(folder: pathlib.Path) -> bool:
 
 
 def _settings(folder: pathlib.Path) -> dict[str, Any]:
-    """tokenizer_config.json, whose fields that count here have their types."""
+    """The fields of tokenizer_config.json; those that count here have their types.
+
+    Raises:
+      UserError: one of another type, or a negative number of sentinels.
+    """
     file = folder / "tokenizer_config.json"
     settings = Settings(json_object(file), str(file))
     for name, default in TYPED.items():
@@ -81,7 +86,7 @@ def _settings(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _is_bytes(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
-    """Whether pieces are bytes: those of a ByT5, or of a tokenizer.json as we write it for ours."""
+    """True if tokens are bytes: those of a ByT5, or of a tokenizer.json as we write it for ours."""
     if not _files(folder):
         return str(settings.get("tokenizer_class", "")).startswith("ByT5")
     model = json_object(folder / "tokenizer.json").get("model")
@@ -92,7 +97,12 @@ def _is_bytes(folder: pathlib.Path, settings: Mapping[str, Any]) -> bool:
 
 
 def _added(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[int, str]:
-    """Pieces that were added to those of the file, by number, as newer and older versions of transformers keep them."""
+    """Tokens that were added to those of the file, by id, as newer and older versions of transformers keep them.
+
+    added_tokens.json            {"<extra_id_0>": 32099}
+    tokenizer_config.json        {"added_tokens_decoder": {"32099": {"content": "<extra_id_0>"}}}
+    tokenizer.json               {"added_tokens": [{"id": 32099, "content": "<extra_id_0>"}]}
+    """
     try:
         found = {int(number): name for name, number in json_object(folder / "added_tokens.json").items()}
         later = settings.get("added_tokens_decoder") or {}
@@ -109,8 +119,8 @@ def _added(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[int, str]:
 def _of_files(
     folder: pathlib.Path, settings: Mapping[str, Any], added: Mapping[int, str], config: Mapping[str, Any]
 ) -> Vocabulary:
-    bert = config.get("model_type") == "bert"
-    pieces = _as_told(load_pieces(folder, lowercase=bert), folder, settings)
+    pieces = load_pieces(folder, lowercase=usual_tokenizer(config) == "BertTokenizer")
+    pieces = _as_told(pieces, folder, settings)
     untold = isinstance(pieces, SentencePiece) and not (folder / "tokenizer.json").exists()
     sentinels = _named_sentinels(settings, untold and config.get("model_type") == "t5")
     try:
@@ -119,7 +129,7 @@ def _of_files(
         if not isinstance(pieces, SentencePiece):
             raise
         if (folder / "tokenizer.json").exists():
-            return Vocabulary(load_pieces(folder / "tokenizer.json"))  # there each piece has any number
+            return Vocabulary(load_pieces(folder / "tokenizer.json"))  # there a token may have any id
         special = {*special_names(folder).values(), *_listed_special(settings)}
         if (found := with_added_tokens(pieces, added, sentinels, special)) is None:
             raise
@@ -127,7 +137,7 @@ def _of_files(
 
 
 def _listed_special(settings: Mapping[str, Any]) -> set[str]:
-    """Names of the further special pieces that tokenizer_config.json lists."""
+    """Names of the further special tokens that tokenizer_config.json lists: strings, or objects with a `content`."""
     given = [settings.get(key) or [] for key in SPECIALS]
     listed = [token for tokens in given for token in (tokens.values() if isinstance(tokens, dict) else tokens)]
     marked = [token for token in (settings.get("added_tokens_decoder") or {}).values() if token.get("special")]
@@ -151,7 +161,10 @@ def _as_told(pieces: Pieces, folder: pathlib.Path, settings: Mapping[str, Any]) 
 
 
 def _named_sentinels(settings: Mapping[str, Any], untold: bool) -> int:
-    """Sentinels after the pieces of a file that does not number them itself."""
+    """The number of sentinels after the tokens of a file that does not number them itself.
+
+    `untold` is True for the files of a T5 that have no sentinels of their own.
+    """
     if isinstance(settings.get("extra_ids"), int):
         return settings["extra_ids"]
     named = json.dumps([settings.get(key) for key in SPECIALS])
@@ -160,7 +173,11 @@ def _named_sentinels(settings: Mapping[str, Any], untold: bool) -> int:
 
 
 def _around(pieces: Pieces, added: Mapping[int, str], sentinels: int) -> Vocabulary:
-    """The pieces of a file and those that were added to them; `sentinels` follow where none were added."""
+    """The tokens of a file and those that were added to them; `sentinels` follow where none were added.
+
+    32,000 tokens of a file and {32000: "<mask>", 32001: "<extra_id_1>", 32002: "<extra_id_0>"} are a vocabulary of
+    32,003 with the extra token <mask> and two sentinels, which descend.
+    """
     beyond = {number: name for number, name in sorted(added.items()) if number >= pieces.size}
     names = list(added.values() if isinstance(pieces, Bytes) else beyond.values())
     own = any(SENTINEL.fullmatch(name) for name in pieces.special)
@@ -177,26 +194,26 @@ def _around(pieces: Pieces, added: Mapping[int, str], sentinels: int) -> Vocabul
 
 
 def _special_ids(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, list[int]]:
-    """The numbers that config.json, or else generation_config.json, allows for each control piece."""
+    """The ids that config.json, or else generation_config.json, allows for each control token."""
     generation = json_object(folder / "generation_config.json")
 
     def named(key: str) -> list[int]:
         values = config.get(key) if config.get(key) is not None else generation.get(key)
-        numbers = values if isinstance(values, list) else [values]
-        return [number for number in numbers if isinstance(number, int) and number >= 0]
+        listed = values if isinstance(values, list) else [values]
+        return [token for token in listed if isinstance(token, int) and token >= 0]
 
-    if config.get("model_type") == "bert":
+    if usual_tokenizer(config) == "BertTokenizer":  # which has neither beginning nor end of a text
         return {"pad": named("pad_token_id")}
     start = named("decoder_start_token_id") or named("bos_token_id")
     return {"pad": named("pad_token_id"), "eos": named("eos_token_id"), "start": start}
 
 
 def _with_control(vocabulary: Vocabulary, ids: Mapping[str, list[int]], folder: pathlib.Path) -> Vocabulary:
-    """The vocabulary with the control pieces that the configs name. Where they name several, as for texts that end in
+    """The vocabulary with the control tokens that the configs name. Where they name several, as for texts that end in
     different ways, the tokenizer's own is kept."""
     pieces = vocabulary.pieces
     own = pieces.control._asdict()
-    chosen = {key: own[key] if own[key] in numbers else numbers[0] for key, numbers in ids.items() if numbers}
+    chosen = {key: own[key] if own[key] in allowed else allowed[0] for key, allowed in ids.items() if allowed}
     for key, number in chosen.items():
         if number >= vocabulary.size:
             raise UserError(
@@ -214,7 +231,7 @@ def _with_control(vocabulary: Vocabulary, ids: Mapping[str, list[int]], folder: 
 
 
 def _rebuilt(vocabulary: Vocabulary, pieces: Pieces, frame: Frame | None) -> Vocabulary:
-    """The same special pieces around other pieces, or in another frame."""
+    """The same special tokens around other pieces, or in another frame."""
     own = vocabulary.pieces.special
     extra = [name for name in vocabulary.special if name not in own and not SENTINEL.fullmatch(name)]
     return Vocabulary(pieces, extra, len(vocabulary.sentinels), frame)

@@ -1,10 +1,10 @@
-"""Tokenizer files of a vocabulary, which transformers loads without code of ours and with the same numbers.
+"""Tokenizer files of a vocabulary, which transformers loads without code of ours and with the same token ids.
 
 transformers 5 takes tokenizer.json as it is only for its generic class: the classes of families build their tokenizers
-anew from the pieces and lose normalisers and added pieces. So tokenizer_config.json names the generic one. Beside it
+anew from the pieces and lose normalisers and added tokens. So tokenizer_config.json names the generic one. Beside it
 lie the files of the vocabulary's own kind, for older versions and for our way back (`tokenizer.py`).
 
-`fast_tokenizer.py` says where equal numbers are impossible.
+`fast_tokenizer.py` names the cases in which equal ids are impossible.
 """
 
 import json
@@ -16,7 +16,8 @@ from tokenizers import processors
 
 from t5like.config import CLS, ROLES, Model
 from t5like.convert.fast_tokenizer import fast_tokenizer
-from t5like.convert.kept import TOKENIZER, copy_templates, tokenizer_config, write_json
+from t5like.convert.json_files import write_json
+from t5like.convert.kept import TOKENIZER, copy_templates, tokenizer_config
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.data.vocabulary.frame import frame_of_post_processor
 
@@ -24,7 +25,7 @@ from t5like.data.vocabulary.frame import frame_of_post_processor
 def write_tokenizer(
     vocabulary: Vocabulary, model: Model, frame: Frame, folder: pathlib.Path, kept: pathlib.Path | None = None
 ) -> None:
-    """Writes the files of `vocabulary` into `folder`, with what frames a text and, of an imported run, the fields and
+    """Writes the files of `vocabulary` into `folder`, with the frame of a text and, of an imported run, the fields and
     chat templates that lie in `kept`.
 
     Raises:
@@ -46,21 +47,24 @@ def write_tokenizer(
         copy_templates(kept, folder)
 
 
-def _framing(tokenizer: tokenizers.Tokenizer, frame: Frame) -> Any:
-    """A pair of texts has the start once, and what stands behind each text behind both."""
+def _framing(tokenizer: tokenizers.Tokenizer, frame: Frame) -> processors.TemplateProcessing:
+    """The frame as a post-processor; a pair of texts has the start once, and the end behind both.
+
+    Frame((101,), (102,)) -> "[CLS] $A [SEP]" and "[CLS] $A [SEP] $B:1 [SEP]:1"
+    """
     before, behind = frame
-    names = {number: str(tokenizer.id_to_token(number)) for number in (*before, *behind)}
-    first, last = [names[number] for number in before], [names[number] for number in behind]
+    names = {token: str(tokenizer.id_to_token(token)) for token in (*before, *behind)}
+    first, last = [names[token] for token in before], [names[token] for token in behind]
     second = "1" if before and behind else "0"  # BERT's second text is of the other type
     return processors.TemplateProcessing(
         single=[*first, "$A", *last],
         pair=[*first, "$A", *last, f"$B:{second}", *(f"{name}:{second}" for name in last)],
-        special_tokens=[(name, number) for number, name in names.items()],
+        special_tokens=[(name, token) for token, name in names.items()],
     )
 
 
 def _settings(vocabulary: Vocabulary, model: Model) -> dict[str, Any]:
-    """tokenizer_config.json."""
+    """The fields of tokenizer_config.json."""
     control, special = vocabulary.pieces.control, vocabulary.special
     names = {"eos_token": vocabulary.name(control.eos)}
     names |= {} if control.pad is None else {"pad_token": vocabulary.name(control.pad)}
@@ -81,7 +85,7 @@ def _settings(vocabulary: Vocabulary, model: Model) -> dict[str, Any]:
 
 
 def _write_own_files(vocabulary: Vocabulary, tokenizer: tokenizers.Tokenizer, folder: pathlib.Path) -> None:
-    """The files that tokenizers of the vocabulary's kind had before tokenizer.json."""
+    """Writes the files that tokenizers of the vocabulary's kind had before tokenizer.json."""
     pieces = vocabulary.pieces
     if pieces.file == "spiece.model":
         (folder / "spiece.model").write_bytes(pieces.serialized)
@@ -91,7 +95,7 @@ def _write_own_files(vocabulary: Vocabulary, tokenizer: tokenizers.Tokenizer, fo
         rows = [names.get(number, f"[unused{number}]") for number in range(max(names) + 1)]
         (folder / "vocab.txt").write_text("".join(f"{name}\n" for name in rows), "utf-8")
     elif pieces.file == "tokenizer.json" and not pieces.strips_after and model["type"] == "BPE":
-        numbers = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
-        write_json(folder / "vocab.json", numbers, indent=None)
+        ids = dict(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
+        write_json(folder / "vocab.json", ids, indent=None)
         merges = "".join(f"{left} {right}\n" for left, right in model["merges"])
         (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}", "utf-8")

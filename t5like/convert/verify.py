@@ -1,27 +1,28 @@
-"""`t5like verify`: whether a run and a Hugging Face folder are the same model, shown by numbers.
+"""`t5like verify`: numbers that show a run and a Hugging Face folder to be the same model, or not.
 
 Parameters are compared bit for bit, in the type of the folder; the tokenizers on texts that tell tokenizers apart;
 then both models run the same batches. Where transformers is not installed, the folder's stored numbers of the original
-take its place if it has any, and the table says what was not compared.
+stand in for it if it has any, and the table says which comparisons are missing.
 """
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 
+from t5like.config import Model
 from t5like.config.sampling import Sampling
 from t5like.convert.cases import Case, Outcome, cases_of, outcome_of
-from t5like.convert.families import Named, family_of, model_in
+from t5like.convert.families import NamedTensors, family_of, model_in
 from t5like.convert.files import open_weights
-from t5like.convert.layout import Places, Tensors, layers_of
+from t5like.convert.kinds import differences
+from t5like.convert.layout import Params, TensorMappings, Tensors, is_stacked, layers_of, leaves_of
 from t5like.convert.options import VerifyOptions
-from t5like.convert.original import STORED, Original, Stored, has_transformers, original_tokenizer
+from t5like.convert.original import STORED, Original, StoredOutputs, has_transformers, original_tokenizer
 from t5like.convert.settings import read_settings
 from t5like.convert.texts import NASTY_TEXTS, SENTINELS
 from t5like.convert.tokenizer import read_tokenizer
@@ -39,10 +40,10 @@ TEXTS = (
 )
 LENGTH, FAST = 24, "tokenizer.json"
 Encode = Callable[[str, bool], list[int]]
-"""A text to numbers, with or without the pieces that frame it."""
+"""A text to token ids, with or without the tokens that frame it."""
 
 
-class Line(NamedTuple):
+class Comparison(NamedTuple):
     """One comparison."""
 
     what: str
@@ -51,8 +52,8 @@ class Line(NamedTuple):
     """None: not compared."""
 
 
-def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: VerifyOptions) -> Iterator[Line]:
-    """The comparisons of a restored run, whose network computes in float32, with a folder, one after the other.
+def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: VerifyOptions) -> Iterator[Comparison]:
+    """Compares a restored run, whose network computes in float32, with a folder; a line for each comparison.
 
     Raises:
       UserError: the folder has no config, no weights, or another architecture than the run.
@@ -61,47 +62,41 @@ def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: 
     family, files = family_of(settings), open_weights(folder)
     model = model_in(settings, files)
     require_same_architecture(net.model, model, folder)
-    yield compare_tensors(restored.params, Named(files, family, model), family.places(net.model))
+    yield compare_tensors(restored.params, NamedTensors(files, family, model), family.tensor_mappings(net.model))
     encode = tokenizer_of(folder, settings.fields)
     yield compare_tokenizers(restored.vocabulary, restored.frame, encode, folder)
     with jax.default_matmul_precision("highest"):
         if has_transformers():
             yield from _with_original(restored, net, Original(folder, net.model), encode, options)
         elif (folder / STORED).is_file():
-            yield from _with_stored(restored, net, Stored(folder, net.model), options)
+            yield from _with_stored(restored, net, StoredOutputs(folder, net.model), options)
         else:
             remedy = "not compared: `pip install torch transformers` runs the original"
-            yield Line("logits, loss and greedy continuation", remedy, None)
+            yield Comparison("logits, loss and greedy continuation", remedy, None)
 
 
-def require_same_architecture(ours: Any, theirs: Any, folder: pathlib.Path) -> None:
+def require_same_architecture(ours: Model, theirs: Model, folder: pathlib.Path) -> None:
     """Raises `UserError` for the first field in which two models differ that changes their numbers."""
-    free = ("dtype", "remat", "attention", "dropout", "embedding_deviation", "pooling", "kv_heads")
-    for name in [name for name in vars(theirs) if name not in free] + ["key_heads"]:
-        here, there = getattr(ours, name), getattr(theirs, name)
-        if here != there:
-            raise UserError(
-                f"model.{name} is {here!r} in the run and {there!r} in {folder}: these are different models."
-            )
+    for name, (here, there) in differences(ours, theirs).items():
+        raise UserError(f"model.{name} is {here!r} in the run and {there!r} in {folder}: these are different models.")
 
 
-def compare_tensors(params: Any, tensors: Tensors, places: Places) -> Line:
-    """Every parameter beside its tensor, in the tensor's type."""
-    equal, worst, worst_path, total = 0, 0.0, "", 0
-    leaves: dict[str, Any] = flatten_dict(params, sep="/")  # pyright: ignore[reportAssignmentType]
+def compare_tensors(params: Params, tensors: Tensors, mappings: TensorMappings) -> Comparison:
+    """Compares every parameter with its tensor, in the tensor's type."""
+    equal, worst, worst_path, leaves = 0, 0.0, "", leaves_of(params)
     for path, leaf in leaves.items():
         ours = np.asarray(jax.device_get(leaf))
-        ours = ours if "/blocks/" in path else ours[None]
-        shape = leaf.shape
+        ours = ours if is_stacked(path) else ours[None]  # [layers, ...]
         difference = 0.0
-        for layer, theirs in zip(ours, layers_of(tensors, path, places[path], shape), strict=True):
+        for layer, theirs in zip(ours, layers_of(tensors, path, mappings[path], leaf.shape), strict=True):
             difference = max(difference, _difference(layer.astype(theirs.dtype), theirs))
-        total += 1
         equal += difference == 0.0
         if difference > worst:
             worst, worst_path = difference, path
-    result = f"{equal} of {total} parameters equal, bit for bit"
-    return Line("tensors", result + (f"; {worst_path} differs by {worst:.2e}" if worst else ""), equal == total)
+    result = f"{equal} of {len(leaves)} parameters equal, bit for bit"
+    return Comparison(
+        "tensors", result + (f"; {worst_path} differs by {worst:.2e}" if worst else ""), equal == len(leaves)
+    )
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -111,7 +106,7 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.nan_to_num(wide, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
-def tokenizer_of(folder: pathlib.Path, config: dict[str, Any]) -> Encode | None:
+def tokenizer_of(folder: pathlib.Path, config: Mapping[str, Any]) -> Encode | None:
     """The folder's tokenizer as transformers has it, or else as we read it; None where it has none."""
     if not any(file for pattern in ("tokenizer*", "*.model", "vocab*") for file in folder.glob(pattern)):
         return None
@@ -122,12 +117,12 @@ def tokenizer_of(folder: pathlib.Path, config: dict[str, Any]) -> Encode | None:
     return lambda text, framed: frame.around(read.encode(text)) if framed else read.encode(text)
 
 
-def compare_tokenizers(vocabulary: Vocabulary, frame: Frame, encode: Encode | None, folder: pathlib.Path) -> Line:
-    """The numbers of texts that tell tokenizers apart, without and with the pieces that frame a text."""
+def compare_tokenizers(vocabulary: Vocabulary, frame: Frame, encode: Encode | None, folder: pathlib.Path) -> Comparison:
+    """Compares the token ids of texts that tell tokenizers apart, without and with the tokens that frame a text."""
     what, texts = "tokenizer", NASTY_TEXTS
     if encode is None:
-        return Line(what, f"not compared: {folder} has none", None)
-    # transformers' ByT5 gives sentinels numbers of their own, after the bytes with which ByT5 was trained.
+        return Comparison(what, f"not compared: {folder} has none", None)
+    # transformers' ByT5 gives sentinels ids of their own, after the bytes with which ByT5 was trained.
     if len(vocabulary.sentinels) >= 3 and (not isinstance(vocabulary.pieces, Bytes) or (folder / FAST).exists()):
         texts += SENTINELS
     for number, text in enumerate(texts):
@@ -139,13 +134,13 @@ def compare_tokenizers(vocabulary: Vocabulary, frame: Frame, encode: Encode | No
                 here, there = (ids[shared : shared + 3] for ids in (ours, theirs))
                 kind = "" if ours is ids else " with the pieces that frame it"
                 told = f"{number} of {len(texts)} texts equal, then {shown!r}{kind} differs at piece {shared}"
-                return Line(what, f"{told}: {here} here, {there} there", False)
-    return Line(what, f"{len(texts)} texts give the same numbers, with and without what frames them", True)
+                return Comparison(what, f"{told}: {here} here, {there} there", False)
+    return Comparison(what, f"{len(texts)} texts give the same numbers, with and without what frames them", True)
 
 
 def _with_original(
     restored: Restored, net: Transformer, original: Original, encode: Encode | None, options: VerifyOptions
-) -> Iterator[Line]:
+) -> Iterator[Comparison]:
     model, parts, texts = net.model, row_parts(net.rules), options.text or TEXTS
     length = min(LENGTH, model.max_positions or LENGTH)
     for case in cases_of(model, restored.vocabulary, restored.frame, texts, length):
@@ -161,13 +156,15 @@ def _with_original(
 
 
 def _shortened(text: str, vocabulary: Vocabulary, most: int) -> str:
-    """The beginning of a text, of at most `most` pieces."""
+    """The beginning of a text, of at most `most` tokens."""
     while len(vocabulary.encode(text)) > most:
         text = text[: len(text) * 3 // 4]
     return text.strip()
 
 
-def _with_stored(restored: Restored, net: Transformer, stored: Stored, options: VerifyOptions) -> Iterator[Line]:
+def _with_stored(
+    restored: Restored, net: Transformer, stored: StoredOutputs, options: VerifyOptions
+) -> Iterator[Comparison]:
     case, theirs = stored.case()
     ours = outcome_of(restored.params, net, case, row_parts(net.rules))
     yield from compare_outcomes(case, ours, theirs, options.tolerance)
@@ -182,7 +179,7 @@ def generator_like_original(restored: Restored, net: Transformer, most: int) -> 
     return dataclasses.replace(generator_of(restored, net, Sampling(), most), any_row=True)
 
 
-def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: float) -> Iterator[Line]:
+def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: float) -> Iterator[Comparison]:
     """A line for the scores and one for the loss."""
     for kind in ("tokens", "rows"):
         pairs = list(zip(getattr(ours, kind), getattr(theirs, kind), strict=True))
@@ -192,33 +189,35 @@ def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: floa
         largest = float(np.max([np.abs(b).max() for _, b in pairs]))
         what = f"{case.name}: {'scores' if kind == 'tokens' else 'scores of rows'}"
         passed = bool(difference <= tolerance * max(largest, 1.0))  # NaN does not pass
-        yield Line(what, f"max |difference| {difference:.2e}, of values up to {largest:.3g}", passed)
+        yield Comparison(what, f"max |difference| {difference:.2e}, of values up to {largest:.3g}", passed)
     if ours.loss is not None and theirs.loss is not None:
         difference = abs(ours.loss - theirs.loss)
         result = f"{ours.loss:.6f} here, {theirs.loss:.6f} there"
-        yield Line(f"{case.name}: loss", result, bool(difference <= tolerance * max(abs(theirs.loss), 1.0)))
+        yield Comparison(f"{case.name}: loss", result, bool(difference <= tolerance * max(abs(theirs.loss), 1.0)))
 
 
 def compare_greedy(
-    params: Any, generator: Generator, framed: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
-) -> Line:
-    """Our likeliest continuation of each prompt beside the original's, up to its end and with it."""
+    params: Params, generator: Generator, framed: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> Comparison:
+    """Compares our likeliest continuation of each prompt with the original's, up to its end and with it."""
     same = total = 0
     for row, answer in zip(generator.tokens(params, framed), answers, strict=True):
         ours = row[: generator.length(row) + 1].tolist()
         total += max(len(ours), len(answer))
         equal = [a == b for a, b in zip(ours, answer, strict=False)] + [False]
         same += equal.index(False)
-    return Line("greedy continuation", f"{same} of {total} tokens equal before the first difference", same == total)
+    return Comparison(
+        "greedy continuation", f"{same} of {total} tokens equal before the first difference", same == total
+    )
 
 
-def as_table(lines: Sequence[Line]) -> str:
+def as_table(lines: Sequence[Comparison]) -> str:
     """The comparisons for people."""
     width = max(len(line.what) for line in lines)
     marks = {True: "ok", False: "DIFFERS", None: "-"}
     return "".join(f"{line.what:<{width}}  {marks[line.passed]:<8}{line.result}\n" for line in lines)
 
 
-def as_json(lines: Sequence[Line]) -> str:
+def as_json(lines: Sequence[Comparison]) -> str:
     """The comparisons for programs, one JSON object a line."""
     return "".join(json.dumps(line._asdict(), ensure_ascii=False) + "\n" for line in lines)

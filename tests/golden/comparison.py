@@ -11,7 +11,7 @@ TOLERANCE = 1e-5  # of outputs; relative to the largest value of a tensor where 
 
 
 def compare(kept: Path, made: Path) -> bool:
-    """Whether the folders differ; prints the largest difference of outputs, and what drifted."""
+    """True if the folders differ; prints the largest difference of outputs, and what drifted."""
     if not kept.is_dir():
         print(f"{kept.name:18} missing: make it with --only {kept.name}")
         return True

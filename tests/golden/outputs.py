@@ -119,7 +119,7 @@ NAMES = dict(
 
 
 def outputs(model: Any, batch: Arrays, gradients: bool) -> Arrays:
-    """What the golden file keeps of the model's outputs, and the gradient of the loss by each parameter."""
+    """The outputs of the model that the golden file keeps, and the gradient of the loss by each parameter."""
     model.zero_grad()
     said = call(model, batch)
     kept = {ours: said[name].detach().numpy() for name, ours in NAMES.items() if said.get(name) is not None}

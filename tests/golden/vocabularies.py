@@ -219,7 +219,7 @@ LLAMA3_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
-"""Where Llama 3's published tokenizer.json cuts words."""
+"""Pattern by which Llama 3's published tokenizer.json cuts words."""
 
 
 def write_llama(folder: Path, rows: int) -> None:
