@@ -1,5 +1,6 @@
 """A network on a mesh: shapes, shardings and module of a config's model, before it has any numbers."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from t5like.config import Config
 from t5like.data.features import features_of
 from t5like.model.sharding import AnyMesh, require_divided, shardings
 from t5like.model.transformer import Transformer
+
+Params = dict[str, Any]
+"""The nested dictionary of a model's parameters: arrays, or their shapes or shardings in their stead."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,24 @@ class Network:
     config: Config
     mesh: AnyMesh
     net: Transformer
-    params: Any
+    params: Params
     axes: dict[str, tuple[str, ...]]
 
     @property
-    def shardings(self) -> Any:
+    def inference_net(self) -> Transformer:
+        """The module for single tokens and texts of any length, neither of which can be split over devices."""
+        return Transformer(self.config.model, dataclasses.replace(self.config.rules, length=()))
+
+    @property
+    def shardings(self) -> Params:
         """The sharding of each parameter."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.params)
 
-    def init(self) -> Any:
+    def init(self) -> Params:
         """The initial parameters of `train.seed`, float32; to be jitted with `shardings`."""
         return nn.unbox(_boxed(self.config, self.net))
 
-    def initial_params(self) -> Any:
+    def initial_params(self) -> Params:
         """The initial parameters, each shard computed where it lives."""
         return jax.jit(self.init, out_shardings=self.shardings)()
 
