@@ -129,20 +129,21 @@ def _configure(name: str, source: str, flags: Sequence[str], command: Command) -
     SOURCE is the preset that it was started from."""
     from t5like.config import options as kinds
     from t5like.config import presets
-    from t5like.runs.directory import RunDirectory, moved
+    from t5like.runs.changes import require_same_model
+    from t5like.runs.directory import RunDirectory, relocated
 
     def override(config: Any) -> tuple[Any, Any]:
         return presets.override(config, getattr(kinds, command.options), flags, f"t5like {name} {source}")
 
     given = RunDirectory(pathlib.Path(source))
-    config, parsed = override(moved(given.config(), source) if given.path.is_dir() else presets.load(source))
+    config, parsed = override(relocated(given.config(), source) if given.path.is_dir() else presets.load(source))
     if command.takes == "config":
         return config, parsed
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
-    config, parsed = override(moved(run.config(), str(run.path)))
-    run.require_same_model(config)
+    config, parsed = override(relocated(run.config(), str(run.path)))
+    require_same_model(run, config)
     return config, parsed
 
 

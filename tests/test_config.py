@@ -12,6 +12,7 @@ from t5like import config
 from t5like.config import options
 from t5like.config.options import FillOptions, GenerateOptions, Sampling
 from t5like.errors import did_you_mean
+from t5like.runs.changes import acquire
 from t5like.runs.directory import RunDirectory
 
 SETTINGS = (
@@ -195,7 +196,7 @@ def test_every_field_has_a_docstring_of_its_own(kind):
 
 
 def claim(folder, **changes):
-    return RunDirectory(folder).claim(valid(**changes))
+    return acquire(RunDirectory(folder), valid(**changes))
 
 
 def test_a_run_goes_on_with_other_logging_but_not_with_another_model(tmp_path):

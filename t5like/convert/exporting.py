@@ -28,7 +28,7 @@ from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import FILE, constraints_of
-from t5like.runs.restored import Restored
+from t5like.runs.opened import Restored
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 

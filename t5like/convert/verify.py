@@ -29,7 +29,7 @@ from t5like.errors import UserError
 from t5like.infer.generate import Generator, generator_of
 from t5like.model.sharding import row_parts
 from t5like.model.transformer import Transformer
-from t5like.runs.restored import Restored
+from t5like.runs.opened import Restored
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog, and nobody is surprised.",
@@ -151,7 +151,7 @@ def _with_original(
         ours, theirs = outcome_of(restored.params, net, case, parts), original.outcome(case)
         yield from compare_outcomes(case, ours, theirs, options.tolerance)
     if model.decoder_layers and model.predicts_pieces:
-        generator = generator_like_original(restored, net, options.tokens)
+        generator = generator_like_original(restored, options.tokens)
         short = [_shortened(text, restored.vocabulary, length - 4) for text in texts]
         framed = generator.framed([text for text in short if text])
         prompts = framed if encode is None else [encode(text, True) for text in short if text]
@@ -172,13 +172,13 @@ def _with_stored(restored: Restored, net: Transformer, stored: Stored, options: 
     yield from compare_outcomes(case, ours, theirs, options.tolerance)
     if pairs := stored.greedy():
         prompts, answers = zip(*pairs, strict=True)
-        generator = generator_like_original(restored, net, max(map(len, answers)))
+        generator = generator_like_original(restored, max(map(len, answers)))
         yield compare_greedy(restored.params, generator, prompts, answers)
 
 
-def generator_like_original(restored: Restored, net: Transformer, most: int) -> Generator:
+def generator_like_original(restored: Restored, most: int) -> Generator:
     """The generator of `t5like generate`, except that any row may be chosen, as by transformers."""
-    return dataclasses.replace(generator_of(restored, net, Sampling(), most), any_row=True)
+    return dataclasses.replace(generator_of(restored, Sampling(), most), any_row=True)
 
 
 def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: float) -> Iterator[Line]:
