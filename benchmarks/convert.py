@@ -17,9 +17,10 @@ import numpy as np
 import safetensors.numpy
 
 from t5like.config import Model
-from t5like.convert.layout import Params, is_stacked, names_of, their_shape
+from t5like.convert.layout import is_stacked, names_of, their_shape
 from t5like.convert.t5 import settings_of, tensor_mappings
 from t5like.model.architectures import architecture
+from t5like.model.sharding import Params
 
 PROGRAM = "import sys; from t5like.cli import main; sys.argv = ['t5like', *sys.argv[1:]]; main()"
 

@@ -21,9 +21,8 @@ from t5like.convert.cases import outcome_of
 from t5like.convert.importing import import_run
 from t5like.convert.options import ImportOptions
 from t5like.convert.original import StoredOutputs
-from t5like.infer.generate import inference_net
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "tests" / "golden"
 
@@ -34,8 +33,8 @@ def differences(folder: pathlib.Path, run: pathlib.Path) -> dict[str, float]:
         import_run(folder, run, ImportOptions(mesh=Mesh(fsdp=1)))
     config = RunDirectory(run).config()
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
-    with restore(config) as restored:
-        net = inference_net(restored.config)
+    with open_run(config) as restored:
+        net = restored.network.inference_net
         case, theirs = StoredOutputs(folder, net.model).case()
         ours = outcome_of(restored.params, net, case, parts=1)
     found = {}

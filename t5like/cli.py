@@ -93,20 +93,21 @@ def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Con
     """The config and options of a command. What reads a run takes its config from the run directory, also where the
     SOURCE is the preset that it was started from."""
     from t5like.config import presets
-    from t5like.runs.directory import RunDirectory, moved
+    from t5like.runs.changes import require_same_model
+    from t5like.runs.directory import RunDirectory, relocated
 
     def override(config: Config) -> tuple[Config, Any]:
         return presets.override(config, command.options, flags, f"t5like {command.name} {source}")
 
     given = RunDirectory(pathlib.Path(source))
-    config, options = override(moved(given.config(), source) if given.path.is_dir() else presets.load(source))
+    config, options = override(relocated(given.config(), source) if given.path.is_dir() else presets.load(source))
     if command.takes == "config":
         return config, options
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
-    config, options = override(moved(run.config(), str(run.path)))
-    run.require_same_model(config)
+    config, options = override(relocated(run.config(), str(run.path)))
+    require_same_model(run, config)
     return config, options
 
 

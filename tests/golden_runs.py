@@ -22,12 +22,11 @@ from t5like.convert.files import open_weights
 from t5like.convert.importing import import_run
 from t5like.convert.options import ImportOptions
 from t5like.convert.original import StoredOutputs
-from t5like.infer.generate import inference_net
 from t5like.model.sharding import make_mesh
 from t5like.model.transformer import Transformer
-from t5like.runs import restored as restoring
+from t5like.runs import opened as opening
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import Restored, restore
+from t5like.runs.opened import Restored, open_run
 from t5like.train import loop
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -52,7 +51,7 @@ class Opened(NamedTuple):
 def on_one_device() -> Iterator[None]:
     """Imports, restores and trainings use a mesh of one device."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (importing, restoring, loop):
+        for module in (importing, opening, loop):
             patch.setattr(module, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:1]))
         yield
 
@@ -77,8 +76,8 @@ def quiet_transformers() -> Iterator[None]:
 def opened(name: str, directory: pathlib.Path, options: ImportOptions | None = None) -> Iterator[Opened]:
     """A golden folder imported to `directory` and restored from there."""
     import_run(GOLDEN / name, directory, options or ImportOptions())
-    with restore(float32(RunDirectory(directory).config())) as restored:
-        net = inference_net(restored.config)
+    with open_run(float32(RunDirectory(directory).config())) as restored:
+        net = restored.network.inference_net
         yield Opened(GOLDEN / name, restored, net, StoredOutputs(GOLDEN / name, net.model))
 
 

@@ -13,6 +13,7 @@ from t5like.config import Config
 from t5like.data.prepare import prepare
 from t5like.model.network import abstract_batch
 from t5like.model.sharding import make_mesh
+from t5like.runs.changes import acquire
 from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.directory import RunDirectory
 from t5like.train.state import make_training
@@ -65,7 +66,7 @@ def import_run(settings: Config, step: int = 0) -> Any:
         settings = replace(
             settings, data=replace(settings.data, store=f"{settings.train.directory}/store", vocabulary=file)
         )
-    run.claim(settings)
+    acquire(run, settings)
     with jax.set_mesh(mesh), Checkpoints(run.checkpoints, 1, vocabulary.hash) as checkpoints:
         training = make_training(settings, mesh)
         batch = {n: jnp.zeros(f.shape, f.dtype) for n, f in abstract_batch(settings, settings.train.batch).items()}

@@ -15,7 +15,7 @@ from t5like.convert.importing import import_run
 from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.rows import rows_for
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +43,7 @@ def test_a_flag_adds_rows_for_pieces_that_the_model_never_saw(name, tmp_path, sa
     assert "--add_rows True gives these rows" in refused(source)
     said = say("import", source, tmp_path / "run", "--add_rows", "True")
     assert "Added 3 rows to the 320 of the embedding, each the mean of these." in said
-    with restore(float32(RunDirectory(tmp_path / "run").config())) as restored:
+    with open_run(float32(RunDirectory(tmp_path / "run").config())) as restored:
         export_run(restored, tmp_path / "out", ExportOptions())
     before, after = tensors_of(GOLDEN / name), tensors_of(tmp_path / "out")
     longer = [key for key in before if before[key].shape != after[key].shape]
@@ -67,7 +67,7 @@ def test_an_export_in_a_type_that_cannot_hold_a_number_is_refused_with_its_tenso
 
     source = damaged(tmp_path, "t5_1_1", weights(enlarged))
     import_run(source, tmp_path / "run", ImportOptions())
-    with restore(float32(RunDirectory(tmp_path / "run").config())) as restored:
+    with open_run(float32(RunDirectory(tmp_path / "run").config())) as restored:
         said = sentence(export_run, restored, tmp_path / "out", ExportOptions(dtype="float16"))
         assert said == (
             f"--dtype float16 holds numbers up to 6.55e+04, but the tensor {query!r} has 7e+04: export with --dtype "

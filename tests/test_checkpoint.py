@@ -1,6 +1,9 @@
 """Checkpoints: the same bits on any mesh, parameters without the rest, and a sentence for what cannot be read."""
 
+import contextlib
 import pathlib
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -89,6 +92,61 @@ def test_a_checkpoint_of_the_earlier_format_is_read(training, state, tmp_path):
     with Checkpoints(tmp_path / "checkpoints", vocabulary_hash="abc") as checkpoints:
         assert_same(checkpoints.restore(training.abstract), state)
         assert_same(checkpoints.restore_params(training.abstract.params)[1], state.params)
+
+
+@contextlib.contextmanager
+def earlier_manager(folder: pathlib.Path, keep: int | None = None) -> Iterator[ocp.CheckpointManager]:
+    """Orbax's manager as it was called until November 2026, with arguments that are deprecated since."""
+    handlers: Any = {"state": ocp.PyTreeCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        with ocp.CheckpointManager(folder, options=options, item_handlers=handlers) as manager:
+            yield manager
+
+
+def files_of(folder: pathlib.Path) -> set[str]:
+    """Names of the files of one step; those of arrays are different each time."""
+    names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    return {name for name in names if "/d/" not in name}
+
+
+def test_checkpoints_written_with_the_earlier_arguments_are_read_and_go_on(training, state, tmp_path):
+    args: Any = ocp.args
+    with earlier_manager(tmp_path / "checkpoints", 2) as manager:
+        about = args.JsonSave({"vocabulary_sha256": "abc", "versions": {}})
+        for step in (5, 6):
+            manager.save(step, args=args.Composite(state=args.PyTreeSave(state), about=about))
+        manager.wait_until_finished()
+    with Checkpoints(tmp_path / "checkpoints", 2, "abc") as checkpoints:
+        assert checkpoints.steps() == [5, 6]
+        assert_same(checkpoints.restore(training.abstract, 5), state)
+        assert_same(checkpoints.restore_params(training.abstract.params)[1], state.params)
+        checkpoints.save(state, 7)
+        checkpoints.wait()
+        assert checkpoints.steps() == [6, 7]
+    assert files_of(tmp_path / "checkpoints" / "6") == files_of(tmp_path / "checkpoints" / "7")
+
+
+def test_checkpoints_are_read_with_the_earlier_arguments_too(folder, training, state):
+    """So a run may go on with the version of before."""
+    args: Any = ocp.args
+    shardings = ocp.checkpoint_utils.construct_restore_args(training.abstract)
+    with earlier_manager(folder) as manager:
+        assert sorted(manager.all_steps()) == [5, 9]
+        wanted = args.PyTreeRestore(training.abstract, restore_args=shardings)
+        restored = manager.restore(5, args=args.Composite(state=wanted, about=args.JsonRestore()))
+    assert_same(restored["state"], state)
+    assert restored["about"]["vocabulary_sha256"] == "abc"
+
+
+def test_the_newest_checkpoints_stay(state, tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", 2) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save_params(state.params, step)
+            checkpoints.wait()
+        assert checkpoints.steps() == [2, 3]
+    assert sorted(step.name for step in (tmp_path / "checkpoints").glob("[0-9]*")) == ["2", "3"]
 
 
 def bytes_read() -> int:

@@ -13,6 +13,7 @@ from t5like.cli import COMMANDS
 from t5like.commands.models import FillOptions, GenerateOptions
 from t5like.config.sampling import Sampling
 from t5like.errors import did_you_mean
+from t5like.runs.changes import acquire
 from t5like.runs.directory import RunDirectory
 
 SETTINGS = (
@@ -196,7 +197,7 @@ def test_every_field_has_a_docstring_of_its_own(kind):
 
 
 def claim(folder, **changes):
-    return RunDirectory(folder).claim(valid(**changes))
+    return acquire(RunDirectory(folder), valid(**changes))
 
 
 def test_a_run_goes_on_with_other_logging_but_not_with_another_model(tmp_path):

@@ -21,7 +21,7 @@ from t5like.cli import run as command
 from t5like.data.rows.stream import Rows
 from t5like.model.transformer import Transformer
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 from t5like.train.losses import weighted_sums
 from t5like.train.step import targets_and_weights
 
@@ -130,7 +130,7 @@ def test_eval_prepares_the_text_and_measures_an_imported_run(imported, say, text
 @pytest.mark.slow
 def test_training_starts_at_the_loss_of_the_imported_model_and_lowers_it(imported, tuned):
     config = RunDirectory(tuned).config()
-    with restore(RunDirectory(imported("t5_1_1")).config()) as restored:
+    with open_run(RunDirectory(imported("t5_1_1")).config()) as restored:
         batch = jax.tree.map(jnp.asarray, Rows(config.data, restored.vocabulary, "train")(np.arange(8)))
         logits = jax.jit(restored.network.net.apply)({"params": restored.params}, batch)
         sums = weighted_sums(logits, *targets_and_weights(batch), z_loss=0.0)

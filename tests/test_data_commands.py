@@ -19,6 +19,7 @@ from t5like.data.prepare import prepare
 from t5like.data.rows.stream import Rows, training_stream
 from t5like.data.vocabulary import Vocabulary as Pieces
 from t5like.data.vocabulary import train_pieces
+from t5like.runs.changes import acquire
 from t5like.runs.directory import RunDirectory
 
 BATCH, ROWS = 4, 3
@@ -127,7 +128,7 @@ def trained(folder, tmp_path) -> pathlib.Path:
     data = dataclasses.replace(config.data, seed=5, length=64)
     place = tmp_path / "run"
     config = dataclasses.replace(config, data=data, train=dataclasses.replace(config.train, directory=str(place)))
-    RunDirectory(place).claim(config)
+    acquire(RunDirectory(place), config)
     prepare(data).save(place / "vocabulary")
     return place
 

@@ -1,4 +1,4 @@
-"""Tokens that decoding chooses are those that the whole network would choose."""
+"""Tokens that decoding chooses are those that the whole network would choose, whatever happens to other rows."""
 
 import dataclasses
 from typing import Any
@@ -14,10 +14,12 @@ from t5like.config.sampling import Sampling
 from t5like.data.objectives import trained_frame
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
-from t5like.infer import decode
+from t5like.infer import sample
 from t5like.infer.constraints import Constraints
-from t5like.infer.decode import choose, settings_of
-from t5like.infer.generate import Generator, fill_sentinels, inference_net, spans_of
+from t5like.infer.decode import DecodeState, advance, prefill, put_rows, take_rows
+from t5like.infer.generate import Generator, fill_sentinels, spans_of
+from t5like.infer.sample import Sampler, choose, make_sampler
+from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
@@ -25,9 +27,10 @@ VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
 
 def build(family: str, **changes: Any) -> tuple[Generator, Any]:
     settings = small_config(family, model__vocab=384, **changes)
-    net = inference_net(settings)
+    mesh: Any = jax.sharding.get_abstract_mesh()
+    network = make_network(settings, mesh)
     frame = trained_frame(settings.data, VOCABULARY)
-    return Generator(net, VOCABULARY, frame, Sampling(), 6), random_params(net, random_batch(settings))
+    return Generator(network, VOCABULARY, frame, Sampling(), 6), random_params(network.net, random_batch(settings))
 
 
 def tokens(generator: Generator, params: Any, prompts: list[list[int]], first: int = 0) -> list[list[int]]:
@@ -37,7 +40,7 @@ def tokens(generator: Generator, params: Any, prompts: list[list[int]], first: i
 
 def greedy_by_full_forward(generator: Generator, params: Any, prompt: list[int]) -> list[int]:
     """The same tokens without a cache: the whole row again for each token."""
-    net, written = generator.net, []
+    net, written = generator.network.inference_net, []
     logits_of = jax.jit(lambda batch: net.apply({"params": params}, batch))
     for _ in range(generator.most):
         decoder = [0, *written] if net.model.encoder_layers else [0, *prompt, *written]
@@ -94,16 +97,84 @@ def test_a_sampled_answer_is_the_same_on_any_number_of_devices(mesh):
         assert tokens(sampling, jax.device_get(params), PROMPTS) == split
 
 
-def test_another_temperature_is_no_other_program(one_device):
+def test_other_settings_of_sampling_are_no_other_program(one_device):
     generator, params = build("gpt")
 
-    def draw(temperature: float, top_p: float) -> list[list[int]]:
-        sampling = Sampling(temperature=temperature, top_p=top_p)
-        return tokens(dataclasses.replace(generator, sampling=sampling), params, [[5, 6]])
+    def draw(**sampling: Any) -> list[list[int]]:
+        return tokens(dataclasses.replace(generator, sampling=Sampling(**sampling)), params, [[5, 6]])
 
-    sharp, programs = draw(0.01, 0.9), decode.generate._cache_size()
-    assert draw(9.0, 0.99) != sharp
-    assert decode.generate._cache_size() == programs
+    greedy, programs = draw(), sample.generate._cache_size()
+    assert draw(temperature=1e-6) == draw(temperature=9.0, top_k=1) == draw(temperature=9.0, top_p=0.001) == greedy
+    assert len({str(draw(temperature=9.0, **rest)) for rest in ({}, {"top_k": 20}, {"top_p": 0.5}, {"top_k": 9})}) == 4
+    assert sample.generate._cache_size() == programs
+
+
+def test_a_greedy_batch_neither_sorts_nor_draws():
+    """The program's one branch of two that a batch without sampled rows takes only passes on the likeliest tokens."""
+    jaxpr = jax.make_jaxpr(choose)(LOGITS, jax.random.split(jax.random.key(0), 1), make_sampler(Sampling(), 1))
+    greedy, sampled = next(e for e in jaxpr.eqns if e.primitive.name == "cond").params["branches"]
+    assert [e.primitive.name for e in jaxpr.eqns][-1] == "cond"
+    assert not any(name in str(e) for e in jaxpr.eqns[:-1] for name in ("sort", "top_k", "threefry"))
+    assert not greedy.eqns
+    assert "sort" in str(sampled)
+
+
+STATES = [[10, 20, 30], [40] * 9, [5, 6], [7] * 12]
+
+
+def prefilled(generator: Generator, params: Any, prompts: list[list[int]]) -> DecodeState:
+    """The prompts at their ends, with room for six tokens more than the longest of `STATES`, padded to 32."""
+    framed = [generator.frame.around(prompt) for prompt in prompts]
+    return prefill(generator.network.inference_net, params, generator._prompts(framed), 38)
+
+
+def continued(generator: Generator, params: Any, state: DecodeState, count: int = 3) -> tuple[DecodeState, np.ndarray]:
+    """The state after `count` of the likeliest tokens, and these, `[batch, count]`."""
+    written = []
+    for _ in range(count):
+        written.append(jnp.argmax(state.logits, -1).astype(jnp.int32))
+        state = advance(generator.network.inference_net, params, state, written[-1])
+    return state, np.stack(written, axis=1)
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt"])
+def test_rows_in_another_order_are_the_prompts_in_that_order(family, one_device):
+    """A row may be left out or taken twice too, in the middle of its answer, as beams are."""
+    generator, params = build(family)
+    state, first = continued(generator, params, prefilled(generator, params, STATES))
+    rows = [3, 0, 0, 2]
+    _, then = continued(generator, params, take_rows(state, jnp.asarray(rows)))
+    _, whole = continued(generator, params, prefilled(generator, params, [STATES[row] for row in rows]), 6)
+    np.testing.assert_array_equal(np.concatenate([first[rows], then], axis=1), whole)
+    assert len({*map(tuple, whole.tolist())}) == 3  # prompts whose answers differ
+
+
+@pytest.mark.parametrize("family", ["t5", "gpt"])
+def test_a_replaced_row_goes_on_as_it_would_alone(family, one_device):
+    """Row 1 gets another prompt while the others are in the middle of their answers, to which nothing happens."""
+    generator, params = build(family)
+    state, first = continued(generator, params, prefilled(generator, params, STATES))
+    new = prefilled(generator, params, [[9, 8, 7, 6, 5]])
+    joined = put_rows(state, jnp.asarray([1]), new)
+    assert joined.positions.tolist() != state.positions.tolist()
+    _, then = continued(generator, params, joined)
+    _, alone = continued(generator, params, new)
+    _, whole = continued(generator, params, prefilled(generator, params, STATES), 6)
+    np.testing.assert_array_equal(then[1], alone[0])
+    others = [0, 2, 3]
+    np.testing.assert_array_equal(np.concatenate([first, then], axis=1)[others], whole[others])
+    assert then[1].tolist() != whole[1, 3:].tolist()
+
+
+def test_each_row_has_settings_of_its_own(one_device):
+    """Greedy and sampled rows of one batch choose as batches of their kind do."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    logits = jax.random.normal(jax.random.key(1), (4, 50))
+    settings = [Sampling(), Sampling(temperature=0.7), Sampling(temperature=1.5, top_k=3)]
+    settings.append(Sampling(temperature=1.5, top_p=0.5))
+    mixed = Sampler(*(jnp.concatenate(xs) for xs in zip(*(make_sampler(s, 1) for s in settings), strict=True)))
+    alone = [int(choose(logits, keys, make_sampler(s, 4))[row]) for row, s in enumerate(settings)]
+    assert choose(logits, keys, mixed).tolist() == alone
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt"])
@@ -141,7 +212,7 @@ LOGITS = jnp.log(jnp.array([[0.4, 0.3, 0.2, 0.1]]))
 def chosen(count: int = 4000, **sampling: Any) -> np.ndarray:
     """The share of each of the four tokens among many draws."""
     keys = jax.random.split(jax.random.key(0), count)
-    draws = choose(jnp.tile(LOGITS, (count, 1)), keys, *settings_of(Sampling(**sampling)))
+    draws = choose(jnp.tile(LOGITS, (count, 1)), keys, make_sampler(Sampling(**sampling), count))
     return np.bincount(draws, minlength=4) / count
 
 

@@ -35,9 +35,9 @@ from t5like.convert.importing import import_run
 from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.verify import Comparison, compare_tensors
 from t5like.model.sharding import make_mesh
-from t5like.runs import restored as restoring
+from t5like.runs import opened as opening
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 from t5like.train.loop import train
 
 BERT = dict(scale_attention=True, token_types=2, output_transform=True, output_bias=True)
@@ -102,7 +102,7 @@ def test_an_export_is_imported_as_the_run_that_it_was_made_of(name, text, tmp_pa
     assert said.startswith(f"{tmp_path}/out: step 0 of {tmp_path}/run as {name}, ")
     assert config_in(tmp_path / "out")["architectures"] == [name]
     import_run(tmp_path / "out", tmp_path / "again", ImportOptions())
-    with restore(float32(RunDirectory(tmp_path / "again").config())) as again:
+    with open_run(float32(RunDirectory(tmp_path / "again").config())) as again:
         assert_same_params(again.params, params)
         assert again.config.model == settings.model
         assert again.vocabulary.encode("the 你好 again") == [int(byte) + 3 for byte in "the 你好 again".encode()]
@@ -114,9 +114,9 @@ def test_a_trained_run_is_imported_again_at_any_of_its_steps(trained, tmp_path, 
         said = say("export", trained.train.directory, folder, f"--step={step}")
         assert said.startswith(f"{folder}: step {step} of ")
         import_run(folder, tmp_path / f"run_{step}", ImportOptions())
-        with restore(trained, step) as before:
+        with open_run(trained, step) as before:
             expected = jax.device_get(before.params)
-        with restore(float32(RunDirectory(tmp_path / f"run_{step}").config())) as again:
+        with open_run(float32(RunDirectory(tmp_path / f"run_{step}").config())) as again:
             assert_same_params(again.params, expected)
     first, second = (tensors_of(folder)["model.embed_tokens.weight"] for folder in folders.values())
     assert np.abs(first - second).max() > 1e-4
@@ -164,7 +164,7 @@ def test_a_mesh_changes_neither_an_import_nor_its_export(name, tmp_path, monkeyp
         expected = jax.device_get(golden.restored.params)
         export_run(golden.restored, tmp_path / "from_one", ExportOptions())
     monkeypatch.setattr(importing, "make_mesh", make_mesh)
-    monkeypatch.setattr(restoring, "make_mesh", make_mesh)
+    monkeypatch.setattr(opening, "make_mesh", make_mesh)
     with opened(name, tmp_path / "eight", ImportOptions(mesh=Mesh(fsdp=4, tensor=2))) as golden:
         assert len(golden.restored.params["embedding"].sharding.device_set) == 8
         assert golden.restored.params["embedding"].addressable_shards[0].data.size * 8 == expected["embedding"].size
@@ -260,11 +260,11 @@ def test_a_killed_export_leaves_no_folder_and_the_next_one_works(trained, tmp_pa
 
 
 def test_the_model_card_tells_what_the_run_knows(trained, say):
-    with restore(trained) as restored:
+    with open_run(trained) as restored:
         assert "held-out" not in model_card(restored, "LlamaForCausalLM", "mine")
         say("eval", trained.train.directory)
         second, count = model_card(restored, "LlamaForCausalLM", "mine"), _count(flatten_dict(restored.params))
-    with restore(trained, 1) as restored:
+    with open_run(trained, 1) as restored:
         first = model_card(restored, "LlamaForCausalLM", "mine")
     kept = json.loads((pathlib.Path(trained.train.directory) / "eval.json").read_text("utf-8"))
     for fact in (

@@ -1,6 +1,7 @@
 """Masks filled, and held-out passages answered, by networks whose answer is known."""
 
 import json
+import pathlib
 from typing import Any
 
 import jax
@@ -10,34 +11,39 @@ import pytest
 from small import random_batch, random_params, small_config
 
 from t5like import config
-from t5like.data.vocabulary import Bytes, Frame, Vocabulary
+from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.fill import fill
-from t5like.infer.generate import inference_net
 from t5like.infer.passages import Gap, Passage, as_json_lines, as_text
-from t5like.model.transformer import Transformer
+from t5like.model.network import make_network
+from t5like.runs.directory import RunDirectory
+from t5like.runs.opened import Restored
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
-FRAME = Frame(behind=(VOCABULARY.eos,))
+
+
+def opened(family: str, mesh: Any) -> Restored:
+    """A run of random parameters, as if it had been trained."""
+    network = make_network(small_config(family, model__vocab=384), mesh)
+    params = random_params(network.net, random_batch(network.config))
+    return Restored(RunDirectory(pathlib.Path("none")), network, VOCABULARY, 0, params)
 
 
 @pytest.fixture
-def bert(mesh) -> tuple[Transformer, Any]:
-    settings = small_config("bert", model__vocab=384)
-    net = inference_net(settings)
-    return net, random_params(net, random_batch(settings))
+def bert(mesh) -> Restored:
+    return opened("bert", mesh)
 
 
 def test_candidates_are_the_likeliest_pieces_of_each_mask(bert):
     """Their probabilities are those of the softmax over all pieces that may stand in a text."""
-    net, params = bert
-    masks = fill(params, net, VOCABULARY, FRAME, "The [MASK] sat on [MASK].", top=3)
+    masks = fill(bert, "The [MASK] sat on [MASK].", top=3)
     assert [len(candidates) for candidates in masks] == [3, 3]
     ids = [*VOCABULARY.encode("The [MASK] sat on [MASK]."), VOCABULARY.eos]
     row = lambda x: jnp.tile(jnp.asarray([x], jnp.int32), (4, 1))  # noqa: E731
     batch = {"encoder_input_tokens": row(ids), "encoder_segment_ids": row([1] * len(ids))}
     batch["encoder_positions"] = row(list(range(len(ids))))
-    logits = np.array(net.apply({"params": params}, batch))[0, ids.index(VOCABULARY.special[config.MASK])]
+    place = ids.index(VOCABULARY.special[config.MASK])
+    logits = np.array(bert.network.net.apply({"params": bert.params}, batch))[0, place]
     logits[[*range(3), *VOCABULARY.special.values(), *range(VOCABULARY.size, 384)]] = -np.inf
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(logits)))
     assert [c.piece for c in masks[0]] == np.argsort(-probabilities)[:3].tolist()
@@ -45,17 +51,15 @@ def test_candidates_are_the_likeliest_pieces_of_each_mask(bert):
 
 
 def test_a_text_without_a_mask_or_too_long_is_refused(bert):
-    net, params = bert
     with pytest.raises(UserError, match=r"The text has no \[MASK\]"):
-        fill(params, net, VOCABULARY, FRAME, "The cat sat.", top=3)
+        fill(bert, "The cat sat.", top=3)
     with pytest.raises(UserError, match=r"need 102 tokens, but model\.max_positions=64"):
-        fill(params, net, VOCABULARY, FRAME, "x" * 100 + config.MASK, top=3)
+        fill(bert, "x" * 100 + config.MASK, top=3)
 
 
 def test_a_decoder_does_not_fill(mesh):
-    net = inference_net(small_config("gpt"))
     with pytest.raises(UserError, match=r"this run has the family decoder: use `t5like generate`"):
-        fill({}, net, VOCABULARY, FRAME, "The [MASK] sat.", top=3)
+        fill(opened("gpt", mesh), "The [MASK] sat.", top=3)
 
 
 def test_passages_are_printed_for_people_and_for_programs():

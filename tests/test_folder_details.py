@@ -24,7 +24,7 @@ from t5like.convert.settings import Settings, read_settings
 from t5like.model.architectures import parameter_count
 from t5like.model.sharding import make_mesh
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 from t5like.train.state import make_training
 
 
@@ -41,7 +41,7 @@ def model_of(kind: str, names: set[str] | None = None, **changes: Any) -> Model:
 def again(folder: pathlib.Path, run: pathlib.Path, *options: Any) -> dict[str, np.ndarray]:
     """The tensors of the export of a folder's import."""
     import_run(folder, run, ImportOptions(*options))
-    with restore(float32(RunDirectory(run).config())) as restored:
+    with open_run(float32(RunDirectory(run).config())) as restored:
         export_run(restored, run.with_name("out"), ExportOptions())
     return tensors_of(run.with_name("out"))
 

@@ -109,7 +109,7 @@ def test_greedy_continuations_are_the_originals(golden):
     pairs = golden.stored.greedy()
     assert [len(prompt) for prompt, _ in pairs] == [20, 15, 20]
     with jax.default_matmul_precision("highest"):
-        generator = generator_like_original(golden.restored, golden.net, golden.kept["greedy"].shape[1])
+        generator = generator_like_original(golden.restored, golden.kept["greedy"].shape[1])
         line = compare_greedy(golden.restored.params, generator, *zip(*pairs, strict=True))
     assert line.passed, line
     assert line.result.startswith(f"{sum(len(answer) for _, answer in pairs)} of ")

@@ -15,7 +15,7 @@ from command_line import ROOT
 from t5like.convert.importing import import_run
 from t5like.convert.options import ImportOptions
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 
 GOLDEN = ROOT / "tests" / "golden"
 Tensors = dict[str, np.ndarray]
@@ -94,7 +94,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Tensors], Tensors], dict[str, Any], int]
 
 def params_of(run: pathlib.Path) -> tuple[Any, Any]:
     config = RunDirectory(run).config()
-    with restore(config) as restored:
+    with open_run(config) as restored:
         return config.model, jax.device_get(restored.params)
 
 

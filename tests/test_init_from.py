@@ -18,9 +18,11 @@ from t5like.cli import run as command
 from t5like.config import Config
 from t5like.data.rows.stream import Rows
 from t5like.model.sharding import make_mesh
+from t5like.runs.changes import acquire
 from t5like.runs.checkpoints import Checkpoints, State, shapes_of
-from t5like.runs.directory import RunDirectory, find_start
-from t5like.runs.restored import restore
+from t5like.runs.directory import RunDirectory
+from t5like.runs.opened import open_run
+from t5like.runs.start import find_start
 from t5like.train.loop import check_start, find_source, starting_state, train
 from t5like.train.losses import weighted_sums
 from t5like.train.state import make_training
@@ -37,13 +39,13 @@ def begun(settings: Config, devices: int = 8) -> tuple[State, list[str]]:
     mesh = make_mesh(settings.mesh, jax.devices()[:devices])
     run = RunDirectory(pathlib.Path(settings.train.directory))
     start = check_start(run, settings)
-    run.claim(settings)
+    acquire(run, settings)
     with jax.set_mesh(mesh), Checkpoints(run.checkpoints, 1) as checkpoints:
         training = make_training(settings, mesh)
-        source = find_source(start, training) if start else None
+        source = find_source(start, training.network) if start else None
         state, origin = starting_state(training, checkpoints, source)
         assert [x.sharding for x in jax.tree.leaves(state)] == jax.tree.leaves(training.shardings)
-        return jax.device_get(state), [origin, *(source.differences(training) if source else ())]
+        return jax.device_get(state), [origin, *(source.differences(training.config) if source else ())]
 
 
 def lines(run: pathlib.Path, name: str) -> list[dict[str, Any]]:
@@ -93,7 +95,7 @@ def test_what_is_kept_of_an_imported_folder_goes_with_a_fine_tuned_run(tuned):
 
 @pytest.mark.slow
 def test_fine_tuning_starts_at_the_loss_of_its_source_and_lowers_it(trained, tuned):
-    there = restore(trained)
+    there = open_run(trained)
     with there as restored:
         assert restored.step == 30
         batch = jax.tree.map(jnp.asarray, Rows(tuned.data, restored.vocabulary, "train")(np.arange(tuned.train.batch)))
@@ -117,7 +119,7 @@ def test_a_named_step_is_where_a_run_starts(trained, tmp_path):
     settings = replace(trained, train=replace(trained.train, directory=str(tmp_path / "run"), init_from=named))
     state, said = begun(settings)
     assert said == [f"Starting from {trained.train.directory}, step 20"]
-    with restore(trained, 20) as restored:
+    with open_run(trained, 20) as restored:
         assert_trees_close(state.params, restored.params, rtol=0)
 
 
@@ -216,7 +218,7 @@ def test_a_source_that_cannot_be_one_is_refused_before_anything_is_written(texts
     source, new = tmp_path / "source", tmp_path / "run"
     import_run(run_config(texts["first"], source), step=4)
     (tmp_path / "empty").mkdir()
-    RunDirectory(tmp_path / "begun").claim(run_config(texts["first"], tmp_path / "begun"))
+    acquire(RunDirectory(tmp_path / "begun"), run_config(texts["first"], tmp_path / "begun"))
     before = sorted(tmp_path.rglob("*"))
     for given, expected in {
         "run": "is the run's own directory: choose another train.directory, or leave it out.",

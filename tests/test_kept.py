@@ -15,9 +15,9 @@ from t5like.convert.kept import tokenizer_config
 from t5like.convert.options import ImportOptions
 from t5like.data.vocabulary import Frame, open_vocabulary
 from t5like.infer.constraints import Constraints, constraints_of, read_constraints
-from t5like.infer.generate import generator_of, inference_net
-from t5like.runs.directory import RunDirectory, moved
-from t5like.runs.restored import restore
+from t5like.infer.generate import generator_of
+from t5like.runs.directory import RunDirectory, relocated
+from t5like.runs.opened import open_run
 
 ENDS = [319, 22, 35]
 GENERATION = {
@@ -93,10 +93,9 @@ def test_an_import_names_what_is_lost_and_what_generate_does_not_follow(folder, 
 
 def test_an_answer_ends_with_any_of_several_ends(run):
     """Two of the ends are what the golden model says anyway, so that answers stop early."""
-    with restore(float32(RunDirectory(run).config())) as restored:
+    with open_run(float32(RunDirectory(run).config())) as restored:
         assert constraints_of(restored) == Constraints(tuple(ENDS), (40,))
-        net = inference_net(restored.config)
-        several = generator_of(restored, net, Sampling(), 12)
+        several = generator_of(restored, Sampling(), 12)
         prompts = [[7, 30, 31], [50, 60], [90] * 5]
         free = several.tokens(restored.params, prompts)
         end = int(free[0][3])
@@ -104,7 +103,7 @@ def test_an_answer_ends_with_any_of_several_ends(run):
             json.dumps(GENERATION | {"eos_token_id": [319, end]})
         )
         try:
-            answers = generator_of(restored, net, Sampling(), 12).tokens(restored.params, prompts)
+            answers = generator_of(restored, Sampling(), 12).tokens(restored.params, prompts)
         finally:
             (run / "hugging_face" / "generation_config.json").write_text(json.dumps(GENERATION))
     for whole, cut in zip(free.tolist(), answers.tolist(), strict=True):
@@ -117,7 +116,7 @@ def test_a_run_that_was_trained_further_frames_texts_as_its_rows_had_them(run, t
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run/import.json").unlink()
     forget_frame(tmp_path / "run")
-    with restore(moved(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
+    with open_run(relocated(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
         assert restored.frame == Frame((319,))  # a decoder's rows begin with the start
         assert constraints_of(restored).ends == tuple(ENDS)
     say("export", tmp_path / "run", tmp_path / "out")
@@ -130,7 +129,7 @@ def test_runs_imported_before_frames_were_kept_have_that_of_their_tokenizer(run,
     shutil.copytree(run, tmp_path / "run")
     forget_frame(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "hugging_face")
-    with restore(moved(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
+    with open_run(relocated(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
         assert restored.vocabulary.frame is None
         assert restored.frame == Frame()
         assert constraints_of(restored) == Constraints((319,))

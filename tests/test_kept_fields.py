@@ -20,7 +20,7 @@ from t5like.convert.kinds import kind_of
 from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.settings import Settings
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 from t5like.train.loop import train
 
 LABELS = {
@@ -177,7 +177,7 @@ def test_a_run_that_starts_from_an_imported_one_is_exported_under_the_same_type(
             eval=dataclasses.replace(config.eval, rows=4, batch=4),
         )
     )
-    with restore(float32(RunDirectory(tmp_path / "tuned").config())) as restored:
+    with open_run(float32(RunDirectory(tmp_path / "tuned").config())) as restored:
         assert export_run(restored, tmp_path / "out", ExportOptions()) == "MistralForCausalLM"
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path / "out"))
     assert after["of_another_tool"] == "kept"

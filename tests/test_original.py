@@ -26,7 +26,7 @@ from t5like.convert.original import has_transformers
 from t5like.convert.texts import NASTY_TEXTS, SENTINELS
 from t5like.data.vocabulary import open_vocabulary
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 from t5like.train.loop import train
 
 pytestmark = [
@@ -137,7 +137,7 @@ def test_an_export_gives_the_original_s_numbers_in_transformers(name, pair_of):
 def test_a_trained_run_with_a_vocabulary_of_its_own_is_a_model_of_transformers(pair_of, tmp_path, say):
     text = write_texts(tmp_path)["first"]
     vocabulary = Vocabulary(kind="unigram", size=290, sentinels=9)
-    with restore(float32(RunDirectory(pair_of("t5_1_1")[0]).config())) as golden:
+    with open_run(float32(RunDirectory(pair_of("t5_1_1")[0]).config())) as golden:
         model = vars(golden.config.model)  # whose programs are compiled already
     changes = {f"model__{field}": value for field, value in model.items()}
     train(run_config(text, tmp_path / "run", "t5", mesh__data=1, data__vocabulary=vocabulary, **changes))
@@ -147,7 +147,7 @@ def test_a_trained_run_with_a_vocabulary_of_its_own_is_a_model_of_transformers(p
     assert "greedy continuation  ok " in said
     assert_tokenizers_agree(tmp_path / "out", tmp_path / "run", *NASTY_TEXTS, *SENTINELS)
     model = auto("AutoModelForSeq2SeqLM", tmp_path / "out")
-    with restore(float32(RunDirectory(tmp_path / "run").config())) as restored:
+    with open_run(float32(RunDirectory(tmp_path / "run").config())) as restored:
         embedding, output = (np.asarray(restored.params[key]) for key in ("embedding", "output"))
     np.testing.assert_array_equal(model.shared.weight.detach().numpy(), embedding)
     np.testing.assert_array_equal(model.lm_head.weight.detach().numpy(), output.T)
@@ -170,7 +170,7 @@ def test_what_transformers_trains_further_is_imported_as_it_became(name, pair_of
         if "token" in file.name or file.suffix in (".model", ".txt") or file.name == "vocab.json":
             shutil.copy(file, tmp_path / "saved")
     import_run(tmp_path / "saved", tmp_path / "run", ImportOptions())
-    with restore(float32(RunDirectory(tmp_path / "run").config())) as restored:
+    with open_run(float32(RunDirectory(tmp_path / "run").config())) as restored:
         embedding = np.asarray(restored.params["embedding"])
     np.testing.assert_array_equal(embedding, model.get_input_embeddings().weight.detach().numpy())
     assert np.abs(embedding - tensors_of(GOLDEN / name)[EMBEDDINGS[name]]).max() > 0.01

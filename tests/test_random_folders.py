@@ -26,9 +26,8 @@ from t5like.convert.original import Original, has_transformers
 from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
-from t5like.infer.generate import inference_net
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import restore
+from t5like.runs.opened import open_run
 
 pytestmark = [
     pytest.mark.originals,
@@ -73,10 +72,10 @@ def test_a_random_folder_gives_the_originals_numbers_and_its_export_too(kind, se
     told = write_folder(kind, seed, tmp_path / "source")
     import_run(tmp_path / "source", tmp_path / "run", ImportOptions(vocabulary=vocabulary))
     with (
-        restore(float32(RunDirectory(tmp_path / "run").config())) as restored,
+        open_run(float32(RunDirectory(tmp_path / "run").config())) as restored,
         jax.default_matmul_precision("highest"),
     ):
-        net = inference_net(restored.config)
+        net = restored.network.inference_net
         export_run(restored, tmp_path / "out", ExportOptions())
         originals = [Original(tmp_path / folder, net.model) for folder in ("source", "out")]
         for case in cases_of(net.model, restored.vocabulary, restored.frame, (), 16):

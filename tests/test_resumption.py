@@ -17,6 +17,7 @@ from t5like.commands import NoOptions
 from t5like.commands.models import longer
 from t5like.config import Config, Optimizer, presets
 from t5like.optim.optimizer import make_schedule
+from t5like.runs.changes import acquire, with_schedule_of
 from t5like.runs.directory import RunDirectory
 from t5like.train.loop import train
 from t5like.train.start import changes as lines_of
@@ -46,7 +47,7 @@ def rates(config: Config, steps: int) -> list[float]:
 def begun(folder: pathlib.Path, old: bool = False, **optimizer: Any) -> Config:
     """A run of 10 steps that has a checkpoint; an old one has a config without `schedule_steps`."""
     config = valid(optimizer=Optimizer(learning_rate=0.2, **optimizer))
-    RunDirectory(folder).claim(config)
+    acquire(RunDirectory(folder), config)
     (folder / "checkpoints" / "10").mkdir(parents=True)
     if old:
         tree = json.loads((folder / presets.FILE).read_text())
@@ -71,8 +72,8 @@ def test_other_steps_do_not_stretch_the_schedule_of_a_run(schedule, old, tmp_pat
     run, first = RunDirectory(tmp_path), begun(tmp_path, old, **schedule)
     longest = rates(first, 40)
     for steps in (20, 8, 15):
-        config = run.resumed(with_steps(first, steps))
-        run.claim(config)
+        config = with_schedule_of(run, with_steps(first, steps))
+        acquire(run, config)
         assert config.train.steps == steps
         assert rates(config, 40) == longest
         assert rates(run.config(), 40) == longest
@@ -84,13 +85,13 @@ def test_other_steps_do_not_stretch_the_schedule_of_a_run(schedule, old, tmp_pat
 def test_a_run_whose_rate_has_come_to_nothing_names_what_to_set(name, tmp_path):
     first = begun(tmp_path, schedule=name, **(dict(decay=4) if name == "warmup_stable_decay" else {}))
     run = RunDirectory(tmp_path)
-    assert sentence(run.resumed, with_steps(first, 20)) == (
+    assert sentence(with_schedule_of, run, with_steps(first, 20)) == (
         f"optimizer.schedule={name!r} ends at step 10 with a rate of 0, so the steps up to train.steps=20 would learn "
         "nothing: set optimizer.schedule_steps=20 to stretch it, optimizer.final above 0 to go on at that share of the "
         "peak, or optimizer.schedule to another one."
     )
     for remedy in (dict(schedule_steps=20), dict(final=0.1), dict(schedule="constant", decay=0)):
-        assert run.claim(run.resumed(with_steps(first, 20, **remedy)))["train.steps"] == (10, 20)
+        assert acquire(run, with_schedule_of(run, with_steps(first, 20, **remedy)))["train.steps"] == (10, 20)
         presets.write(first, tmp_path)
 
 
@@ -99,15 +100,15 @@ def test_a_hint_to_go_on_is_one_that_works(tmp_path):
         first = begun(tmp_path / str(number), **schedule)
         flags = longer(first).split()
         config, _ = presets.override(first, NoOptions, flags, "t5like train x")
-        assert RunDirectory(tmp_path / str(number)).resumed(config).train.steps == 20
+        assert with_schedule_of(RunDirectory(tmp_path / str(number)), config).train.steps == 20
         assert rates(config, 20)[-1] > 0
         assert ("--optimizer.schedule_steps" in flags) == (schedule in (dict(schedule="linear"),) or number == 6)
 
 
 def test_a_run_without_a_checkpoint_takes_its_schedule_anew(tmp_path):
     config = valid(optimizer=Optimizer(schedule="linear"))
-    RunDirectory(tmp_path).claim(config)
-    assert RunDirectory(tmp_path).resumed(with_steps(config, 20)) == with_steps(config, 20)
+    acquire(RunDirectory(tmp_path), config)
+    assert with_schedule_of(RunDirectory(tmp_path), with_steps(config, 20)) == with_steps(config, 20)
 
 
 def test_a_rate_that_a_resumed_run_changes_is_told_beside_the_old_one(tmp_path):
@@ -127,15 +128,15 @@ def test_a_rate_that_a_resumed_run_changes_is_told_beside_the_old_one(tmp_path):
 def test_more_accumulation_with_dropout_is_refused(tmp_path):
     dropped = valid(model=dataclasses.replace(valid().model, dropout=0.1))
     run = RunDirectory(tmp_path)
-    run.claim(dropped)
+    acquire(run, dropped)
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    assert sentence(run.claim, replaced(dropped, train__accumulate=2)).startswith(
+    assert sentence(acquire, run, replaced(dropped, train__accumulate=2)).startswith(
         "train.accumulate=2 draws other masks for model.dropout=0.1 than the run's 1"
     )
     plain = tmp_path / "plain"
     begun(plain)
     accumulated = replaced(RunDirectory(plain).config(), train__accumulate=2)
-    assert RunDirectory(plain).claim(accumulated) == {"train.accumulate": (1, 2)}
+    assert acquire(RunDirectory(plain), accumulated) == {"train.accumulate": (1, 2)}
 
 
 @pytest.fixture(scope="module")

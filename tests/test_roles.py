@@ -18,7 +18,9 @@ from t5like.data.rows.stream import Rows
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary, load_pieces, open_vocabulary, train_pieces
 from t5like.errors import UserError
 from t5like.infer.fill import fill
-from t5like.infer.generate import inference_net
+from t5like.model.network import make_network
+from t5like.runs.directory import RunDirectory
+from t5like.runs.opened import Restored
 
 TEXT = "The cat sat on the mat, and a dog ran to the door. "
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -127,12 +129,11 @@ def test_pairs_of_sentences_stand_between_the_vocabularys_own_cls_and_sep(robert
 
 
 def test_fill_takes_the_mask_of_the_vocabulary(roberta, mesh):
-    vocabulary = Vocabulary(load_pieces(roberta))
-    settings = small_config("bert", model__vocab=384)
-    net = inference_net(settings)
-    params = random_params(net, random_batch(settings))
-    masks = fill(params, net, vocabulary, Frame((0,), (2,)), "The <mask> sat on<mask>.", top=2)
-    assert [len(candidates) for candidates in masks] == [2, 2]
+    network = make_network(small_config("bert", model__vocab=384), mesh)
+    vocabulary = Vocabulary(load_pieces(roberta), frame=Frame((0,), (2,)))
+    params = random_params(network.net, random_batch(network.config))
+    run = Restored(RunDirectory(roberta), network, vocabulary, 0, params)
+    assert [len(candidates) for candidates in fill(run, "The <mask> sat on<mask>.", top=2)] == [2, 2]
     sentence = re.escape('The text has no <mask>: write one where a piece is wanted, as in "The <mask> sat".')
     with pytest.raises(UserError, match=f"^{sentence}$"):
-        fill(params, net, vocabulary, Frame((0,), (2,)), "The [MASK] sat.", top=2)
+        fill(run, "The [MASK] sat.", top=2)

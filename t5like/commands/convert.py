@@ -37,10 +37,10 @@ def import_(paths: list[str], options: ImportOptions) -> None:
 
 def export(config: Config, options: ExportOptions, folder: str) -> None:
     from t5like.convert.exporting import export_run
-    from t5like.runs.restored import restore
+    from t5like.runs.opened import open_run
 
     target = pathlib.Path(folder).expanduser()
-    with restore(config, options.step) as restored:
+    with open_run(config, options.step) as restored:
         name = export_run(restored, target, options)
         size = sum(file.stat().st_size for file in target.iterdir())
         print(f"{target}: step {restored.step:,} of {restored.run.path} as {name}, {size / 1e6:,.1f} MB.")
@@ -48,12 +48,11 @@ def export(config: Config, options: ExportOptions, folder: str) -> None:
 
 def verify(config: Config, options: VerifyOptions, folder: str) -> None:
     from t5like.convert.verify import as_json, as_table, verify
-    from t5like.infer.generate import inference_net
-    from t5like.runs.restored import restore
+    from t5like.runs.opened import open_run
 
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
-    with restore(config, options.step) as restored:
-        lines = list(verify(restored, inference_net(restored.config), pathlib.Path(folder).expanduser(), options))
+    with open_run(config, options.step) as restored:
+        lines = list(verify(restored, restored.network.inference_net, pathlib.Path(folder).expanduser(), options))
     print(as_json(lines) if options.json else as_table(lines), end="")
     if any(line.passed is False for line in lines):
         sys.exit(1)

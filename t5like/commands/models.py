@@ -17,8 +17,7 @@ from t5like.config.sampling import Sampling
 from t5like.errors import UserError
 
 if TYPE_CHECKING:
-    import t5like.model.transformer
-    import t5like.runs.restored
+    import t5like.runs.opened
 
 EXAMPLES = {
     "trained": {  # as the tiny presets are, on code
@@ -57,11 +56,11 @@ class EvalOptions:
 
 def evaluate(config: Config, options: EvalOptions) -> None:
     from t5like.processes.preflight import processes
-    from t5like.runs.restored import prepare_store, restore
+    from t5like.runs.opened import open_run, prepare_store
     from t5like.train.evaluate import Evaluator, require_objective
 
     require_objective(config)
-    with processes(config, {"options": options}), restore(config, options.step) as restored:
+    with processes(config, {"options": options}), open_run(config, options.step) as restored:
         prepare_store(restored)
         figures = Evaluator(restored.network, restored.vocabulary)(restored.params)
         print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
@@ -122,17 +121,16 @@ def generate(config: Config, options: GenerateOptions) -> None:
     prompts = list(_prompts(options))
     if not prompts and not options.held_out:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
-    from t5like.infer.generate import fill_sentinels, generator_of, inference_net
+    from t5like.infer.generate import fill_sentinels, generator_of
     from t5like.processes.preflight import processes
-    from t5like.runs.restored import restore
+    from t5like.runs.opened import open_run
 
     asked = {"options": options, "prompts": prompts}
-    with processes(config, asked), restore(config, options.step) as restored:
-        net = inference_net(restored.config)
+    with processes(config, asked), open_run(config, options.step) as restored:
         if options.held_out:
-            _print_passages(restored, net, options)
+            _print_passages(restored, options)
             return
-        generator = generator_of(restored, net, options.sampling, options.tokens, options.seed)
+        generator = generator_of(restored, options.sampling, options.tokens, options.seed)
         for at in range(0, len(prompts), options.batch):
             part = prompts[at : at + options.batch]
             for prompt, answer in zip(part, generator(restored.params, part, at), strict=True):
@@ -162,14 +160,12 @@ class FillOptions:
 
 def fill(config: Config, options: FillOptions) -> None:
     from t5like.infer.fill import fill
-    from t5like.infer.generate import inference_net
     from t5like.processes.preflight import processes
-    from t5like.runs.restored import restore
+    from t5like.runs.opened import open_run
 
-    with processes(config, {"options": options}), restore(config, options.step) as restored:
-        net = inference_net(restored.config)
+    with processes(config, {"options": options}), open_run(config, options.step) as restored:
         for text in options.text:
-            masks = fill(restored.params, net, restored.vocabulary, restored.frame, text, options.top)
+            masks = fill(restored, text, options.top)
             if options.json:
                 print(
                     json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)
@@ -192,14 +188,12 @@ def _prompts(options: GenerateOptions) -> Iterator[str]:
             raise UserError(f"--prompt_file {options.prompt_file} cannot be read: {error}.") from None
 
 
-def _print_passages(
-    restored: t5like.runs.restored.Restored, net: t5like.model.transformer.Transformer, options: GenerateOptions
-) -> None:
+def _print_passages(restored: t5like.runs.opened.Restored, options: GenerateOptions) -> None:
     from t5like.infer.passages import as_json_lines, as_text, held_out_passages
-    from t5like.runs.restored import prepare_store
+    from t5like.runs.opened import prepare_store
 
     prepare_store(restored)
-    passages = held_out_passages(restored, net, options.held_out)
+    passages = held_out_passages(restored, options.held_out)
     file = restored.run.samples / f"{restored.step}.jsonl"
     _keep(file, as_json_lines(passages))
     print(as_json_lines(passages) if options.json else as_text(passages), end="")
@@ -207,7 +201,7 @@ def _print_passages(
         run, mask = restored.run.path, restored.vocabulary.written("mask")
         print(f"Everything lies in {run}; these passages in {file}. Next:")
         for command in (
-            EXAMPLES["trained"][net.model.family],
+            EXAMPLES["trained"][restored.config.model.family],
             f"train {{run}} {longer(restored.config)}",
             "eval {run} --eval.rows 10000",
         ):

@@ -4,7 +4,7 @@ from t5like import __version__
 from t5like.convert.families import RECORD
 from t5like.convert.json_files import json_object
 from t5like.model.architectures import parameter_count
-from t5like.runs.restored import Restored
+from t5like.runs.opened import Restored
 
 PIPELINES = {"vocabulary": {"encoder-decoder": "text2text-generation", "decoder": "text-generation"}}
 PIPELINES["vocabulary"]["encoder"] = "fill-mask"

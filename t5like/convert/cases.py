@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5like.config import Model
-from t5like.convert.layout import Params
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
+from t5like.model.sharding import Params
 from t5like.model.transformer import Transformer
 from t5like.train.labels import label_losses
 from t5like.train.losses import token_losses

@@ -22,7 +22,6 @@ from t5like.convert.kept import generation_config
 from t5like.convert.kept_fields import kept_kind, written_back
 from t5like.convert.kinds import kind_of
 from t5like.convert.layout import (
-    Params,
     TensorMapping,
     TensorMappings,
     is_stacked,
@@ -37,7 +36,8 @@ from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import FILE, constraints_of
-from t5like.runs.restored import Restored
+from t5like.model.sharding import Params
+from t5like.runs.opened import Restored
 
 
 def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions) -> str:

@@ -23,7 +23,7 @@ from t5like.convert.families import RECORD, Family, NamedTensors, family_of, mod
 from t5like.convert.files import open_weights
 from t5like.convert.kept import keep_files
 from t5like.convert.kept_fields import keep, notes_on
-from t5like.convert.layout import Params, TensorMappings, Tensors, assemble, is_stacked, layers_of
+from t5like.convert.layout import TensorMappings, Tensors, assemble, is_stacked, layers_of
 from t5like.convert.options import ImportOptions
 from t5like.convert.partial import whole_folder
 from t5like.convert.rows import rows_for, with_rows
@@ -34,7 +34,7 @@ from t5like.convert.tokenizer import read_tokenizer, with_frame
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.network import make_network
-from t5like.model.sharding import make_mesh
+from t5like.model.sharding import Params, make_mesh
 from t5like.runs.checkpoints import Checkpoints, shapes_of
 from t5like.runs.directory import RunDirectory
 

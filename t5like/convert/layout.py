@@ -10,13 +10,14 @@ per layer, `[embed, 3 * heads * kv]`: TensorMapping("transformer.h.{layer}.attn.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
 from t5like.errors import UserError
+from t5like.model.sharding import Params
 
 
 class TensorMapping(NamedTuple):
@@ -39,10 +40,6 @@ class TensorMapping(NamedTuple):
 
 TensorMappings = Mapping[str, TensorMapping]
 """Path of each of our parameters, such as `decoder/blocks/self/query`, to its tensor."""
-
-
-Params = Mapping[str, Any]
-"""Parameters of a network: dictionaries in dictionaries, at last of arrays or of their shapes, types and shardings."""
 
 
 @runtime_checkable
@@ -140,7 +137,7 @@ def assemble(layers: Iterable[np.ndarray], stacked: bool, abstract: jax.ShapeDty
     assert sharding is not None
     # A parameter without layers is treated as one of a single layer, of which device buffers drop the dimension.
     shape = abstract.shape if stacked else (1, *abstract.shape)
-    indices = cast(Mapping[jax.Device, tuple[slice, ...]], sharding.addressable_devices_indices_map(abstract.shape))
+    indices = cast(Mapping[Any, tuple[slice, ...]], sharding.addressable_devices_indices_map(abstract.shape))
     # Devices that hold the same part of a replicated parameter share a buffer: a region is ((start, stop), ...).
     regions = {device: _bounds(index if stacked else (slice(None), *index), shape) for device, index in indices.items()}
     buffers = {

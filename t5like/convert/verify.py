@@ -20,7 +20,7 @@ from t5like.convert.cases import Case, Outcome, cases_of, outcome_of
 from t5like.convert.families import NamedTensors, family_of, model_in
 from t5like.convert.files import open_weights
 from t5like.convert.kinds import differences
-from t5like.convert.layout import Params, TensorMappings, Tensors, is_stacked, layers_of, leaves_of
+from t5like.convert.layout import TensorMappings, Tensors, is_stacked, layers_of, leaves_of
 from t5like.convert.options import VerifyOptions
 from t5like.convert.original import STORED, Original, StoredOutputs, has_transformers, original_tokenizer
 from t5like.convert.settings import read_settings
@@ -29,9 +29,9 @@ from t5like.convert.tokenizer import read_tokenizer
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import Generator, generator_of
-from t5like.model.sharding import row_parts
+from t5like.model.sharding import Params, row_parts
 from t5like.model.transformer import Transformer
-from t5like.runs.restored import Restored
+from t5like.runs.opened import Restored
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog, and nobody is surprised.",
@@ -147,7 +147,7 @@ def _with_original(
         ours, theirs = outcome_of(restored.params, net, case, parts), original.outcome(case)
         yield from compare_outcomes(case, ours, theirs, options.tolerance)
     if model.decoder_layers and model.predicts_pieces:
-        generator = generator_like_original(restored, net, options.tokens)
+        generator = generator_like_original(restored, options.tokens)
         short = [_shortened(text, restored.vocabulary, length - 4) for text in texts]
         framed = generator.framed([text for text in short if text])
         prompts = framed if encode is None else [encode(text, True) for text in short if text]
@@ -170,13 +170,13 @@ def _with_stored(
     yield from compare_outcomes(case, ours, theirs, options.tolerance)
     if pairs := stored.greedy():
         prompts, answers = zip(*pairs, strict=True)
-        generator = generator_like_original(restored, net, max(map(len, answers)))
+        generator = generator_like_original(restored, max(map(len, answers)))
         yield compare_greedy(restored.params, generator, prompts, answers)
 
 
-def generator_like_original(restored: Restored, net: Transformer, most: int) -> Generator:
+def generator_like_original(restored: Restored, most: int) -> Generator:
     """The generator of `t5like generate`, except that any row may be chosen, as by transformers."""
-    return dataclasses.replace(generator_of(restored, net, Sampling(), most), any_row=True)
+    return dataclasses.replace(generator_of(restored, Sampling(), most), any_row=True)
 
 
 def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: float) -> Iterator[Comparison]:

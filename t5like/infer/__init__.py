@@ -1,1 +1,1 @@
-"""What a finished or running run can say: evaluation, generation and mask filling."""
+"""Answers of a run: decoding with a KV cache, sampling, generation from prompts, and mask filling."""

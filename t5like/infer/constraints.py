@@ -1,4 +1,4 @@
-"""Demands of a folder's generation_config.json on every answer, by the names that transformers has for them.
+"""Constraints of answers that a folder's generation_config.json states, by the names that transformers has for them.
 
 The file is kept in the run as it was imported, so that what `t5like generate` does not follow is exported again.
 """
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from t5like.runs.directory import RunDirectory
-from t5like.runs.restored import Restored
+from t5like.runs.opened import Restored
 
 FILE = "generation_config.json"
 FOLLOWED = ("eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "bad_words_ids")
 FRAMING = ("bos_token_id", "pad_token_id", "decoder_start_token_id")
-"""Fields of ids that the vocabulary holds."""
+"""Fields of token ids that the vocabulary has anyway."""
 SILENT = ("transformers_version", "max_length", "max_new_tokens", "use_cache", "return_dict_in_generate")
 """Fields without effect on which token comes next."""
 
@@ -35,7 +35,7 @@ def constraints_of(restored: Restored) -> Constraints:
 
 
 def read_constraints(run: RunDirectory, eos: int, trained: bool) -> Constraints:
-    """The constraints that a run keeps; what it was trained to end with, `eos`, ends its answers too."""
+    """Read the constraints that a run keeps; `eos`, with which a run that was trained here ends, ends answers too."""
     file = run.hugging_face / FILE
     kept = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     ends = numbers_of(kept.get("eos_token_id"))
@@ -48,8 +48,8 @@ def read_constraints(run: RunDirectory, eos: int, trained: bool) -> Constraints:
     )
 
 
-def numbers_of(value: Any) -> tuple[int, ...]:
-    """One id or a list of them, as both are allowed."""
+def numbers_of(value: object) -> tuple[int, ...]:
+    """The token ids of a field: 2 -> (2,), [2, 3] -> (2, 3), None -> ()."""
     return tuple(n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int) and n >= 0)
 
 

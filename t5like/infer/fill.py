@@ -1,44 +1,45 @@
-"""Masks filled by an encoder: what `t5like fill` does."""
+"""The likeliest tokens of masked positions, by an encoder: what `t5like fill` does."""
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from t5like.data.features import token_features
-from t5like.data.vocabulary import Frame, Vocabulary
+from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.generate import check_length, require_pieces
-from t5like.model.sharding import row_parts, shard
-from t5like.model.transformer import Transformer
+from t5like.model.network import Network
+from t5like.model.sharding import Params, row_parts, shard
+from t5like.model.transformer import Logits, Transformer
+from t5like.runs.opened import Restored
 
 
 class Candidate(NamedTuple):
-    """A piece that may stand for a mask."""
+    """A token that may stand for a mask: its id, its text and its probability."""
 
     piece: int
     text: str
     probability: float
 
 
-def fill(
-    params: Any, net: Transformer, vocabulary: Vocabulary, frame: Frame, text: str, top: int
-) -> list[list[Candidate]]:
-    """For each mask of the text in its frame, the likeliest pieces with their probabilities, best first.
+def fill(restored: Restored, text: str, top: int) -> list[list[Candidate]]:
+    """The `top` likeliest tokens for each mask of the text in the run's frame, best first.
 
     Raises:
       UserError: no mask in the text or in the vocabulary, a text longer than the model allows, or a model that is no
         encoder or predicts no pieces.
     """
-    if net.model.family != "encoder":
+    model, vocabulary = restored.config.model, restored.vocabulary
+    if model.family != "encoder":
         raise UserError(
-            f"`t5like fill` is for encoders; this run has the family {net.model.family}: use `t5like generate`."
+            f"`t5like fill` is for encoders; this run has the family {model.family}: use `t5like generate`."
         )
-    require_pieces(net.model)
+    require_pieces(model)
     mask = vocabulary.written("mask")
     if vocabulary.role("mask") is None:
         raise UserError(
@@ -46,17 +47,23 @@ def fill(
         )
     if mask not in text:
         raise UserError(f'The text has no {mask}: write one where a piece is wanted, as in "The {mask} sat".')
-    ids = frame.around(vocabulary.encode(text))
-    check_length(net.model, len(ids))
-    return fill_tokens(params, net, vocabulary, ids, top)
+    ids = restored.frame.around(vocabulary.encode(text))
+    check_length(model, len(ids))
+    return fill_tokens(restored.params, restored.network, vocabulary, ids, top)
 
 
 def fill_tokens(
-    params: Any, net: Transformer, vocabulary: Vocabulary, ids: Sequence[int], top: int
+    params: Params, network: Network, vocabulary: Vocabulary, ids: Sequence[int], top: int
 ) -> list[list[Candidate]]:
-    """The same for a text in numbers, of one segment."""
-    places = np.flatnonzero(np.array(ids) == vocabulary.require("mask"))
-    logits = jax.device_get(_logits(params, _features(ids, row_parts(net.rules)), net))[0, places]
+    """The same for the token ids of one segment.
+
+    The likeliest are chosen among tokens that may stand in a text: no special ones, and no rows without a piece.
+    """
+    net = network.inference_net
+    positions = np.flatnonzero(np.array(ids) == vocabulary.require("mask"))
+    # One row computes, but the rows of a batch are split over devices: as many copies as it takes.
+    features = token_features("encoder", [[ids]] * row_parts(net.rules))
+    logits = jax.device_get(_logits(params, {n: jnp.asarray(x) for n, x in features.items()}, net))[0, positions]
     logits[:, vocabulary.size :] = -np.inf
     logits[:, np.flatnonzero(vocabulary.is_special)] = -np.inf
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(logits), axis=-1))
@@ -68,10 +75,6 @@ def fill_tokens(
 
 
 @functools.partial(jax.jit, static_argnames="net")
-def _logits(params: Any, features: dict[str, Array], net: Transformer) -> Float[Array, "batch length vocab"]:
-    logits: Any = net.apply({"params": params}, features)
+def _logits(params: Params, features: dict[str, Array], net: Transformer) -> Logits:
+    logits: Logits = net.apply({"params": params}, features)  # pyright: ignore[reportAssignmentType]
     return shard(logits, net.rules, None, None, None)  # whole on every process
-
-
-def _features(ids: Sequence[int], rows: int) -> dict[str, Array]:
-    return {name: jnp.asarray(x) for name, x in token_features("encoder", [[ids]] * rows).items()}

@@ -1,25 +1,25 @@
-"""Texts from prompts: what `t5like generate` does, for models that have a decoder."""
+"""Answers to prompts in text or in token ids: what `t5like generate` does, for models that have a decoder."""
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
-from t5like.config import Config, Model
+from t5like.config import Model
 from t5like.config.sampling import Sampling
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import Constraints, constraints_of
-from t5like.infer.decode import Limits, Prompts, generate, settings_of
-from t5like.model.sharding import row_parts
-from t5like.model.transformer import Transformer
-from t5like.runs.restored import Restored
+from t5like.infer.decode import Prompts
+from t5like.infer.sample import Limits, generate, make_sampler
+from t5like.model.network import Network
+from t5like.model.sharding import Params, row_parts
+from t5like.runs.opened import Restored
 
 SENTINEL = re.compile(r"(<extra_id_\d+>)")
 
@@ -32,32 +32,38 @@ class Generator:
     a batch, nor on the devices.
     """
 
-    net: Transformer
+    network: Network
     vocabulary: Vocabulary
     frame: Frame
-    """Pieces around a prompt."""
+    """Tokens around a prompt."""
     sampling: Sampling
     most: int
+    """Most tokens of an answer."""
     seed: int = 0
     constraints: Constraints | None = None
     """By default an answer ends with the vocabulary's EOS alone."""
     any_row: bool = False
-    """True lets rows of the embedding that no piece has be chosen too, as transformers does."""
+    """True allows rows of the embedding that have no piece too, as transformers does."""
 
-    def __call__(self, params: Any, texts: Sequence[str], first: int = 0) -> list[str]:
+    @property
+    def model(self) -> Model:
+        """The config of the model."""
+        return self.network.config.model
+
+    def __call__(self, params: Params, texts: Sequence[str], first: int = 0) -> list[str]:
         """One continuation, or for an encoder-decoder one answer, for each prompt; they are numbered from `first`.
 
         Raises:
           UserError: an empty prompt, one longer than the model allows, or a model without a decoder.
         """
-        require_decoder(self.net.model)
+        require_decoder(self.model)
         framed = self.framed(texts)
-        longest, family = max(map(len, framed)), self.net.model.family
-        check_length(self.net.model, longest + self.most if family == "decoder" else max(longest, self.most))
+        longest = max(map(len, framed))
+        check_length(self.model, longest + self.most if self.model.family == "decoder" else max(longest, self.most))
         return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in self.tokens(params, framed, first)]
 
     def framed(self, texts: Sequence[str]) -> list[list[int]]:
-        """The prompts in numbers, in their frame.
+        """The token ids of prompts, in their frame.
 
         Raises:
           UserError: an empty prompt.
@@ -68,54 +74,54 @@ class Generator:
                 raise UserError("The prompt is empty: give --prompt a text.")
         return [self.frame.around(ids) for ids in encoded]
 
-    def length(self, answer: np.ndarray) -> int:
-        """The tokens of an answer before its end."""
-        ended = np.isin(answer, self._limits.ends)
+    def length(self, answer: Int[np.ndarray, " most"]) -> int:
+        """The number of tokens before the end of an answer."""
+        ended = np.isin(answer, self._constraints.ends)
         return int(ended.argmax()) if ended.any() else len(answer)
 
-    def tokens(self, params: Any, framed: Sequence[Sequence[int]], first: int = 0) -> np.ndarray:
-        """The answers in numbers, `[prompts, most]`, to framed prompts in numbers; zeros after the end."""
-        require_decoder(self.net.model)
+    def tokens(
+        self, params: Params, framed: Sequence[Sequence[int]], first: int = 0
+    ) -> Int[np.ndarray, "prompts most"]:
+        """The token ids of answers to framed prompts of token ids; zeros after the end."""
+        require_decoder(self.model)
+        net = self.network.inference_net
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
-        full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(self.net.rules))]
-        filters, strength = settings_of(self.sampling)
-        answers = generate(
-            params,
-            _prompts(full, first, self.net.model, self.vocabulary),
-            jnp.int32(self.seed),
-            self._limits_of_program(),
-            strength,
-            net=self.net,
-            filters=filters,
-            most=self.most,
-        )
+        full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(net.rules))]
+        prompts, sampler = self._prompts(full), make_sampler(self.sampling, len(full), self.seed, first)
+        answers = generate(params, prompts, sampler, self._limits(), net=net, most=self.most)
         return np.asarray(jax.device_get(answers))[: len(framed)]
 
     @property
-    def _limits(self) -> Constraints:
+    def _constraints(self) -> Constraints:
         return self.constraints or Constraints((self.vocabulary.eos,))
 
-    def _limits_of_program(self) -> Limits:
-        model, vocabulary, limits = self.net.model, self.vocabulary, self._limits
+    def _limits(self) -> Limits:
+        model, vocabulary, constraints = self.model, self.vocabulary, self._constraints
         allowed = np.ones(model.vocab, bool)
         if not self.any_row:
             allowed[vocabulary.size :] = False
             allowed[vocabulary.pad] = not vocabulary.is_special[vocabulary.pad]
-        allowed[list(limits.never)] = False
-        ends = np.isin(np.arange(model.vocab), limits.ends)
-        first = limits.first if model.family == "encoder-decoder" else None
-        forced = (jnp.int32(-1 if token is None else token) for token in (first, limits.last))
+        allowed[list(constraints.never)] = False
+        ends = np.isin(np.arange(model.vocab), constraints.ends)
+        first = constraints.first if model.family == "encoder-decoder" else None
+        forced = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
         return Limits(jnp.asarray(allowed), jnp.asarray(ends), *forced)
 
+    def _prompts(self, framed: Sequence[Sequence[int]]) -> Prompts:
+        """A decoder is given the prompts; with an encoder they go there, and the decoder is given its start."""
+        stack = "decoder" if self.model.family == "decoder" else "encoder"
+        features = {name: jnp.asarray(x) for name, x in token_features(stack, [[ids] for ids in framed]).items()}
+        if stack == "decoder":
+            lengths = jnp.asarray([len(ids) for ids in framed], jnp.int32)
+            return Prompts(features["decoder_input_tokens"], lengths, None)
+        start = jnp.full((len(framed), 1), self.vocabulary.start, jnp.int32)
+        return Prompts(start, jnp.ones((len(framed),), jnp.int32), features)
 
-def generator_of(restored: Restored, net: Transformer, sampling: Sampling, most: int, seed: int = 0) -> Generator:
+
+def generator_of(restored: Restored, sampling: Sampling, most: int, seed: int = 0) -> Generator:
     """The generator of a run, with the frame of its prompts and the constraints of its answers."""
-    return Generator(net, restored.vocabulary, restored.frame, sampling, most, seed, constraints_of(restored))
-
-
-def inference_net(config: Config) -> Transformer:
-    """The run's network for single tokens, whose length cannot be split over devices."""
-    return Transformer(config.model, dataclasses.replace(config.rules, length=()))
+    constraints = constraints_of(restored)
+    return Generator(restored.network, restored.vocabulary, restored.frame, sampling, most, seed, constraints)
 
 
 def require_pieces(model: Model) -> None:
@@ -156,15 +162,3 @@ def fill_sentinels(prompt: str, answer: str) -> str:
     """The prompt with each sentinel replaced by the span that a T5 answered, in brackets; `[?]` where there is none."""
     spans = spans_of(answer)
     return SENTINEL.sub(lambda name: f"[{spans.get(name[0], '?')}]", prompt)
-
-
-def _prompts(framed: Sequence[Sequence[int]], first: int, model: Model, vocabulary: Vocabulary) -> Prompts:
-    rows = len(framed)
-    numbers = first + jnp.arange(rows, dtype=jnp.int32)
-    stack = "decoder" if model.family == "decoder" else "encoder"
-    features = {name: jnp.asarray(x) for name, x in token_features(stack, [[ids] for ids in framed]).items()}
-    if model.family == "decoder":
-        lengths = jnp.asarray([len(ids) for ids in framed], jnp.int32)
-        return Prompts(features["decoder_input_tokens"], lengths, numbers, None)
-    start = jnp.full((rows, 1), vocabulary.start, jnp.int32)
-    return Prompts(start, jnp.ones((rows,), jnp.int32), numbers, features)

@@ -1,23 +1,25 @@
-"""Held-out passages: what the model saw, what was there, what it says, and what it said before it was trained."""
+"""Held-out passages: the input, the truth, and the answers of the trained and of the initial parameters."""
 
 import json
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from t5like.config.sampling import Sampling
 from t5like.data.rows.stream import Rows
-from t5like.data.vocabulary import Vocabulary
 from t5like.infer.fill import fill_tokens
 from t5like.infer.generate import generator_of, spans_of
-from t5like.model.transformer import Transformer
-from t5like.runs.restored import Restored
+from t5like.model.sharding import Params
+from t5like.runs.opened import Restored
 
+Features = Mapping[str, np.ndarray]
 CONTINUATION = 48
+"""Most tokens of a continuation: enough to judge, on one screen."""
 
 
 class Gap(NamedTuple):
-    """One place that the model had to fill."""
+    """A gap that the model had to fill: its true text and both answers."""
 
     name: str
     truth: str
@@ -26,24 +28,24 @@ class Gap(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """A held-out row: its input, the gaps in it, and all that the untrained model said, sentinels or not."""
+    """A row of the validation split: its input, the gaps in it, and the untrained model's answer in full."""
 
     shown: str
     gaps: list[Gap]
     untrained_answer: str
 
 
-def held_out_passages(restored: Restored, net: Transformer, count: int) -> list[Passage]:
-    """Passages from the held-out rows, answered greedily by the restored and by the initial parameters."""
+def held_out_passages(restored: Restored, count: int) -> list[Passage]:
+    """Passages of the validation split, answered greedily by the restored and by the initial parameters."""
     rows = Rows(restored.config.data, restored.vocabulary, "validation")
     features = rows(np.arange(min(count, rows.count)))
-    if net.model.family == "encoder":
-        both = restored.params, restored.network.initial_params()
-        return _masks(both, net, restored.vocabulary, features)
-    asked = (_spans if net.model.family == "encoder-decoder" else _continuations)(features)
-    generator = generator_of(restored, net, Sampling(), max(asked.rooms))
+    both, family = (restored.params, restored.network.initial_params()), restored.config.model.family
+    if family == "encoder":
+        return _masks(both, restored, features)
+    asked = (_spans if family == "encoder-decoder" else _continuations)(features)
+    generator = generator_of(restored, Sampling(), max(asked.rooms))
     decode, said = restored.vocabulary.decode, []
-    for params in (restored.params, restored.network.initial_params()):
+    for params in both:
         # An answer has its own row's room, so that it does not depend on the other passages.
         answers = zip(generator.tokens(params, asked.prompts), asked.rooms, strict=True)
         said.append([decode(ids[: min(generator.length(ids), room)]) for ids, room in answers])
@@ -71,34 +73,34 @@ def as_json_lines(passages: list[Passage]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def _first(features: Any, stack: str, tokens: str) -> list[np.ndarray]:
+def _first(features: Features, stack: str, tokens: str) -> list[np.ndarray]:
     """The tokens of each row's first segment."""
     segments = features[f"{stack}_segment_ids"]
     return [row[segment == 1] for row, segment in zip(features[f"{stack}_{tokens}"], segments, strict=True)]
 
 
 class Asked(NamedTuple):
-    """Prompts to a model that generates, and what would have followed."""
+    """Prompts to a model that generates, and the tokens that follow them in the rows."""
 
     name: str
     """Name of a gap where sentinels do not name it."""
     prompts: list[list[int]]
-    """In numbers, as rows have them."""
+    """Token ids, as rows have them."""
     shown: list[list[int]]
     truths: list[np.ndarray]
     rooms: list[int]
     """Most tokens of each answer."""
 
 
-def _spans(features: Any) -> Asked:
+def _spans(features: Features) -> Asked:
     """The input of each row's first example, and its target."""
     inputs, targets = _first(features, "encoder", "input_tokens"), _first(features, "decoder", "target_tokens")
     prompts = [row.tolist() for row in inputs]
     return Asked("target", prompts, prompts, targets, [features["decoder_target_tokens"].shape[1]] * len(targets))
 
 
-def _continuations(features: Any) -> Asked:
-    """What follows a prompt, which is what has no weight in the loss, or else the first half of the text."""
+def _continuations(features: Features) -> Asked:
+    """The continuation of each row's prompt: the tokens without weight in the loss, or else the first half."""
     names = ("target_tokens", "loss_weights", "input_tokens")
     texts, weights, inputs = (_first(features, "decoder", name) for name in names)
     begins = [int(np.argmax(weight > 0)) or len(weight) // 2 for weight in weights]
@@ -119,11 +121,12 @@ def _passage(name: str, shown: str, truth: str, model: str, untrained: str) -> P
     return Passage(shown, gaps or [Gap(name, truth, model, untrained)], untrained)
 
 
-def _masks(both: tuple[Any, Any], net: Transformer, vocabulary: Vocabulary, features: Any) -> list[Passage]:
-    passages, mask = [], vocabulary.written("mask")
+def _masks(both: tuple[Params, Params], restored: Restored, features: Features) -> list[Passage]:
+    vocabulary, passages = restored.vocabulary, []
+    mask = vocabulary.written("mask")
     inputs, targets = (_first(features, "encoder", name) for name in ("input_tokens", "target_tokens"))
     for ids, target in zip(inputs, targets, strict=True):
-        answers = [fill_tokens(params, net, vocabulary, ids.tolist(), top=1) for params in both]
+        answers = [fill_tokens(params, restored.network, vocabulary, ids.tolist(), top=1) for params in both]
         places = np.flatnonzero(ids == vocabulary.require("mask"))
         gaps = [
             Gap(

@@ -1,37 +1,29 @@
 """Generation as a program: lowered from shapes alone, for a plan."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from t5like.infer.decode import Filters, Limits, Prompts, Strength, generate
-from t5like.infer.generate import inference_net
+from t5like.config.sampling import Sampling
+from t5like.infer.decode import Prompts
+from t5like.infer.sample import Limits, generate, make_sampler
 from t5like.model.network import Network, abstract_batch
 
 
 def lower_generation(network: Network, prompts: int, tokens: int) -> jax.stages.Lowered:
-    """Greedy answers of `tokens` tokens to `prompts` prompts, each as long as a row of the run; call it under
+    """Answers of `tokens` tokens to `prompts` prompts, each as long as a row of the run; call it under
     `jax.set_mesh(network.mesh)`."""
     config = network.config
-
-    def integer(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct(shape, jnp.int32)
-
-    number: Any = jax.ShapeDtypeStruct((), jnp.float32)
-    mask: Any = jax.ShapeDtypeStruct((config.model.vocab,), jnp.bool_)
-    features: Any = None
-    length = config.data.lengths["decoder"]
+    encoder, length = None, config.data.lengths["decoder"]
     if config.model.family == "encoder-decoder":
         given = abstract_batch(config, prompts).items()
-        features, length = {name: shape for name, shape in given if name.startswith("encoder_")}, 1
-    return generate.lower(
-        network.params,
-        Prompts(integer(prompts, length), integer(prompts), integer(prompts), features),
-        integer(),
-        Limits(mask, mask, integer(), integer()),
-        Strength(number, number),
-        net=inference_net(config),
-        filters=Filters(greedy=True, top_k=0, nucleus=False),
-        most=tokens,
-    )
+        encoder, length = {name: shape for name, shape in given if name.startswith("encoder_")}, 1
+
+    def arguments() -> tuple[Prompts, Limits]:
+        lengths, token = jnp.zeros(prompts, jnp.int32), jnp.zeros((), jnp.int32)
+        mask = jnp.zeros(config.model.vocab, bool)
+        features = None if encoder is None else {name: jnp.zeros(x.shape, x.dtype) for name, x in encoder.items()}
+        return Prompts(jnp.zeros((prompts, length), jnp.int32), lengths, features), Limits(mask, mask, token, token)
+
+    asked, limits = jax.eval_shape(arguments)
+    sampler = jax.eval_shape(lambda: make_sampler(Sampling(), prompts))
+    return generate.lower(network.params, asked, sampler, limits, net=network.inference_net, most=tokens)

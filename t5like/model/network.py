@@ -1,5 +1,6 @@
 """A network on a mesh: shapes, shardings and module of a config's model, before it has any numbers."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,11 @@ class Network:
     def parameter_count(self) -> int:
         """The number of parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+
+    @property
+    def inference_net(self) -> Transformer:
+        """The module for single tokens and texts of any length, neither of which can be split over devices."""
+        return Transformer(self.config.model, dataclasses.replace(self.config.rules, length=()))
 
     @property
     def shardings(self) -> Params:

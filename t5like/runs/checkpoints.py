@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 
 from t5like.errors import UserError
 from t5like.model.network import path_name
+from t5like.model.sharding import Params
 from t5like.versions import versions
 
 PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
@@ -25,23 +27,34 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class State(NamedTuple):
-    """A run at one step (an int32 scalar). The data's whole state is `step` too: rows are addressed by number."""
+    """A run after `step` steps, an int32 scalar. The data's whole state is `step` too: rows are addressed by number.
+
+    The same tree holds arrays, their shapes (`jax.ShapeDtypeStruct`) or their shardings.
+    """
 
     step: Any
-    params: Any
-    opt_state: Any
+    params: Params
+    opt_state: optax.OptState
 
 
 class Checkpoints:
     """The checkpoints of one run, `<folder>/<step>/`."""
 
     def __init__(self, folder: pathlib.Path, keep: int | None = None, vocabulary_hash: str = ""):
+        """Without `keep` the checkpoints can only be read; with it, the newest `keep` of them stay. A `vocabulary_hash`
+        is written into checkpoints, and those of another vocabulary are not read."""
         self.folder, self._vocabulary_hash = folder, vocabulary_hash
+        writes = keep is not None
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, read_only=keep is None, create=keep is not None, cleanup_tmp_directories=keep is not None
+            preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+            read_only=not writes,
+            create=writes,
+            cleanup_tmp_directories=writes,
         )
-        handlers: dict[str, Any] = {"state": ocp.PyTreeCheckpointHandler(), "about": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
+        handlers = ocp.handlers.create_default_handler_registry(
+            state=ocp.PyTreeCheckpointHandler(), about=ocp.JsonCheckpointHandler()
+        )
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=handlers)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -54,19 +67,20 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: State, step: int) -> None:
-        """Begins to write the state of a step; returns as soon as it may change again."""
+        """Begin to write the state of a step in the background; return as soon as its arrays may be donated."""
         if step in self.steps():
             return
         about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES)}
         saved = ocp.args.PyTreeSave(state), ocp.args.JsonSave(about)  # pyright: ignore[reportCallIssue]
         self._manager.save(step, args=ocp.args.Composite(state=saved[0], about=saved[1]))
 
-    def save_params(self, params: Any, step: int) -> None:
-        """Begins to write a checkpoint without optimizer state, which other runs can start from."""
-        self.save(State(np.array(step, np.int32), params, None), step)
+    def save_params(self, params: Params, step: int) -> None:
+        """Begin to write a checkpoint without optimizer state, which other runs can start from."""
+        alone: Any = None  # in the optimizer state's stead
+        self.save(State(np.array(step, np.int32), params, alone), step)
 
     def wait(self) -> None:
-        """Returns when everything that was begun is on disk."""
+        """Wait until everything that was begun is on disk."""
         self._manager.wait_until_finished()
 
     def param_shapes(self, step: int | None = None) -> dict[str, tuple[int, ...]]:
@@ -98,7 +112,9 @@ class Checkpoints:
         self._require_fit(step, abstract.params)
         return self._read(step, abstract)
 
-    def restore_params(self, abstract: Any, step: int | None = None, left_out: Collection[str] = ()) -> tuple[int, Any]:
+    def restore_params(
+        self, abstract: Params, step: int | None = None, left_out: Collection[str] = ()
+    ) -> tuple[int, Params]:
         """The step and the parameters of a step, or the newest, onto the shardings that `abstract` carries.
 
         Neither optimizer state nor the parameters whose paths are in `left_out` are read.
@@ -119,14 +135,14 @@ class Checkpoints:
         return steps[-1] if step is None else step
 
     def _described(self, step: int) -> dict[str, Any]:
-        """The tree of a state with the shape and type of each array in its place."""
+        """The tree of a step's state, with the metadata of each array (shape and type) in its stead."""
         with self._sentences(step):
-            described: Any = self._manager.item_metadata(step)
+            described: Any = self._manager.metadata(step).item_metadata
             if described.state is None:
                 raise ValueError("its description is missing")
             return described.state.tree
 
-    def _require_fit(self, step: int, abstract: Any, left_out: Collection[str] = ()) -> None:
+    def _require_fit(self, step: int, abstract: Params, left_out: Collection[str] = ()) -> None:
         there = {path: shape for path, shape in self.param_shapes(step).items() if path not in left_out}
         if difference := first_difference(there, shapes_of(abstract)):
             raise UserError(
@@ -135,10 +151,11 @@ class Checkpoints:
             )
 
     def _read(self, step: int, abstract: Any, partial_restore: bool = False) -> Any:
-        """What `abstract` asks for; Orbax leaves what a partial one asks for in vain as it is."""
+        """Read a checkpoint in the structure of `abstract`. With `partial_restore`, nothing else of it is read, and
+        leaves that it lacks stay abstract."""
         args: Any = ocp.args  # their fields are not known to type checkers
-        places = ocp.checkpoint_utils.construct_restore_args(abstract)
-        state = args.PyTreeRestore(abstract, restore_args=places, partial_restore=partial_restore)
+        shardings = ocp.checkpoint_utils.construct_restore_args(abstract)
+        state = args.PyTreeRestore(abstract, restore_args=shardings, partial_restore=partial_restore)
         with self._sentences(step):
             about = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))["about"]
             if self._vocabulary_hash not in ("", about["vocabulary_sha256"]):
@@ -149,7 +166,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _sentences(self, step: int) -> Iterator[None]:
-        """Turns what Orbax raises into a sentence."""
+        """Turn the errors of Orbax into a sentence."""
         try:
             yield
         except (ValueError, OSError, KeyError) as error:
@@ -159,13 +176,13 @@ class Checkpoints:
             ) from error
 
 
-def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:
+def shapes_of(params: Params) -> dict[str, tuple[int, ...]]:
     """Path and shape of every parameter of a tree."""
     return {path_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 
 def first_difference(there: Shapes, here: Shapes) -> str | None:
-    """Where two trees of parameters differ first, as part of a sentence; None where they agree."""
+    """The first difference of two trees of parameters, as part of a sentence; None where they agree."""
     for path in sorted(there.keys() | here.keys()):
         if there.get(path) != here.get(path):
             return f"the parameter {path} is {there.get(path, 'missing')} there and {here.get(path, 'missing')} here"

@@ -1,31 +1,42 @@
-"""Where a run starts: at its own newest checkpoint, with another run's parameters, or from scratch.
+"""The initialisation source of a run: the checkpoint of another run that `train.init_from` names.
 
-Another run's parameters fit if they are of the same model and their numbers mean the same pieces; heads may come and
-go. All of it is checked before data is prepared, as far as it is known by then.
+Its parameters fit if they are of the same model and its token ids mean the same pieces; heads may come and go. All of
+it is checked before data is prepared, as far as it is known by then.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from etils import epath
 
 from t5like import config
-from t5like.config import Config, Data
+from t5like.config import Config, Data, presets
 from t5like.config.conditions import effective
 from t5like.data.files import is_remote
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
+from t5like.runs.changes import UNTRAINED, differences, is_other_text, listed
 from t5like.runs.checkpoints import Checkpoints, first_difference, shapes_of
-from t5like.runs.directory import UNTRAINED, RunDirectory, Start, find_start, is_other_text, listed
+from t5like.runs.directory import RunDirectory
 
 BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
-"""What every model of a kind has; all other parameters are those of heads, which runs may add and leave out."""
+"""First names of the parameters that every model of a kind has; all others are those of heads, which runs may add and
+leave out."""
 
 
-class Source(NamedTuple):
-    """The checkpoint that a run starts with, and in which parameters of heads the two differ."""
+class Start(NamedTuple):
+    """A checkpoint of another run, with whose parameters a run starts."""
+
+    run: RunDirectory
+    step: int
+
+
+class InitSource(NamedTuple):
+    """The checkpoint that a run is initialised from: parameters of heads that only the run has are `new`, those that
+    only the checkpoint has are `left_out`."""
 
     start: Start
     new: list[str]
@@ -41,9 +52,29 @@ class Source(NamedTuple):
             yield f"Not in {run.path}, so with initial values: {', '.join(self.new)}."
         if self.left_out:
             yield f"Only in {run.path}, so left out: {', '.join(self.left_out)}."
-        changed = run.differences(config).items()
+        changed = differences(run, config).items()
         if changed := {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}:
             yield f"Otherwise than in {run.path}: {listed(changed)}."
+
+
+def find_start(config: Config) -> Start:
+    """The checkpoint that `train.init_from` names.
+
+    Raises:
+      UserError: it is the run's own directory, no run directory, or there is no such checkpoint.
+    """
+    given, path = f"train.init_from={config.train.init_from}", pathlib.Path(config.train.init_from).expanduser()
+    named = path.name.isdecimal() and path.parent.name == "checkpoints"
+    run = RunDirectory(path.parent.parent if named else path)
+    if run.path.resolve() == pathlib.Path(config.train.directory).expanduser().resolve():
+        raise UserError(f"{given} is the run's own directory: choose another train.directory, or leave it out.")
+    if not (run.path / presets.FILE).is_file():
+        raise UserError(f"{given} is not a run directory: {run.path} has no {presets.FILE}.")
+    if not (steps := run.steps()):
+        raise UserError(f"{given} holds no checkpoint: train there first, or name another run.")
+    if named and int(path.name) not in steps:
+        raise UserError(f"{given} is not there: {run.path} has checkpoints of the steps {', '.join(map(str, steps))}.")
+    return Start(run, int(path.name) if named else steps[-1])
 
 
 def check_start(run: RunDirectory, config: Config) -> Start | None:
@@ -60,12 +91,12 @@ def check_start(run: RunDirectory, config: Config) -> Start | None:
     if not config.train.init_from:
         return None
     start = find_start(config)
-    foresee_vocabulary(start, config.data)
+    check_vocabulary_early(start, config.data)
     return start
 
 
-def find_source(start: Start, network: Network) -> Source:
-    """Compares the parameters of the checkpoint with those of the run.
+def find_source(start: Start, network: Network) -> InitSource:
+    """Compare the parameters of the checkpoint with those of the run.
 
     Raises:
       UserError: they differ in more than parameters that only one of the two heads has.
@@ -76,18 +107,19 @@ def find_source(start: Start, network: Network) -> Source:
     new, left_out = _heads(here.keys() - there.keys()), _heads(there.keys() - here.keys())
     shared = [{path: shape for path, shape in tree.items() if path not in new + left_out} for tree in (there, here)]
     if difference := first_difference(*shared):
-        changed = {n: pair for n, pair in start.run.differences(network.config).items() if n.startswith("model.")}
+        changed = {n: p for n, p in differences(start.run, network.config).items() if n.startswith("model.")}
         remedy = f"set model.* to the same as there{': ' if changed else ''}{listed(changed)}"
         raise UserError(f"train.init_from={network.config.train.init_from} does not fit: {difference}; {remedy}.")
-    return Source(start, new, left_out)
+    return InitSource(start, new, left_out)
 
 
 def _heads(paths: Iterable[str]) -> list[str]:
     return sorted(path for path in paths if path.split("/")[0] not in BODY)
 
 
-def foresee_vocabulary(start: Start, data: Data) -> None:
-    """Raises before hours of preparation, where that is certain, what `require_vocabulary` would raise after them."""
+def check_vocabulary_early(start: Start, data: Data) -> None:
+    """Raise the error of `require_vocabulary` before data is prepared, where it is already certain, so that a mistake
+    costs seconds and not hours."""
     settings, store = data.vocabulary, epath.Path(data.store).expanduser()
     file = epath.Path(settings.path).expanduser()
     if settings.kind == "bytes":
@@ -99,8 +131,8 @@ def foresee_vocabulary(start: Start, data: Data) -> None:
 
 
 def require_vocabulary(start: Start, vocabulary: Vocabulary, given: config.Vocabulary) -> None:
-    """Raises `UserError` if a number means another piece in the run that this one starts from than here, where the
-    config has given these settings."""
+    """Raises `UserError` if a token id means another piece in the run that this one starts from; `given` are the
+    settings of the config, which the sentence corrects."""
     there = open_vocabulary(start.run.vocabulary)
     shared = there.special.keys() & vocabulary.special.keys()
     if there.hash != vocabulary.hash or any(there.special[name] != vocabulary.special[name] for name in shared):

@@ -15,6 +15,7 @@ from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.processes.batches import GlobalBatches
 from t5like.processes.distributed import is_primary_process, run_on_primary
+from t5like.runs.changes import acquire, with_schedule_of
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.start import check_start, find_source, require_vocabulary
@@ -40,9 +41,9 @@ def train(config: Config) -> None:
     began = time.monotonic()
     require_objective(config)
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
-    before, config = run.config() if run.begun() else None, run.resumed(config)
+    before, config = run.config() if run.begun() else None, with_schedule_of(run, config)
     start = check_start(run, config)
-    changed = run_on_primary("take the run directory", lambda: run.claim(config))
+    changed = run_on_primary("take the run directory", lambda: acquire(run, config))
     mesh = make_mesh(config.mesh)
     keep_programs(config.train.compilation_cache, mesh)
     with jax.set_mesh(mesh):

@@ -9,9 +9,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from t5like.config import Config
 from t5like.config.training import ENDING
 from t5like.optim.optimizer import make_schedule
+from t5like.runs.changes import listed
 from t5like.runs.checkpoints import Checkpoints, State
-from t5like.runs.directory import listed
-from t5like.runs.start import Source
+from t5like.runs.start import InitSource
 from t5like.train.state import Training
 
 
@@ -29,7 +29,7 @@ def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]],
         yield f"The learning rate stays at {new:.4g}, with which optimizer.schedule={settings.schedule!r} has ended."
 
 
-def starting_state(training: Training, checkpoints: Checkpoints, source: Source | None) -> tuple[State, str]:
+def starting_state(training: Training, checkpoints: Checkpoints, source: InitSource | None) -> tuple[State, str]:
     """The state that a run begins with, and words for where it is from: 1. the newest checkpoint of its directory;
     2. the parameters that `train.init_from` names; 3. scratch."""
     if steps := checkpoints.steps():

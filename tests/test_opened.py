@@ -13,7 +13,7 @@ from t5like.cli import run as command
 from t5like.config import Config
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import open_vocabulary
-from t5like.runs.directory import RunDirectory, moved
+from t5like.runs.directory import RunDirectory, relocated
 from t5like.train.loop import train
 
 
@@ -82,7 +82,7 @@ def test_a_vocabulary_moves_with_its_run_and_no_other(imported, tmp_path, monkey
     def path_after(path: str, old: str, new: str) -> str:
         vocabulary = replace(imported.data.vocabulary, path=path)
         settings = replace(imported, data=replace(imported.data, vocabulary=vocabulary))
-        after = moved(replace(settings, train=replace(settings.train, directory=old)), new)
+        after = relocated(replace(settings, train=replace(settings.train, directory=old)), new)
         assert after.train.directory == new
         return after.data.vocabulary.path
 

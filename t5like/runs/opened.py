@@ -1,4 +1,4 @@
-"""A run as later commands use it: its config, vocabulary and parameters, restored onto the devices at hand.
+"""An opened run, as later commands use it: its config, vocabulary and parameters, restored onto the devices at hand.
 
 The optimizer state is not read, so that a run that was imported, which has none, serves as one that was trained.
 """
@@ -9,7 +9,6 @@ import pathlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from etils import epath
@@ -22,22 +21,23 @@ from t5like.data.vocabulary import Frame, Vocabulary, open_vocabulary
 from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.errors import UserError
 from t5like.model.network import Network, make_network
-from t5like.model.sharding import make_mesh
+from t5like.model.sharding import Params, make_mesh
 from t5like.processes.distributed import run_on_primary
+from t5like.runs.changes import is_other_text
 from t5like.runs.checkpoints import Checkpoints
-from t5like.runs.directory import RunDirectory, is_other_text
+from t5like.runs.directory import RunDirectory
 from t5like.xla import keep_programs
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A checkpoint of a run. Use it within the `restore` that made it, which sets the mesh."""
+    """A checkpoint of a run. Use it within the `open_run` that made it, which sets the mesh."""
 
     run: RunDirectory
     network: Network
     vocabulary: Vocabulary
     step: int
-    params: Any
+    params: Params
 
     @property
     def config(self) -> Config:
@@ -56,8 +56,8 @@ class Restored:
 
 
 @contextlib.contextmanager
-def restore(config: Config, step: int | None = None) -> Iterator[Restored]:
-    """The newest checkpoint of the config's run directory, or the one of a step, on the config's mesh.
+def open_run(config: Config, step: int | None = None) -> Iterator[Restored]:
+    """Restore the newest checkpoint of the config's run directory, or that of a step, onto the config's mesh.
 
     Raises:
       UserError: no such run, checkpoint or vocabulary, or a config that the checkpoint does not fit.
@@ -75,7 +75,7 @@ def restore(config: Config, step: int | None = None) -> Iterator[Restored]:
 
 
 def prepare_store(restored: Restored) -> None:
-    """Prepares the store of the config where it is missing, as training does.
+    """Prepare the store of the config where it is missing, as training does.
 
     Other text than the run was trained on gets the vocabulary that the run keeps: none is learned anew.
 
