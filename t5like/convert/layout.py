@@ -10,7 +10,7 @@ per layer, `[embed, 3 * heads * kv]`: TensorMapping("transformer.h.{layer}.attn.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
