@@ -9,4 +9,4 @@ source launch/environment.sh
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
   --requirement constraints/originals.txt
 python tests/golden/make.py --check
-exec python -m pytest --numprocesses 2 --dist loadgroup -m originals "$@"
+exec python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m originals "$@"

@@ -1,5 +1,6 @@
 """Tests run on eight CPU devices, with strict promotion and every annotation checked."""
 
+import collections
 import os
 from collections.abc import Callable
 
@@ -21,24 +22,13 @@ jax.config.update("jax_enable_compilation_cache", False)  # what XLA reads back 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)  # programs are compiled often here and run once
-WIDE = ("class", "module", "package", "session")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups the tests that share a fixture wider than a test, so that under `--dist loadgroup` one worker makes it and
-    no second one again. Each value of a parametrised fixture is a group of its own; other tests balance the load."""
-    for item in items:
-        if groups := sorted(_shared(item)):
-            item.add_marker(pytest.mark.xdist_group(" ".join(groups)))
-
-
-def _shared(item: pytest.Item) -> set[str]:
-    """The files of the tests that own wide fixtures of a test, `tests/test_golden.py bert` where one has values."""
-    values = item.callspec.params if hasattr(item, "callspec") else {}
-    found = {name: made[-1] for name, made in item._fixtureinfo.name2fixturedefs.items()}
-    wide = {name: made.baseid for name, made in found.items() if made.baseid and made.scope in WIDE}
-    return {f"{file} {values[name]}" if name in values else file for name, file in wide.items()}
+    """Puts the files with most slow tests first, so that two workers end together: under `--dist loadfile` each file is
+    one worker's, which makes its fixtures and programs once."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from t5like.train.losses import weighted_sums
 from t5like.train.state import Training, make_training
 from t5like.train.step import Metrics, targets_and_weights, train_step
 
-pytestmark = pytest.mark.xdist_group("test_step")  # where programs are compiled once and used by several tests
 MESHES = {
     "tensor": config.Mesh(data=2, fsdp=2, tensor=2),
     "fsdp": config.Mesh(),
