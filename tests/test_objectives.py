@@ -21,7 +21,7 @@ from examples import (
 )
 
 from t5like import config
-from t5like.config.objectives import SPECS
+from t5like.config.objective import SPECS
 from t5like.data.objectives import OBJECTIVES, require_special_tokens, sizes, trained_frame
 from t5like.data.objectives.text import prefixes
 from t5like.data.ragged import Ragged

@@ -13,8 +13,7 @@ from t5like.config.data import Data
 from t5like.config.groups import Group, Groups
 from t5like.config.layout import STRATEGIES, Mesh, Rules
 from t5like.config.model import Model
-from t5like.config.objective import UL2, Denoiser, Objective
-from t5like.config.objectives import HEADS
+from t5like.config.objective import HEADS, UL2, Denoiser, Objective
 from t5like.config.sources import (
     C4Rules,
     ExactDuplicates,

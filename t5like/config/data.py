@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive, require_seed
 from t5like.config.marks import applies_to
-from t5like.config.objective import Objective
+from t5like.config.objective import Lengths, Objective
 from t5like.config.sources import Filter, Source
 from t5like.config.vocabulary import ROLES, Vocabulary
 
@@ -55,7 +55,7 @@ class Data:
         require(0 < self.held_out < 1, f"data.held_out={self.held_out} must lie between 0 and 1.")
         self._check_mixture()
         self._check_parts()
-        self.objective.spec.check(self)
+        self.objective.spec.check(self.objective, self._row_lengths)
         self._check_vocabulary()
 
     def _check_mixture(self) -> None:
@@ -92,7 +92,7 @@ class Data:
     def _check_vocabulary(self) -> None:
         spec, vocabulary = self.objective.spec, self.vocabulary
         require(
-            (spans := spec.sentinels(self)) <= vocabulary.sentinels,
+            (spans := spec.sentinels(self.objective, self._row_lengths)) <= vocabulary.sentinels,
             f"data.length={self.length} has {spans} spans but data.vocabulary.sentinels={vocabulary.sentinels}: raise "
             "data.vocabulary.sentinels or data.objective.mean_span.",
         )
@@ -103,6 +103,10 @@ class Data:
             f"data.objective.kind={self.objective.kind!r} needs special tokens: add {' '.join(missing)} to "
             "data.vocabulary.extra.",
         )
+
+    @property
+    def _row_lengths(self) -> Lengths:
+        return Lengths(self.length, self.target_length, self.draws_lengths)
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -140,12 +144,12 @@ class Data:
     @property
     def window(self) -> int:
         """Raw tokens of a window of running text, and the most of a document."""
-        return self.objective.spec.window(self)
+        return self.objective.spec.window(self.objective, self._row_lengths)
 
     @property
     def lengths(self) -> dict[Literal["encoder", "decoder"], int]:
         """Tokens of a row in each stack that the objective's family has."""
         spec = self.objective.spec
         if spec.family == "encoder-decoder":
-            return {"encoder": self.length, "decoder": spec.targets(self)}
+            return {"encoder": self.length, "decoder": spec.targets(self.objective, self._row_lengths)}
         return {spec.family: self.length}

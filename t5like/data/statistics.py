@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from t5like.config.objectives import SPECS
+from t5like.config.objective import SPECS
 from t5like.data.store import fills, read_tables
 
 Manifest = Mapping[str, Any]

@@ -7,7 +7,7 @@ SeqIO's features, one sequence for each example, and `t5like.data.rows.layout.la
     lay_out(make_features(parts, draws, data, vocabulary), row, rows, data, vocabulary)
 
 Where the documents of a window have to be kept apart (causal and masked), `lay_out` does so. The rest of what the
-package knows of a kind is in `t5like.config.objectives`.
+package knows of a kind is in `t5like.config.objective`.
 """
 
 from collections.abc import Callable
