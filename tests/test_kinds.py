@@ -49,6 +49,7 @@ OTHERS: dict[str, tuple[Any, ...]] = dict(
     token_types=(0, 1, 3),
     labels=(1, 3),
     dropout=(0.25,),
+    windows=((4,), (4, None)),
 )
 """Values to try of fields whose type does not list them."""
 
