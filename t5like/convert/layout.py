@@ -140,7 +140,7 @@ def assemble(layers: Iterable[np.ndarray], stacked: bool, abstract: jax.ShapeDty
     assert sharding is not None
     # A parameter without layers is treated as one of a single layer, of which device buffers drop the dimension.
     shape = abstract.shape if stacked else (1, *abstract.shape)
-    indices = cast(Mapping[jax.Device, tuple[slice, ...]], sharding.addressable_devices_indices_map(abstract.shape))
+    indices = cast(Mapping[Any, tuple[slice, ...]], sharding.addressable_devices_indices_map(abstract.shape))
     # Devices that hold the same part of a replicated parameter share a buffer: a region is ((start, stop), ...).
     regions = {device: _bounds(index if stacked else (slice(None), *index), shape) for device, index in indices.items()}
     buffers = {
