@@ -126,8 +126,8 @@ class Settings:
           UserError: a class that is none of `classes`, head -> class.
         """
         self.require("architectures", *([name] for name in classes.values()))
-        heads = {name: head for head, name in classes.items()}
-        return cast(Head, heads.get(self.architecture, "vocabulary"))
+        heads: dict[str, Head] = {name: head for head, name in classes.items()}
+        return heads.get(self.architecture, "vocabulary")
 
     @property
     def labels(self) -> int:
