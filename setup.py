@@ -53,7 +53,6 @@ setup(
         "gpu": ["jax[cuda13]"],
         "plan": PLAN,
         "beam": BEAM,
-        "wandb": ["wandb"],
         "hf": ["transformers>=5", "torch"],
     },
     entry_points={"console_scripts": ["t5like = t5like.cli:main"]},
