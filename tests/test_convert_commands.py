@@ -98,6 +98,7 @@ def evaluated(run: pathlib.Path) -> dict[str, Any]:
     return json.loads((run / "eval.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mt5", "byt5", "marian", "gpt2", "llama"])
 def test_generate_answers_prompts_with_an_imported_run(imported, say, name):
     words = ("generate", imported(name), "--prompt", "The river", "--prompt", "明月", "--tokens", 3, "--json")
@@ -112,6 +113,7 @@ def test_generate_fills_the_sentinels_of_a_prompt_with_an_imported_t5(imported, 
     assert record["prompt"] == prompt and re.fullmatch(r"The .* rises in the .*\.", record["filled"])
 
 
+@pytest.mark.slow
 def test_fill_takes_an_imported_bert(imported, say):
     words = ("fill", imported("bert_masked"), "--text", "[MASK] rises in the [MASK].", "--top", 3, "--json")
     record = json.loads(say(*words))
@@ -121,6 +123,7 @@ def test_fill_takes_an_imported_bert(imported, say):
         assert len(chances) == 3 and chances == sorted(chances, reverse=True) and 0 < sum(chances) <= 1
 
 
+@pytest.mark.slow
 def test_eval_prepares_the_text_and_measures_an_imported_run(imported, say, text, tmp_path):
     shown = say("eval", imported("t5_1_1"), *flags(text, tmp_path / "store"))
     assert f"{imported('t5_1_1')}, step 0, " in shown and (tmp_path / "store" / "manifest.json").is_file()
@@ -160,6 +163,7 @@ def test_what_was_trained_from_an_import_is_exported_and_verified(tuned, say, tm
     assert config["model_type"] == "t5" and config["num_decoder_layers"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LABELLED)
 def test_a_head_that_predicts_no_pieces_is_named_by_commands_that_need_one(imported, text, tmp_path, name):
     run, head = imported(name), f"model.head={LABELLED[name]!r}"
@@ -216,6 +220,7 @@ def test_a_checkpoint_of_t5x_is_imported_with_the_vocabulary_that_is_named(say, 
         assert say("generate", tmp_path / run, "--prompt", "The <extra_id_0> rises", "--tokens", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_device")
 def test_a_byt5_of_t5x_has_bytes(say, tmp_path):
     settings = small_config("t5", model__vocab=384)

@@ -137,6 +137,7 @@ def continued(generator: Generator, params: Any, state: DecodeState, count: int 
     return state, np.stack(written, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "gpt"])
 def test_rows_in_another_order_are_the_prompts_in_that_order(family, one_device):
     """A row may be left out or taken twice too, in the middle of its answer, as beams are."""
@@ -149,6 +150,7 @@ def test_rows_in_another_order_are_the_prompts_in_that_order(family, one_device)
     assert len({*map(tuple, whole.tolist())}) == 3  # prompts whose answers differ
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "gpt"])
 def test_a_replaced_row_goes_on_as_it_would_alone(family, one_device):
     """Row 1 gets another prompt while the others are in the middle of their answers, to which nothing happens."""

@@ -94,6 +94,7 @@ def assert_same_params(left: Any, right: Any) -> None:
     assert_same_tensors({**left}, {**right})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTED)
 def test_an_export_is_imported_as_the_run_that_it_was_made_of(name, text, tmp_path, say):
     settings = config_of(text, tmp_path / "run", name)
@@ -108,6 +109,7 @@ def test_an_export_is_imported_as_the_run_that_it_was_made_of(name, text, tmp_pa
         assert again.vocabulary.encode("the 你好 again") == [int(byte) + 3 for byte in "the 你好 again".encode()]
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_imported_again_at_any_of_its_steps(trained, tmp_path, say):
     folders = {1: tmp_path / "first", 2: tmp_path / "second"}
     for step, folder in folders.items():
@@ -124,6 +126,7 @@ def test_a_trained_run_is_imported_again_at_any_of_its_steps(trained, tmp_path, 
     assert_same_tensors(tensors_of(tmp_path / "newest"), tensors_of(folders[2]))
 
 
+@pytest.mark.slow
 def test_half_the_bits_are_those_of_a_cast(trained, tmp_path, say):
     casts = {"bfloat16": lambda x: np.asarray(jnp.asarray(x).astype(jnp.bfloat16)), "float16": np.float16}
     say("export", trained.train.directory, tmp_path / "whole")

@@ -117,6 +117,7 @@ def fitting(model: Model) -> list[str]:
     return [kind for kind in FAMILIES if not misfit(model, kind)]
 
 
+@pytest.mark.slow
 def test_a_random_model_is_exported_as_a_type_that_gives_it_back_or_refused():
     fit = 0
     for model in random_models(0, 120):

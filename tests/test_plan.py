@@ -181,6 +181,7 @@ def test_gpus_are_planned_by_formula():
     }
 
 
+@pytest.mark.slow
 def test_kept_activations_of_the_formula_grow_with_rows_and_shrink_with_remat():
     where = topology("h100:8")
 

@@ -79,6 +79,7 @@ def test_kernels_refuse_windows(kind):
     assert str(error.value) == said + "'plain', 'linear'."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adafactor", "muon"])
 def test_periods_are_trained_as_single_layers_are_on_any_mesh(optimizer, mesh):
     settings = small_config("t5", model__windows=(3, None), optimizer__name=optimizer, optimizer__learning_rate=0.05)
