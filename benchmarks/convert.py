@@ -17,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from t5like.config import Model
-from t5like.convert.layout import is_stacked, names_of, their_shape
+from t5like.convert.layout import names_of, their_shape
 from t5like.convert.t5 import settings_of, tensor_mappings
 from t5like.model.architectures import architecture
 from t5like.model.sharding import Params
@@ -38,8 +38,8 @@ def write_folder(folder: pathlib.Path, name: str, **changes: int) -> int:
     random, tensors, files = np.random.default_rng(0), {}, []
     for path, shape in shapes_of(abstract(model)).items():
         mapping = tensor_mappings(model)[path]
-        for tensor in names_of(path, mapping, shape):
-            one = their_shape(mapping, shape[1:] if is_stacked(path) else shape)
+        for tensor in names_of(mapping, shape):
+            one = their_shape(mapping, shape[1:] if mapping.stacked else shape)
             tensors[tensor] = random.standard_normal(one, np.float32)
             if sum(x.nbytes for x in tensors.values()) > 5e8:
                 files.append(tensors)

@@ -19,7 +19,7 @@ from small import random_batch, random_params, small_config
 from t5x_format import network, t5x_tree, write_legacy, write_orbax, write_placeholders, written
 
 from t5like.config import Model
-from t5like.convert.layout import assemble, is_stacked, layers_of
+from t5like.convert.layout import assemble, layers_of
 from t5like.convert.t5x import T5XTensors, is_t5x, open_t5x, t5x_mappings, t5x_model
 from t5like.errors import UserError
 from t5like.model.transformer import Transformer
@@ -47,7 +47,7 @@ def read_back(tensors: T5XTensors, model: Model, expected: Any) -> dict[str, jax
     found = {}
     for path, mapping in mappings.items():
         abstract = jax.ShapeDtypeStruct(wanted[path].shape, jnp.float32, sharding=whole)
-        found[path] = assemble(layers_of(tensors, path, mapping, abstract.shape), is_stacked(path), abstract)
+        found[path] = assemble(layers_of(tensors, path, mapping, abstract.shape), mapping.stacked, abstract)
     return found
 
 

@@ -21,7 +21,7 @@ from t5like.convert.exporting import export_run
 from t5like.convert.families import FAMILIES, family_of
 from t5like.convert.files import open_weights
 from t5like.convert.kinds import kind_of
-from t5like.convert.layout import is_stacked, names_of, to_theirs
+from t5like.convert.layout import names_of, to_theirs
 from t5like.convert.options import ExportOptions
 from t5like.convert.settings import read_settings
 from t5like.convert.verify import (
@@ -188,8 +188,8 @@ def in_their_layout(golden: Opened, gradients: Any) -> dict[str, np.ndarray]:
         groups.setdefault(mappings[path].name, []).append(path)
     found = {}
     for first, *others in groups.values():
-        for layer, name in enumerate(names_of(first, mappings[first], leaves[first].shape)):
-            parts = [leaves[path][layer] if is_stacked(path) else leaves[path] for path in (first, *others)]
+        for layer, name in enumerate(names_of(mappings[first], leaves[first].shape)):
+            parts = [leaves[path][layer] if mappings[path].stacked else leaves[path] for path in (first, *others)]
             found[name] = to_theirs(parts, mappings[first])
     return found
 

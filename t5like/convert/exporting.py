@@ -24,7 +24,6 @@ from t5like.convert.kinds import kind_of
 from t5like.convert.layout import (
     TensorMapping,
     TensorMappings,
-    is_stacked,
     leaves_of,
     names_of,
     their_shape,
@@ -133,8 +132,8 @@ def _groups(
         paths.sort(key=lambda path: mappings[path].part)
         path, mapping = paths[0], mappings[paths[0]]
         shape = leaves[path].shape
-        one = shape[1:] if is_stacked(path) else shape
-        names = names_of(path, mapping, shape)
+        one = shape[1:] if mapping.stacked else shape
+        names = names_of(mapping, shape)
         again = [second for second, first in repeated.items() if first in names]
         yield TensorGroup(paths, mapping, [*names, *again], their_shape(mapping, one))
 
@@ -167,7 +166,7 @@ def _in_files(
             if name not in wanted:  # `files` are filled in the order of the groups: the one before is complete
                 yield tensors
                 tensors, wanted = {}, next(waiting)
-            parts = [array[layer] if is_stacked(group.paths[0]) else array for array in arrays]
+            parts = [array[layer] if group.mapping.stacked else array for array in arrays]
             tensors[name] = _cast(to_theirs(parts, group.mapping), kind, name)
     yield tensors
 

@@ -145,7 +145,7 @@ def unused_tensors(
       UserError: a tensor that the family does not know, or a copy that differs from what it is a copy of.
     """
     mappings, copies = family.tensor_mappings(model), family.copies(model)
-    used = {name for path, shape in shapes.items() for name in names_of(path, mappings[path], shape)}
+    used = {name for path, shape in shapes.items() for name in names_of(mappings[path], shape)}
     reasons, unknown = {}, []
     for name in sorted(set(tensors.names()) - used):
         stored = tensors.stored(name)

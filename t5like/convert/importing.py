@@ -23,7 +23,7 @@ from t5like.convert.families import RECORD, Family, NamedTensors, family_of, mod
 from t5like.convert.files import open_weights
 from t5like.convert.kept import keep_files
 from t5like.convert.kept_fields import keep, notes_on
-from t5like.convert.layout import TensorMappings, Tensors, assemble, is_stacked, layers_of
+from t5like.convert.layout import TensorMappings, Tensors, assemble, layers_of
 from t5like.convert.options import ImportOptions
 from t5like.convert.partial import whole_folder
 from t5like.convert.rows import rows_for, with_rows
@@ -113,7 +113,7 @@ def read_params(tensors: Tensors, mappings: TensorMappings, abstract: Params, no
     filled, wanted = {}, cast(dict[str, jax.ShapeDtypeStruct], flatten_dict(abstract, sep="/"))
     for path, leaf in wanted.items():
         layers = layers_of(tensors, path, mappings[path], leaf.shape)
-        filled[path] = assemble(_watched(layers, path, non_finite), is_stacked(path), leaf)
+        filled[path] = assemble(_watched(layers, path, non_finite), mappings[path].stacked, leaf)
     return unflatten_dict(filled, sep="/")
 
 

@@ -37,6 +37,11 @@ class TensorMapping(NamedTuple):
     leading: int = 0
     """Dimensions of size 1 that the tensor has in front."""
 
+    @property
+    def stacked(self) -> bool:
+        """True if ours is stacked over layers: the tensor holds all of them, or each layer has its own."""
+        return self.layer_axis is not None or "{layer}" in self.name
+
 
 TensorMappings = Mapping[str, TensorMapping]
 """Path of each of our parameters, such as `decoder/blocks/self/query`, to its tensor."""
@@ -66,11 +71,6 @@ def linear(path: str, theirs: str, rows: int = 1) -> dict[str, TensorMapping]:
 def layer_norm(path: str, theirs: str) -> dict[str, TensorMapping]:
     """Maps a LayerNorm's scale and bias."""
     return {f"{path}/scale": TensorMapping(f"{theirs}.weight"), f"{path}/bias": TensorMapping(f"{theirs}.bias")}
-
-
-def is_stacked(path: str) -> bool:
-    """True if the parameter is stacked over layers: its first dimension is `layers`."""
-    return "/blocks/" in path
 
 
 def their_shape(mapping: TensorMapping, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ def layers_of(tensors: Tensors, path: str, mapping: TensorMapping, shape: tuple[
     Raises:
       UserError: a tensor is missing or has another shape than the parameter needs.
     """
-    one = shape[1:] if is_stacked(path) else shape
+    one = shape[1:] if mapping.stacked else shape
     if mapping.layer_axis is not None:
         name, axis, expected = mapping.name, mapping.layer_axis, list(their_shape(mapping, one))
         expected.insert(axis, shape[0])
@@ -114,15 +114,15 @@ def layers_of(tensors: Tensors, path: str, mapping: TensorMapping, shape: tuple[
         stacked = np.moveaxis(tensors.read(name), axis, 0)
         yield from (to_ours(layer, mapping, one) for layer in stacked)
         return
-    for layer in range(shape[0] if is_stacked(path) else 1):
+    for layer in range(shape[0] if mapping.stacked else 1):
         name = mapping.name.format(layer=layer)
         _require(tensors, name, their_shape(mapping, one), path)
         yield to_ours(tensors.read(name), mapping, one)
 
 
-def names_of(path: str, mapping: TensorMapping, shape: tuple[int, ...]) -> list[str]:
+def names_of(mapping: TensorMapping, shape: tuple[int, ...]) -> list[str]:
     """The names of the tensors that hold a parameter of `shape`."""
-    if mapping.layer_axis is not None or not is_stacked(path):
+    if mapping.layer_axis is not None or not mapping.stacked:
         return [mapping.name]
     return [mapping.name.format(layer=layer) for layer in range(shape[0])]
 

@@ -20,7 +20,7 @@ from t5like.convert.cases import Case, Outcome, cases_of, outcome_of
 from t5like.convert.families import NamedTensors, family_of, model_in
 from t5like.convert.files import open_weights
 from t5like.convert.kinds import differences
-from t5like.convert.layout import TensorMappings, Tensors, is_stacked, layers_of, leaves_of
+from t5like.convert.layout import TensorMappings, Tensors, layers_of, leaves_of
 from t5like.convert.options import VerifyOptions
 from t5like.convert.original import STORED, Original, StoredOutputs, has_transformers, original_tokenizer
 from t5like.convert.settings import read_settings
@@ -86,7 +86,7 @@ def compare_tensors(params: Params, tensors: Tensors, mappings: TensorMappings) 
     equal, worst, worst_path, leaves = 0, 0.0, "", leaves_of(params)
     for path, leaf in leaves.items():
         ours = np.asarray(jax.device_get(leaf))
-        ours = ours if is_stacked(path) else ours[None]  # [layers, ...]
+        ours = ours if mappings[path].stacked else ours[None]  # [layers, ...]
         difference = 0.0
         for layer, theirs in zip(ours, layers_of(tensors, path, mappings[path], leaf.shape), strict=True):
             difference = max(difference, _difference(layer.astype(theirs.dtype), theirs))
