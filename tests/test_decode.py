@@ -18,7 +18,7 @@ from t5like.infer import sample
 from t5like.infer.constraints import Constraints
 from t5like.infer.decode import DecodeState, advance, prefill, put_rows, take_rows
 from t5like.infer.generate import Generator, fill_sentinels, spans_of
-from t5like.infer.sample import Sampler, choose, make_sampler
+from t5like.infer.sample import Sampler, choose, keep_likeliest, make_sampler
 from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
 
@@ -177,6 +177,15 @@ def test_each_row_has_settings_of_its_own(one_device):
     mixed = Sampler(*(jnp.concatenate(xs) for xs in zip(*(make_sampler(s, 1) for s in settings), strict=True)))
     alone = [int(choose(logits, keys, make_sampler(s, 4))[row]) for row, s in enumerate(settings)]
     assert choose(logits, keys, mixed).tolist() == alone
+
+
+def test_each_row_keeps_the_tokens_of_its_own_settings(one_device):
+    """Of probabilities .4 .3 .2 .1; the first row leaves out none, so that it cannot decide for the others."""
+    logits = jnp.log(jnp.tile(jnp.array([[0.1, 0.4, 0.2, 0.3]], jnp.float32), (5, 1)))
+    top_k, top_p = jnp.array([0, 2, 0, 3, 9], jnp.int32), jnp.array([1, 1, 0.6, 0.5, 1], jnp.float32)
+    kept = [np.flatnonzero(row > -np.inf).tolist() for row in np.asarray(keep_likeliest(logits, top_k, top_p))]
+    # Of the last three of .4 .3 .2, .44 .33 .22 of what is left, the first two have half and more.
+    assert kept == [[0, 1, 2, 3], [1, 3], [1, 3], [1, 3], [0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt"])

@@ -117,6 +117,13 @@ def fitting(model: Model) -> list[str]:
     return [kind for kind in FAMILIES if not misfit(model, kind)]
 
 
+@pytest.mark.parametrize(("kind", "head"), STARTS)
+def test_attention_windows_are_refused_by_every_type_that_would_drop_them(kind, head):
+    windowed = dataclasses.replace(STARTS[kind, head], windows=(4, None))
+    assert fitting(windowed) == []
+    assert "windows=() (here (4, None))" in sentence(kind_of, windowed, kind)
+
+
 @pytest.mark.slow
 def test_a_random_model_is_exported_as_a_type_that_gives_it_back_or_refused():
     fit = 0

@@ -48,6 +48,11 @@ def test_the_weight_counts_real_targets():
     )
 
 
+def test_a_mean_of_fractions_of_weights_is_divided_by_them_and_one_of_nothing_is_nothing():
+    assert Ratio(0.2, 0.5).mean() == 0.4
+    assert Ratio(0.0, 0.0).mean() == 0
+
+
 def test_labels_add_their_mean_cost_to_that_of_tokens_however_rows_are_split():
     scores = jnp.asarray(np.random.default_rng(3).normal(size=(4, 2)), jnp.float32)
     labels = jnp.array([0, 1, 1, 0], jnp.int32)

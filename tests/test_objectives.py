@@ -40,6 +40,10 @@ def test_every_kind_of_the_config_is_an_objective():
     assert [*OBJECTIVES] == [*SPECS] == [*typing.get_args(kind)]
 
 
+def test_targets_are_answers_exactly_where_documents_are_an_input_and_its_target():
+    assert {kind for kind, spec in SPECS.items() if spec.answers} == {k for k, spec in SPECS.items() if spec.parts == 2}
+
+
 def test_a_vocabulary_without_the_pieces_of_the_objective_is_refused():
     bare = Vocabulary(vocabulary().pieces, ("[MASK]",), 200)
     require_special_tokens(settings("masked"), bare)

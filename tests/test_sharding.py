@@ -18,6 +18,7 @@ from t5like import config
 from t5like.config import STRATEGIES, Rules, presets
 from t5like.errors import UserError
 from t5like.model import sharding
+from t5like.model.network import make_network
 from t5like.train.state import make_training
 
 
@@ -175,6 +176,14 @@ def test_a_strategy_splits_what_its_name_says(strategy, family):
     }
     assert used == {"replicated": set(), "fsdp": {"fsdp"}}.get(strategy, {"fsdp", "tensor"})
     assert settings.rules.uses("sequence") == (strategy == "sequence")
+
+
+def test_a_bias_of_the_residual_stream_is_whole_on_every_device(mesh):
+    """As the stream itself is; biases inside a layer are split like what they are added to."""
+    axes = make_network(small_config("bert"), mesh).axes
+    biases = {path.removeprefix("encoder/blocks/"): names for path, names in axes.items() if path.endswith("_bias")}
+    assert [biases[name] for name in ("self/out_bias", "mlp/down_bias")] == [("layers", "norm")] * 2
+    assert (biases["self/query_bias"], biases["mlp/up_bias"]) == (("layers", "heads", "kv"), ("layers", "mlp"))
 
 
 @pytest.mark.parametrize("family", ["t5", "gpt", "bert"])

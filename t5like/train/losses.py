@@ -41,7 +41,7 @@ class Ratio(NamedTuple):
 
     def mean(self) -> Any:
         """The mean, on the host; 0 of nothing."""
-        return self.total / max(self.count, 1)
+        return self.total / (self.count or 1)
 
 
 Sums = dict[str, Ratio]
