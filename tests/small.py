@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.sharding import AbstractDevice, AbstractMesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from t5like import config
 from t5like.model.network import abstract_batch
@@ -90,7 +90,9 @@ def mesh_of(platform: str) -> contextlib.AbstractContextManager[Any]:
     """A mesh of one device of a platform that need not be here, for programs that are traced and not run."""
     axes = tuple(field.name for field in dataclasses.fields(config.Mesh))
     device = AbstractDevice(platform, 1, platform=platform)
-    return jax.sharding.use_abstract_mesh(AbstractMesh((1,) * len(axes), axes, abstract_device=device))
+    return jax.sharding.use_abstract_mesh(
+        AbstractMesh((1,) * len(axes), axes, (AxisType.Auto,) * len(axes), abstract_device=device)
+    )
 
 
 def assert_trees_close(left: Any, right: Any, **tolerance: float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from command_line import CONFIGS
 from flax import linen as nn
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, AxisType
 from jax.tree_util import tree_leaves_with_path as leaves_with_path
 from small import replace, small_config
 
@@ -153,7 +153,7 @@ def test_every_preset_is_split_over_its_pod_without_a_device(name):
     are above 1, however many devices that is."""
     settings = replace(presets.load(str(CONFIGS / f"{name}.py")), mesh=PRODUCTION.get(name, config.Mesh(fsdp=8)))
     sizes = dataclasses.asdict(settings.mesh)
-    mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
+    mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes), (AxisType.Auto,) * len(sizes))
     with jax.sharding.use_abstract_mesh(mesh):
         training = make_training(settings, mesh)
     assert settings.train.batch % (sizes["slice"] * sizes["data"] * sizes["fsdp"]) == 0
