@@ -26,10 +26,10 @@ def require_fields(owner: str, value: Any) -> None:
     without bounds, or has no effect beside the others."""
     for name, hint in field_types(type(value)).items():
         given = getattr(value, name)
-        require(_fits(given, hint), f"{said(owner, name, given)} must be {_describe(hint)}.")
-        require(
-            _is_bounded(given), f"{said(owner, name, given)} must be a finite number that float32 or int64 can hold."
-        )
+        if not _fits(given, hint):
+            raise UserError(f"{said(owner, name, given)} must be {_describe(hint)}.")
+        if not _is_bounded(given):
+            raise UserError(f"{said(owner, name, given)} must be a finite number that float32 or int64 can hold.")
     defaults = {field.name: field.default for field in dataclasses.fields(value)}
     for name, condition in idle(value).items():
         raise UserError(

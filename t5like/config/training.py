@@ -66,11 +66,12 @@ class Optimizer:
         for name in ("beta1", "beta2", "momentum"):
             require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
         require(len(set(self.freeze)) == len(self.freeze), f"optimizer.freeze={self.freeze} names a part twice.")
+        usual = Groups()
         for name, value in vars(self.groups).items():
             require(
-                bool(self.weight_decay) or value.decay == getattr(Groups(), name).decay,
+                bool(self.weight_decay) or value.decay == getattr(usual, name).decay,
                 f"optimizer.groups.{name}.decay={value.decay} has no effect without optimizer.weight_decay: leave it "
-                f"at its default, optimizer.groups.{name}.decay={getattr(Groups(), name).decay}.",
+                f"at its default, optimizer.groups.{name}.decay={getattr(usual, name).decay}.",
             )
 
     def end(self, steps: int) -> int:
