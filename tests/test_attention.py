@@ -97,7 +97,11 @@ def test_softmax_has_the_gradient_of_jaxs_own_and_keeps_one_copy_of_its_weights(
 
 @pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("family", "objective"), [("t5", {"kind": "span_corruption", "mean_span": 120.0}), ("gpt", {"kind": "causal"})]
+    ("family", "objective"),
+    [
+        pytest.param("t5", {"kind": "span_corruption", "mean_span": 120.0}, marks=pytest.mark.slow),
+        ("gpt", {"kind": "causal"}),
+    ],
 )
 def test_no_array_of_a_models_gradient_grows_with_the_square_of_the_length(family, objective, remat, one_device):
     """What all layers share is made once, before their loop: never the bias or the mask of all blocks at once."""

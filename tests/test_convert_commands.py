@@ -191,7 +191,17 @@ def test_fill_needs_a_mask_in_the_vocabulary(tmp_path):
     assert said.startswith("The vocabulary of this run has no [MASK]: ")
 
 
-@pytest.mark.parametrize("name", ["t5_1_1", "marian", "llama", "bert_masked", "bert_sequence", "t5_encoder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "t5_1_1",
+        pytest.param("marian", marks=pytest.mark.slow),
+        pytest.param("llama", marks=pytest.mark.slow),
+        "bert_masked",
+        "bert_sequence",
+        "t5_encoder",
+    ],
+)
 def test_an_import_suggests_commands_that_work(say, tmp_path, name):
     target = tmp_path / "run"
     shown = [line for line in say("import", GOLDEN / name, target).splitlines() if not line.startswith("Training here")]

@@ -77,7 +77,7 @@ PROMPTS = [[10, 20, 30], [40] * 9, [5, 6], [10, 20, 30], [7] * 40]
 """The same one twice, and one whose neighbours are padded to twice their length."""
 
 
-@pytest.mark.parametrize("family", ["t5", "gpt"])
+@pytest.mark.parametrize("family", [pytest.param("t5", marks=pytest.mark.slow), "gpt"])
 def test_a_sampled_answer_depends_on_its_prompt_its_number_and_the_seed_alone(family, one_device):
     """Not on the neighbours, their order, the size of the batch, or its padding."""
     generator, params = build(family)

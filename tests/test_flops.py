@@ -60,7 +60,7 @@ def test_heads_have_their_products(head, one_device):
     assert traced == batch_flops(model, settings.data.lengths, settings.train.batch).forward_unhalved
 
 
-@pytest.mark.parametrize("family", ["t5", "gpt", "bert"])
+@pytest.mark.parametrize("family", [pytest.param("t5", marks=pytest.mark.slow), "gpt", "bert"])
 def test_training_is_three_times_the_forward_pass(family, one_device):
     def training(settings: Config) -> int:
         training, batch = make_training(settings, one_device), random_batch(settings)

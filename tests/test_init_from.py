@@ -123,7 +123,7 @@ def test_a_named_step_is_where_a_run_starts(trained, tmp_path):
         assert_trees_close(state.params, restored.params, rtol=0)
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adafactor", marks=pytest.mark.slow), "adamw"])
 def test_a_start_on_eight_devices_equals_one_on_a_single_device(optimizer, texts, tmp_path):
     """Parameters are the source's bits; the optimizer state is that of a new run with these parameters."""
     params = import_run(run_config(texts["first"], tmp_path / "source", "t5"))

@@ -64,6 +64,7 @@ def lines(run: pathlib.Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(corpus, tmp_path):
     """Parameters, optimizer state and metrics; with dropout and over several epochs."""
     changes = dict(model__dropout=0.1, optimizer__name="adamw", optimizer__schedule="constant")

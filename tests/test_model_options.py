@@ -67,7 +67,17 @@ def test_a_sharded_model_gives_the_logits_of_a_single_device(name, mesh):
     np.testing.assert_allclose(found[0], found[1], atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["grouped", "one_key_head", "bias_per_layer", "stretched", "windows", "window"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "grouped",
+        "one_key_head",
+        "bias_per_layer",
+        "stretched",
+        pytest.param("windows", marks=pytest.mark.slow),
+        "window",
+    ],
+)
 def test_decoding_with_a_cache_equals_the_full_forward(name, one_device):
     family, changes = OPTIONS[name]
     net, params, batch = build(small_config(family, **changes))

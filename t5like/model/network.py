@@ -1,11 +1,13 @@
 """A network on a mesh: shapes, shardings and module of a config's model, before it has any numbers."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from t5like.config import Config
@@ -45,7 +47,7 @@ class Network:
 
     def init(self) -> Params:
         """The initial parameters of `train.seed`, float32; to be jitted with `shardings`."""
-        return nn.unbox(_boxed(self.config, self.net))
+        return nn.unbox(_initialise(self.config, self.net))
 
     def initial_params(self) -> Params:
         """The initial parameters, each shard computed where it lives."""
@@ -62,7 +64,7 @@ def make_network(config: Config, mesh: AnyMesh) -> Network:
         require_divided(f"A row of the {stack}", "length", length, config.rules, mesh)
     require_divided("Attention", "act_heads", config.model.heads, config.rules, mesh)
     net = Transformer(config.model, config.rules)
-    boxed = jax.eval_shape(lambda: _boxed(config, net))
+    boxed = jax.eval_shape(lambda: _initialise(config, net))
     axes = {path_name(path): box.names for path, box in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=_is_box)}
     params = jax.tree.map(_placed, nn.unbox(boxed), shardings(boxed, config.rules, mesh))
     return Network(config, mesh, net, params, axes)
@@ -83,10 +85,15 @@ def _placed(leaf: Any, sharding: jax.sharding.NamedSharding) -> jax.ShapeDtypeSt
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _boxed(config: Config, net: Transformer) -> Any:
-    shapes = abstract_batch(config, config.train.batch)
-    batch = {name: jnp.zeros(feature.shape, feature.dtype) for name, feature in shapes.items()}
-    return net.init(jax.random.key(config.train.seed), batch, method=Transformer.scores)["params"]
+def _initialise(config: Config, net: Transformer) -> Any:
+    features = abstract_batch(config, config.train.batch).items()
+    return _boxed(net, config.train.seed, tuple((name, f.shape, f.dtype) for name, f in features))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))  # so that shapes and numbers of a network are traced once
+def _boxed(net: Transformer, seed: int, features: tuple[tuple[str, tuple[int, ...], np.dtype], ...]) -> Any:
+    batch = {name: jnp.zeros(shape, dtype) for name, shape, dtype in features}
+    return net.init(jax.random.key(seed), batch, method=Transformer.scores)["params"]
 
 
 def _is_box(leaf: Any) -> bool:

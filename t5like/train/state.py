@@ -58,7 +58,8 @@ class Training:
         return State(step, unflatten_dict(given | missing, sep="/"), opt_state)
 
     def _initial(self) -> State:
-        return _initial(self.network, self.optimizer)
+        params = self.network.init()
+        return State(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
 
 
 def make_training(config: Config, mesh: AnyMesh) -> Training:
@@ -69,14 +70,9 @@ def make_training(config: Config, mesh: AnyMesh) -> Training:
     """
     network = make_network(config, mesh)
     optimizer = make_optimizer(config.optimizer, config.train.steps, network.axes)
-    abstract = jax.eval_shape(lambda: _initial(network, optimizer))
-    whole = NamedSharding(mesh, PartitionSpec())
-    opt_state = optimizer_shardings(abstract.opt_state, abstract.params, network.shardings, network.axes)
-    placed = State(whole, network.shardings, opt_state)
-    with_shardings = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, placed)
-    return Training(network, optimizer, with_shardings, placed)
-
-
-def _initial(network: Network, optimizer: optax.GradientTransformation) -> State:
-    params = network.init()
-    return State(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    opt_state = jax.eval_shape(optimizer.init, network.params)
+    placed = optimizer_shardings(opt_state, network.params, network.shardings, network.axes)
+    shardings = State(NamedSharding(mesh, PartitionSpec()), network.shardings, placed)
+    abstract = State(jax.ShapeDtypeStruct((), jnp.int32), network.params, opt_state)
+    with_shardings = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    return Training(network, optimizer, with_shardings, shardings)
