@@ -11,7 +11,8 @@ import subprocess
 import sys
 
 import pytest
-from command_line import CONFIGS, command, complaint, environment, succeed, t5like
+from command_line import CONFIGS, command, complaint, environment, t5like
+from golden_runs import on_one_device
 from settings import sentence
 
 from t5like.cli import run
@@ -61,7 +62,8 @@ def runs(presets):
 
     @functools.cache
     def of(family: str) -> pathlib.Path:
-        succeed("train", presets[family])
+        with on_one_device():
+            run(["train", str(presets[family])])
         return presets[family].parent / f"run_{family}"
 
     return of
