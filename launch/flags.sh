@@ -30,7 +30,7 @@ parse() {
       *)
         if [ -n "$action" ]; then
           for word in "${@:2}"; do
-            among "${word%%=*}" "$FLAGS, $PASSED" && [ "$word" != --dry-run ] && fail "$word comes before CONFIG."
+            if among "${word%%=*}" "$FLAGS, $PASSED" && [ "$word" != --dry-run ]; then fail "$word comes before CONFIG."; fi
           done
           take_config "$@"
           break
@@ -88,28 +88,23 @@ need() {
 }
 
 # Mistakes in CONFIG and its flags are found here, before anything costs money, as is a slice that cannot hold the run.
-# $directory is where the run will lie. Arguments: the name of the slice and the number of slices, if they are known.
+# $directory is where the run will lie; in a dry run, or --unchecked, as far as the flags say it.
+# Arguments: the name of the slice and the number of slices, if they are known.
 check_config() {
-  local slice=() word="" checked
-  if [ -n "$unchecked" ]; then
-    for word in ${overrides[@]+"${overrides[@]}"}; do
-      case $directory$word in
-        --train.directory=*) directory=${word#*=} ;;
-        --train.directory) directory=$word ;;
-        --train.directory?*) directory=$word ;;
-      esac
-    done
-    return
-  fi
+  local slice=() word last="" checked
+  for word in ${overrides[@]+"${overrides[@]}"}; do
+    case $word in --train.directory=*) directory=${word#*=} ;; esac
+    [ "$last" != --train.directory ] || directory=$word
+    last=$word
+  done
+  [ -z "$unchecked" ] || return 0
   [ ! -x .venv/bin/t5like ] || PATH=$PWD/.venv/bin:$PATH
   command -v t5like > /dev/null ||
     fail "t5like is not installed here, so that nobody can check $config and its flags: run \`bash launch/local.sh\` once, or give --unchecked."
-  checked=$(mktemp)
   [ -z "${1-}" ] || slice=("--topology=$1" "--slices=${2:-1}")
-  run t5like check "$config" ${overrides[@]+"${overrides[@]}"} ${slice[@]+"${slice[@]}"} --show train.directory \
-    > "$checked" || { rm -f "$checked" && exit 2; }
-  if [ -n "$dry_run" ]; then cat "$checked"; else directory=$(tail -n 1 "$checked"); fi
-  rm -f "$checked"
+  checked=$(run t5like check "$config" ${overrides[@]+"${overrides[@]}"} ${slice[@]+"${slice[@]}"} \
+    --show train.directory) || exit 2
+  if [ -n "$dry_run" ]; then echo "$checked"; else directory=${checked##*$'\n'}; fi
 }
 
 # A run directory that is gone with the hosts, or that only one of them sees, is a run that is lost.

@@ -34,7 +34,7 @@ parse_tpu() {
     need accelerator "the type of TPU of a slice, such as v5litepod-8"
     image=$(image)
     for flag in ${passed[@]+"${passed[@]}"}; do
-      among "${flag%%=*}" "$ALPHA" && gcloud=(gcloud alpha)
+      if among "${flag%%=*}" "$ALPHA"; then gcloud=(gcloud alpha); fi
     done
   elif [ ${#passed[@]} -gt 0 ]; then
     unknown "${passed[0]%%=*}"

@@ -112,7 +112,7 @@ def test_dry_run_prints_what_is_carried_out_and_carries_out_nothing(launch, stan
         (f"{POD} logs --wroker 3", "there is no flag --wroker: those of this script are --name"),
         (
             f"{POD} up {ASKED} --slize 3 {KEPT}",
-            "--slize is no flag of this script, so that it goes to gcloud: give its",
+            "--slize is no flag of this script, so that it goes to gcloud",
         ),
         (f"{POD} up {ASKED} --unchecked {TINY} --train.directory runs/x", "runs/x would be gone with the hosts: give"),
         (f"{POD} start --unchecked {TINY} --train.directory=bucket/x", "bucket/x is in no bucket: give --bucket NAME"),
@@ -284,6 +284,32 @@ def test_status_of_a_host_in_a_word(launch, stand_ins, checkout, shown, word):
     (checkout / "build" / "train.sh").touch()
     stand_ins.answer(shown=shown)
     assert f": {word}" in launch("launch/host.sh status").stdout
+
+
+@pytest.mark.parametrize(
+    ("shown", "directory", "ended"),
+    [
+        (["inactive", "success", "0"], "gs://b/runs/x", True),
+        (["failed", "exit-code", "2"], "", True),
+        (["failed", "start-limit-hit", "75"], "gs://b/runs/x", True),
+        (["active", "success", "0"], "gs://b/runs/x", False),
+        (["failed", "exit-code", "143"], "gs://b/runs/x", False),
+    ],
+)
+def test_a_host_deletes_itself_when_its_run_has_ended_for_good(launch, stand_ins, checkout, shown, directory, ended):
+    """A run that goes on, or was stopped, is left alone."""
+    (checkout / "build").mkdir(exist_ok=True)
+    (checkout / "build" / "train.sh").touch()
+    stand_ins.answer(shown=shown)
+    (checkout / "build" / "end.sh").write_text(
+        f"export TPU='queued-resources pod --zone=us-central2-b' DIRECTORY={directory}\nexec bash launch/host.sh end\n"
+    )
+    launch("build/end.sh")
+    calls = [call for call in stand_ins.calls() if call[0] == "gcloud"]
+    kept = [call for call in calls if call[1] == "storage"]
+    assert [call[4].startswith("gs://b/runs/x/hosts/") for call in kept] == [True] * bool(ended and directory)
+    deleted = "gcloud compute tpus queued-resources delete pod --zone=us-central2-b --quiet --force"
+    assert [" ".join(call) for call in calls if call not in kept] == [deleted] * ended
 
 
 def test_scripts_are_clean_under_shellcheck():
