@@ -94,7 +94,7 @@ REST_IS_THEIRS = ("srun", "t5like train", "t5like check")
 RECORD = r"""#!/usr/bin/env bash
 program=$(basename "$0")
 [ "$program" != sleep ] || exit 0  # nobody waits here
-{ printf '%s\0' "$program" "$@"; printf '\n\0'; } >> "$RECORDS/calls"
+printf '%s\0' "$program" "$@" $'\n' >> "$RECORDS/calls"
 said() {  # the next line of a file of answers; its last one stays
   sed -n 1p "$RECORDS/$1" 2> /dev/null
   [ "$(sed -n '$=' "$RECORDS/$1" 2> /dev/null || true)" = 1 ] || sed -i 1d "$RECORDS/$1" 2> /dev/null

@@ -36,9 +36,8 @@ NAMES = 20
 """The column of the file tree at which names end and words begin."""
 DRY = ("gpu.sh", "slurm.sh", "tpu_vm.sh", "tpu_pod.sh", "gke.yaml.sh")
 """Scripts that show with --dry-run what they would do."""
-STUB = (
-    '#!/usr/bin/env bash\nprintf "%s\\0" "$(basename "$0")" "$@" >> "$STUBS/calls"\nprintf "\\n\\0" >> "$STUBS/calls"\n'
-)
+STUB = '#!/usr/bin/env bash\nprintf "%s\\0" "$(basename "$0")" "$@" "\n" >> "$STUBS/calls"\n'
+"""Writes down its words in one write, since several processes may do so at once."""
 SHRINK = """
 import dataclasses as _d
 from t5like.config import Source as _Source, Vocabulary as _Vocabulary
