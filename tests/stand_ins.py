@@ -94,7 +94,7 @@ REST_IS_THEIRS = ("srun", "t5like train", "t5like check")
 RECORD = r"""#!/usr/bin/env bash
 program=$(basename "$0")
 [ "$program" != sleep ] || exit 0  # nobody waits here
-printf '%s\0' "$program" "$@" $'\n' >> "$RECORDS/calls"
+printf '%s\0' "$program" "$@" $'\x1e' >> "$RECORDS/calls"
 said() {  # the next line of a file of answers; its last one stays
   sed -n 1p "$RECORDS/$1" 2> /dev/null
   [ "$(sed -n '$=' "$RECORDS/$1" 2> /dev/null || true)" = 1 ] || sed -i 1d "$RECORDS/$1" 2> /dev/null
@@ -142,7 +142,7 @@ class StandIns:
         """Each call's words, in order, all of them checked."""
         if not (self.folder / "calls").exists():
             return []
-        records = (self.folder / "calls").read_text("utf-8").split("\n\0")[:-1]
+        records = (self.folder / "calls").read_text("utf-8").split("\x1e\0")[:-1]
         calls = [record.split("\0")[:-1] for record in records]
         for call in calls:
             if call[0] not in ("sudo", "systemctl", "mountpoint"):
