@@ -12,6 +12,7 @@ bash launch/gke.yaml.sh ACTION --name NAME [--namespace default] [--dry-run] [CO
   manifest CONFIG  prints what \`apply\` applies
   apply CONFIG     --image IMAGE (from launch/Dockerfile) --accelerator tpu-v5-lite-podslice --topology 4x4
                    [--slices 1] [--chips-per-host 4] [--service-account NAME] [--spot]
+                   [--max-restarts 10] (100 with --spot, as each preemption counts) [--unchecked]
                    [--bucket NAME], which is the folder bucket/ of each pod: --train.directory bucket/runs/base
   status           the JobSet and its pods
   logs             follows the first host of the first slice
@@ -20,10 +21,10 @@ END
 }
 
 FLAGS="--name, --namespace, --image, --accelerator, --topology, --slices, --chips-per-host, --service-account, --bucket"
-FLAGS="$FLAGS, --spot, --dry-run"
+FLAGS="$FLAGS, --spot, --max-restarts, --unchecked, --dry-run"
 ACTIONS="manifest, apply, status, logs, delete"
 action="" name="" namespace=default image="" accelerator="" topology="" slices=1 chips_per_host=4
-service_account="" bucket="" spot=""
+service_account="" bucket="" spot="" max_restarts="" unchecked="" directory=""
 
 # A string of YAML.
 text() {
@@ -41,10 +42,10 @@ metadata:
   annotations:
     alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool
 spec:
-  # A pod that is lost or fails takes all of them back to the last checkpoint, ten times; status 2, a user's mistake,
-  # ends the JobSet at once.
+  # A pod that is lost or fails takes all of them back to the last checkpoint, so many times, as does one that waited for
+  # others in vain (status 75); status 2, a user's mistake, ends the JobSet at once.
   failurePolicy:
-    maxRestarts: 10
+    maxRestarts: $max_restarts
     rules:
       - name: mistake
         action: FailJobSet
@@ -96,6 +97,9 @@ END
               containers:
                 - name: train
                   image: $(text "$image")
+                  env: # images may take long to come, and nodes longer
+                    - name: T5LIKE_START_SECONDS
+                      value: "1800"
                   ports:
                     - containerPort: 8471
                     - containerPort: 8080
@@ -124,8 +128,8 @@ divide() {
   case $topology in
     *[!0-9x]* | x* | *x | *xx*) fail "--topology $topology is none: write chips along each axis, such as 4x4 or 4x4x8." ;;
   esac
-  case $slices$chips_per_host in
-    *[!0-9]*) fail "--slices and --chips-per-host are numbers, not $slices and $chips_per_host." ;;
+  case $slices$chips_per_host$max_restarts in
+    *[!0-9]*) fail "--slices, --chips-per-host and --max-restarts are numbers, not $slices, $chips_per_host and $max_restarts." ;;
   esac
   local all=$((${topology//x/*}))
   chips=$((all < chips_per_host ? all : chips_per_host))
@@ -136,6 +140,7 @@ divide() {
 }
 
 parse "$@"
+[ -n "$max_restarts" ] || max_restarts=$([ -n "$spot" ] && echo 100 || echo 10)
 need name "a name for the JobSet"
 pods=jobset.sigs.k8s.io/jobset-name=$name
 case $action in
@@ -150,6 +155,11 @@ esac
 case $action in
   manifest) manifest ;;
   apply)
+    case $accelerator in
+      tpu-v4-* | tpu-v5-lite-podslice | tpu-v5p-* | tpu-v6e-* | tpu7x) check_config "$accelerator:$topology" "$slices" ;;
+      *) check_config ;;
+    esac
+    require_kept
     [ -z "$dry_run" ] || manifest | sed 's/^/# /'
     run kubectl apply --filename=- <<< "$(manifest)"
     ;;

@@ -9,7 +9,8 @@
 # each node, or one for each GPU. `bash launch/slurm.sh --dry-run CONFIG` shows what the job would do.
 #   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 launch/slurm.sh CONFIG [--field value ...]
 # Five minutes before the end of its time the run saves and ends with status 130 (SIGINT), and the job goes back into the
-# queue, as it does by itself after preemption; the run goes on from its last checkpoint.
+# queue, as it does by itself after preemption; the run goes on from its last checkpoint. So it does, ten times at most,
+# where a task did not come or is lost (status 75).
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "${BASH_SOURCE[0]}")/..}"
 script=launch/slurm.sh
@@ -32,7 +33,7 @@ run source launch/environment.sh
 # A task that ends leaves the others time to finish a checkpoint; then they are ended too, and do not wait for ever.
 status=0
 train run srun --kill-on-bad-exit=0 --wait=120 --label || status=$?
-if [ "$status" = 130 ] || [ -n "$dry_run" ]; then
+if [ "$status" = 130 ] || [ -n "$dry_run" ] || { [ "$status" = 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 10 ]; }; then
   run scontrol requeue "${SLURM_JOB_ID:-JOB}"
   [ -n "$dry_run" ] || sleep 120 # Slurm ends this script; one that ended by itself could count as failed
 fi

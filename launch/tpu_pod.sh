@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 script=launch/tpu_pod.sh
 # shellcheck source=launch/tpu.sh
 source launch/tpu.sh
+# shellcheck source=launch/keep.sh
+source launch/keep.sh
 
 usage() {
   cat <<END
@@ -18,144 +20,60 @@ bash launch/tpu_pod.sh ACTION --name NAME --zone ZONE [--project P] [--dry-run] 
   logs            follows the run on the host that logs, or with --worker N or --worker all on others
   status          the resource and the run on each host
   restart CONFIG  deletes what is left after a preemption, then up: the run goes on from its last checkpoint
-  keep CONFIG     watches: restart after each preemption; when the run has ended, well or not, delete
+  keep CONFIG     up, where there is nothing yet, then watches for [--time-limit 14d]: makes preempted hosts anew, tries
+                  again what fails; when the run has ended, well or not, or was stopped for half an hour, deletes
   stop            saves the state and stops the run; the hosts go on costing money
   delete          the resource with its hosts
   list            what exists in the zone
 With --bucket NAME the bucket is the folder bucket/ of each host: --train.directory bucket/runs/base.
+With --delete-at-end the hosts themselves delete the resource when the run has ended, well or not.
+CONFIG and its flags are checked by t5like on this machine before anything is asked for; --unchecked leaves that out.
+Other flags go to gcloud's create as they are: --reserved, --network NAME, --service-account EMAIL, --any-flag=VALUE;
+--internal-ip, --tunnel-through-iap and --ssh-key-file=FILE go to its ssh.
 END
 }
 
 here=queued-resources everywhere=(--node=all --worker=all) first=(--node=0 --worker=0)
 ACTIONS="up, create, wait, install, start, logs, status, restart, keep, stop, delete, list"
-FLAGS="$FLAGS, --slices, --valid-until"
-poll=${POLL_SECONDS:-30}
+CREATING="up, create, restart, keep"
+FLAGS="$FLAGS, --slices, --valid-until, --time-limit"
 
 create() {
-  remind
   local nodes=("--node-id=$name")
   [ "${slices:-1}" = 1 ] || nodes=("--node-count=$slices" "--node-prefix=$name")
-  run gcloud compute tpus queued-resources create "$name" "${where[@]}" --accelerator-type="$accelerator" \
-    --runtime-version="$image" "${nodes[@]}" ${spot:+--spot} ${valid_until:+"--valid-until-duration=$valid_until"}
-}
-
-describe() {
-  run gcloud compute tpus queued-resources describe "$name" "${where[@]}" "--format=value(state.state)"
-}
-
-# The state of the resource; Google's servers may fail to answer for a while.
-state() {
-  local attempt
-  for attempt in 1 2 3 4 5; do
-    describe && return
-    [ "$attempt" = 5 ] || sleep "$poll"
-  done
-  fail "$name cannot be described; \`bash launch/tpu_pod.sh list --zone $zone\` shows what exists." 1
-}
-
-wait_until_active() {
-  local now
-  [ -z "$dry_run" ] || { describe && return; }
-  while :; do
-    now=$(state)
-    echo "$(date +%T) $name is $now" >&2
-    case $now in
-      ACTIVE) return ;;
-      FAILED | SUSPENDING | SUSPENDED | DELETING)
-        fail "$name is $now and will not come: delete it, then ask again, perhaps in another zone." 1
-        ;;
-    esac
-    sleep "$poll"
-  done
-}
-
-delete() {
-  run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet
-  trap - EXIT
+  request --runtime-version="$image" "${nodes[@]}" ${valid_until:+"--valid-until-duration=$valid_until"}
 }
 
 up() {
   create
   wait_until_active
-  install
-  start
-}
-
-ask() {
-  on_first "$(host "$1")"
-}
-
-# Until the run on the first host has ended; one that does not answer is asked again.
-keep() {
-  local now word
-  while :; do
-    now=$(state)
-    case $now in
-      SUSPENDED | FAILED)
-        delete
-        up
-        ;;
-      ACTIVE)
-        word=$(ask status || echo "no answer")
-        echo "$(date +%T) $word" >&2
-        case $word in
-          *finished*)
-            delete
-            return
-            ;;
-          *refused* | *failed*)
-            ask last || true
-            delete
-            fail "the run did not end well; the hosts are deleted, and their last lines stand above." 1
-            ;;
-        esac
-        ;;
-    esac
-    sleep "$poll"
-  done
-}
-
-# What `keep` does in each case.
-explain_keep() {
-  echo "# every $poll s"
-  describe
-  echo "# when it is ACTIVE"
-  ask status
-  echo "# when it is SUSPENDED or FAILED"
-  delete
-  up
-  echo "# when the run has finished"
-  delete
-  echo "# when the run has failed"
-  ask last
-  delete
+  begin
 }
 
 parse_tpu "$@"
-case $action in
-  up | create | restart | keep)
-    need accelerator "the type of each slice, such as v5litepod-64"
-    image=$(image)
-    ;;
-esac
-case $action in
-  up | start | restart | keep) need_config ;;
-esac
 case ${slices:-1} in
   0* | *[!0-9]*) fail "--slices $slices is no number of slices: give 1 or more." ;;
+esac
+[ -z "$time_limit" ] || [ "$action" = keep ] || fail "--time-limit is for keep, which $action is not."
+time_limit=${time_limit:-14d}
+seconds_of "$time_limit" > /dev/null || fail "--time-limit $time_limit is no duration: give one such as 12h or 3d."
+case $action in
+  up | start | restart | keep)
+    need_config
+    require_kept
+    ;;
 esac
 case $action in
   wait) wait_until_active ;;
   status)
     describe
-    on_hosts "$(host status)"
+    on_hosts "$(host status 60)"
     ;;
   restart)
-    delete
+    remove
     up
     ;;
   keep) if [ -n "$dry_run" ]; then explain_keep; else keep; fi ;;
-  stop) on_hosts "$(host stop)" ;;
   list)
     run gcloud compute tpus queued-resources list "${where[@]}"
     run gcloud compute tpus tpu-vm list "${where[@]}"

@@ -19,40 +19,42 @@ bash launch/tpu_vm.sh ACTION --name NAME --zone ZONE [--project P] [--dry-run] [
   delete          the machine and its disk
   list            what exists in the zone
 With --bucket NAME the bucket is the folder bucket/ of the host: --train.directory bucket/runs/base.
+With --delete-at-end the host itself deletes the machine when the run has ended, well or not.
+CONFIG and its flags are checked by t5like on this machine before anything is asked for; --unchecked leaves that out.
+Other flags go to gcloud's create as they are: --reserved, --network NAME, --service-account EMAIL, --any-flag=VALUE.
 END
 }
 
 here=tpu-vm everywhere=(--worker=all) first=(--worker=0)
+CREATING="up, create"
 ACTIONS="up, create, install, start, logs, status, stop, delete, list"
 
 create() {
-  remind
-  run gcloud compute tpus tpu-vm create "$name" "${where[@]}" --accelerator-type="$accelerator" \
-    --version="$image" ${spot:+--spot}
+  request --version="$image"
+}
+
+remove() {
+  run gcloud compute tpus tpu-vm delete "$name" "${where[@]}" --quiet
+  trap - EXIT
 }
 
 parse_tpu "$@"
 case $action in
-  up | create)
-    need accelerator "the type of TPU, such as v5litepod-8"
-    image=$(image)
+  up | start)
+    need_config
+    [ -z "$delete_at_end" ] || require_kept
     ;;
-esac
-case $action in
-  up | start) need_config ;;
 esac
 case $action in
   up)
     create
-    install
-    start
+    begin
     ;;
-  create | install | start | logs) "$action" ;;
+  create | install | start | logs | stop) "$action" ;;
   status)
     run gcloud compute tpus tpu-vm describe "$name" "${where[@]}" "--format=value(state)"
-    on_hosts "$(host status)"
+    on_hosts "$(host status 60)"
     ;;
-  stop) on_hosts "$(host stop)" ;;
-  delete) run gcloud compute tpus tpu-vm delete "$name" "${where[@]}" --quiet ;;
+  delete) remove ;;
   list) run gcloud compute tpus tpu-vm list "${where[@]}" ;;
 esac

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from t5like.commands import SHOWN, Command, convert, data, models, plan, vocabulary
 from t5like.config import Config
-from t5like.errors import InterruptedRunError, UserError, did_you_mean
+from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
 from t5like.xla import set_flags
 
 COMMANDS = {command.name: command for group in (models, data, plan, convert, vocabulary) for command in group.COMMANDS}
@@ -112,7 +112,7 @@ def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Con
 
 
 def main() -> None:
-    """The entry point `t5like`: 0 done, 1 a bug, 2 a user's mistake, 128 + n stopped by signal n."""
+    """The entry point `t5like`: 0 done, 1 a bug, 2 a mistake, 75 for another try, 128 + n stopped by signal n."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Whatever that level, TensorFlow says of oneDNN that it is on. Here it reads data, and multiplies no matrices.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -133,7 +133,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except InterruptedRunError as error:
+    except (InterruptedRunError, TransientError) as error:
         _end(error.status, str(error))
     except Exception:
         import traceback

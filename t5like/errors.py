@@ -9,6 +9,13 @@ class UserError(Exception):
     """A mistake that the user can mend: one sentence saying what was given, what is possible and what to do."""
 
 
+class TransientError(Exception):
+    """A failure that the same command may not meet again, such as a process of the run that did not come: one sentence.
+    Supervisors try again after its status, and not after that of a `UserError`."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
+
+
 class InterruptedRunError(Exception):
     """The run was asked to stop and has saved its state; `status` is what a shell expects of the signal."""
 

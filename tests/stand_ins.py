@@ -27,8 +27,13 @@ PROGRAMS = (
 NAME, WORD, NUMBER, ANY = r"[a-z]([-a-z0-9]*[a-z0-9])?", r"\S+", r"[1-9]\d*", r"(?s).+"
 ZONE, WORKER = r"[a-z]+-[a-z]+\d-[a-z]", r"all|\d+"
 WHERE = {"--zone": ZONE, "--project": NAME}
-TPU = {"--accelerator-type": r"(v[234]|v5p|v5litepod|v6e)-\d+", "--spot": None}
-ON_HOSTS = {**WHERE, "--worker": WORKER}
+TPU = {
+    "--accelerator-type": r"(v[234]|v5p|v5litepod|v6e)-\d+",
+    **dict.fromkeys(("--spot", "--reserved", "--internal-ips")),
+    **dict.fromkeys(("--network", "--subnetwork", "--service-account", "--labels", "--max-run-duration"), WORD),
+}
+ON_HOSTS = {**WHERE, "--worker": WORKER, "--tunnel-through-iap": None}
+SSH = {"--ssh-flag": ANY, "--command": ANY}
 ON_NODES = {**ON_HOSTS, "--node": WORKER}
 
 
@@ -43,9 +48,9 @@ class Syntax(NamedTuple):
 
 SYNTAX = {
     "gcloud compute tpus tpu-vm create": Syntax((NAME,), {**WHERE, **TPU, "--version": WORD}, ("--version",)),
-    "gcloud compute tpus tpu-vm ssh": Syntax((NAME,), {**ON_HOSTS, "--command": ANY}),
-    "gcloud compute tpus tpu-vm scp": Syntax((WORD, f"{NAME}:"), ON_HOSTS),
-    "gcloud compute tpus tpu-vm describe": Syntax((NAME,), {**WHERE, "--format": r"value\(state\)"}),
+    "gcloud compute tpus tpu-vm ssh": Syntax((NAME,), {**ON_HOSTS, **SSH}),
+    "gcloud compute tpus tpu-vm scp": Syntax((WORD, f"{NAME}:"), {**ON_HOSTS, "--scp-flag": ANY}),
+    "gcloud compute tpus tpu-vm describe": Syntax((NAME,), {**WHERE, "--format": r"value\(state\)", "--quiet": None}),
     "gcloud compute tpus tpu-vm delete": Syntax((NAME,), {**WHERE, "--quiet": None}),
     "gcloud compute tpus tpu-vm list": Syntax((), WHERE, ("--zone",)),
     "gcloud compute tpus queued-resources create": Syntax(
@@ -61,11 +66,14 @@ SYNTAX = {
         },
         ("--runtime-version", "--accelerator-type", ("--node-id", "--node-count")),
     ),
-    "gcloud compute tpus queued-resources ssh": Syntax((NAME,), {**ON_NODES, "--command": ANY}),
-    "gcloud compute tpus queued-resources scp": Syntax((WORD, f"{NAME}:"), ON_NODES),
-    "gcloud compute tpus queued-resources describe": Syntax((NAME,), {**WHERE, "--format": r"value\(state\.state\)"}),
+    "gcloud compute tpus queued-resources ssh": Syntax((NAME,), {**ON_NODES, **SSH}),
+    "gcloud compute tpus queued-resources scp": Syntax((WORD, f"{NAME}:"), {**ON_NODES, "--scp-flag": ANY}),
+    "gcloud compute tpus queued-resources describe": Syntax(
+        (NAME,), {**WHERE, "--format": r"value\(state\.state\)", "--quiet": None}
+    ),
     "gcloud compute tpus queued-resources delete": Syntax((NAME,), {**WHERE, "--force": None, "--quiet": None}),
     "gcloud compute tpus queued-resources list": Syntax((), WHERE, ("--zone",)),
+    "gcloud storage cp": Syntax(("-", r"gs://\S+"), {}),
     "kubectl apply": Syntax((), {"--filename": "-"}, ("--filename",)),
     "kubectl get": Syntax((r"jobset|pods", NAME), {"--namespace": NAME, "--selector": WORD}),
     "kubectl logs": Syntax(
@@ -76,13 +84,17 @@ SYNTAX = {
     "scontrol requeue": Syntax((WORD,), {}),
     "nvidia-smi": Syntax((), {"--query-gpu": WORD, "--format": "csv"}),
     "t5like train": Syntax((WORD,), {}),
+    "t5like check": Syntax((WORD,), {}),
 }
-REST_IS_THEIRS = ("srun", "t5like train")
+for _group in ("tpu-vm", "queued-resources"):
+    SYNTAX[f"gcloud alpha compute tpus {_group} create"] = SYNTAX[f"gcloud compute tpus {_group} create"]
+REST_IS_THEIRS = ("srun", "t5like train", "t5like check")
 """Commands whose words after the first position belong to another program."""
 
 RECORD = r"""#!/usr/bin/env bash
 program=$(basename "$0")
-{ printf '%s\0' "$program" "$@"; printf '\n\0'; } >> "$RECORDS/calls"
+[ "$program" != sleep ] || exit 0  # nobody waits here
+printf '%s\0' "$program" "$@" $'\x1e' >> "$RECORDS/calls"
 said() {  # the next line of a file of answers; its last one stays
   sed -n 1p "$RECORDS/$1" 2> /dev/null
   [ "$(sed -n '$=' "$RECORDS/$1" 2> /dev/null || true)" = 1 ] || sed -i 1d "$RECORDS/$1" 2> /dev/null
@@ -91,6 +103,12 @@ case "$program $*" in
   *" describe "*) answer=$(said states) ;;
   *"host.sh status") answer=$(said words) ;;
   "systemctl show"*) answer=$(said shown) ;;
+  "t5like check"*)
+    case "$*" in *--train.stepz*) echo "t5like: no flag --train.stepz" >&2; exit 2 ;; esac
+    answer=$(sed -n 's/.*--train.directory[ =]\([^ ]*\).*/\1/p' <<< "$*")
+    answer=${answer:-runs/tiny}
+    ;;
+  *" create "*--spotty*) exit 2 ;;
   "kubectl apply"*) cat > "$RECORDS/applied" ;;
 esac
 case "$program $*" in *"$(cat "$RECORDS/fails" 2> /dev/null || echo nothing fails)"*) exit 1 ;; esac
@@ -107,7 +125,7 @@ class StandIns:
         self.programs.mkdir(parents=True)
         (self.programs / "recorder").write_text(RECORD)
         (self.programs / "recorder").chmod(0o755)
-        for name in PROGRAMS:
+        for name in (*PROGRAMS, "sleep"):
             (self.programs / name).symlink_to("recorder")
 
     def answer(self, **lines: Sequence[str]) -> None:
@@ -124,7 +142,7 @@ class StandIns:
         """Each call's words, in order, all of them checked."""
         if not (self.folder / "calls").exists():
             return []
-        records = (self.folder / "calls").read_text("utf-8").split("\n\0")[:-1]
+        records = (self.folder / "calls").read_text("utf-8").split("\x1e\0")[:-1]
         calls = [record.split("\0")[:-1] for record in records]
         for call in calls:
             if call[0] not in ("sudo", "systemctl", "mountpoint"):

@@ -92,7 +92,7 @@ def test_a_switch_that_stands_alone_is_on():
     [
         (
             ["dance", T5],
-            "There is no command 'dance'; there are architectures, data stats, data verify, eval, export, fill, "
+            "There is no command 'dance'; there are architectures, check, data verify, eval, export, fill, "
             "generate, import, inspect, plan, prepare, train, verify, vocabulary show, vocabulary train.",
         ),
         (["data", T5], "t5like data needs one of stats, verify after it."),

@@ -36,9 +36,8 @@ NAMES = 20
 """The column of the file tree at which names end and words begin."""
 DRY = ("gpu.sh", "slurm.sh", "tpu_vm.sh", "tpu_pod.sh", "gke.yaml.sh")
 """Scripts that show with --dry-run what they would do."""
-STUB = (
-    '#!/usr/bin/env bash\nprintf "%s\\0" "$(basename "$0")" "$@" >> "$STUBS/calls"\nprintf "\\n\\0" >> "$STUBS/calls"\n'
-)
+STUB = '#!/usr/bin/env bash\nprintf "%s\\0" "$(basename "$0")" "$@" "\x1e" >> "$STUBS/calls"\n'
+"""Writes down its words in one write, which a line feed would end, since several processes may do so at once."""
 SHRINK = """
 import dataclasses as _d
 from t5like.config import Source as _Source, Vocabulary as _Vocabulary
@@ -202,7 +201,7 @@ def test_a_script_takes_its_arguments_and_starts_commands_that_exist(line, check
     variables = {**os.environ, "PATH": path, "STUBS": str(tmp_path), "LOGS": str(tmp_path / "logs")}
     done = subprocess.run(words, cwd=checkout, env=variables, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    calls = (tmp_path / "calls").read_text().split("\n\0")[:-1] if (tmp_path / "calls").exists() else []
+    calls = (tmp_path / "calls").read_text().split("\x1e\0")[:-1] if (tmp_path / "calls").exists() else []
     assert calls or done.stdout
     started = [words for words in (call.split("\0")[:-1] for call in calls) if words[0] == "t5like"]
     for words in {tuple(words[1:3]) for words in started}:

@@ -2,6 +2,7 @@
 
 import configparser
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,20 +19,26 @@ VM = "launch/tpu_vm.sh --name vm --zone us-west4-a --project mine"
 CLUSTER = "launch/gke.yaml.sh --name set --namespace ours"
 SLICE = "--image registry/t5like:1 --accelerator tpu-v5-lite-podslice --topology 4x4"
 TINY = "configs/tiny_t5.py"
+KEPT = f"{TINY} --train.directory gs://b/runs/x"
+"""A run that outlives the hosts."""
 COMMANDS = [
     f"{VM} up --accelerator v5litepod-8 --bucket b.1 {TINY} --train.directory 'bucket/my run'",
-    f"{VM} create --accelerator v6e-8 --spot --runtime=an-image",
+    f"{VM} create --accelerator v6e-8 --spot --runtime=an-image --network net --labels=a=b",
+    f"{VM} start --delete-at-end {KEPT}",
     *(f"{VM} {action}" for action in ("install", "logs", "logs --worker all", "status", "stop", "delete", "list")),
     f"{VM} start {TINY}",
-    f"{POD} up {ASKED} {TINY} --train.steps 7",
-    f"{POD} up {ASKED} --slices 4 --spot --valid-until 6h --bucket b {TINY} --mesh.slice 4",
-    f"{POD} restart {ASKED} {TINY}",
+    f"{POD} up {ASKED} {KEPT} --train.steps 7",
+    f"{POD} up {ASKED} --slices 4 --spot --valid-until 6h --bucket b {TINY} --train.directory=bucket/x --mesh.slice 4",
+    f"{POD} up {ASKED} --reserved --internal-ips --tunnel-through-iap --service-account me@x --delete-at-end {KEPT}",
+    f"{POD} create {ASKED} --max-run-duration 7d --subnetwork=sub",
+    f"{POD} restart {ASKED} {KEPT}",
     *(
         f"{POD} {action}"
         for action in ("wait", "install", "logs", "logs --worker 3", "status", "stop", "delete", "list")
     ),
-    f"{POD} start --bucket=b {TINY}",
-    f"{CLUSTER} apply {SLICE} {TINY}",
+    f"{POD} start --bucket=b {TINY} --train.directory bucket/runs/x",
+    f"{POD} start --unchecked {KEPT}",
+    f"{CLUSTER} apply {SLICE} {KEPT}",
     *(f"{CLUSTER} {action}" for action in ("status", "logs", "delete")),
     f'launch/gpu.sh {TINY} --train.directory "it\'s here"',
     f"launch/slurm.sh {TINY} --train.steps 3",
@@ -101,11 +108,21 @@ def test_dry_run_prints_what_is_carried_out_and_carries_out_nothing(launch, stan
         (f"{POD} up {ASKED} configs/none.py", "there is no configs/none.py"),
         (f"{POD} up --accelerator h100-8 {TINY}", "h100-8 is no accelerator type"),
         (f"{POD} up {ASKED} --slices two {TINY}", "--slices two is no number"),
-        (f"{POD} up {ASKED} --spotty {TINY}", "there is no flag --spotty"),
+        (f"{POD} logs --spotty", "there is no flag --spotty: those of this script are --name"),
+        (f"{POD} logs --wroker 3", "there is no flag --wroker: those of this script are --name"),
+        (
+            f"{POD} up {ASKED} --slize 3 {KEPT}",
+            "--slize is no flag of this script, so that it goes to gcloud",
+        ),
+        (f"{POD} up {ASKED} --unchecked {TINY} --train.directory runs/x", "runs/x would be gone with the hosts: give"),
+        (f"{POD} start --unchecked {TINY} --train.directory=bucket/x", "bucket/x is in no bucket: give --bucket NAME"),
+        (f"{POD} keep {ASKED} --time-limit week {KEPT}", "--time-limit week is no duration: give one such as 12h"),
+        (f"{POD} up {ASKED} --time-limit 3d {KEPT}", "--time-limit is for keep, which up is not."),
+        (f"{CLUSTER} manifest {SLICE} --max-restarts few {TINY}", "are numbers, not 1, 4 and few."),
         (f"{POD} up {ASKED} {TINY} --spot", "--spot comes before CONFIG"),
         (f"{POD} logs --worker", "--worker needs a value"),
         (f"{POD} up {ASKED} --bucket gs://b {TINY}", "--bucket gs://b is no name"),
-        (f"{VM} create --slices 2 --accelerator v4-8", "there is no flag --slices:"),
+        (f"{VM} create --slices 2 --accelerator v4-8", "--slices is no flag of this script, so that it goes"),
         (f"{CLUSTER} apply --image i --accelerator a --topology 4x3x {TINY}", "--topology 4x3x is none"),
         (f"{CLUSTER} apply --image i --accelerator a --topology 3x3 {TINY}", "hosts of 4 do not divide"),
         (f"{CLUSTER} manifest {TINY}", "needs --image"),
@@ -138,32 +155,58 @@ def test_config_that_is_not_committed_is_refused_before_anything_costs_money(lau
 
 def actions(calls: list[list[str]]) -> list[str]:
     """Of each call of gcloud what it does, or what host.sh does for it."""
-    last = [call[-1].partition("host.sh ")[2].split(" ")[0] for call in calls]
-    return [word or call[4] for word, call in zip(last, calls, strict=True)]
-
-
-CREATION = ["create", "describe", "scp", "install", "start"]
+    found = [re.search(r"bash t5like/launch/host\.sh (\w+)", call[-1]) for call in calls if call[0] == "gcloud"]
+    calls = [call for call in calls if call[0] == "gcloud"]
+    return [word[1] if word else call[4 + (call[1] == "alpha")] for word, call in zip(found, calls, strict=True)]
 
 
 def test_up_waits_until_the_hosts_are_there(launch, stand_ins):
     stand_ins.answer(states=["WAITING_FOR_RESOURCES", "ERROR", "PROVISIONING", "ACTIVE"])
-    done = launch(f"{POD} up {ASKED} {TINY}")
+    done = launch(f"{POD} up {ASKED} {KEPT}")
     assert actions(stand_ins.calls()) == ["create", *["describe"] * 4, "scp", "install", "start"]
     assert "pod exists and costs money until: bash launch/tpu_pod.sh delete --name pod" in done.stderr
 
 
 def test_up_ends_where_the_resource_cannot_come(launch, stand_ins):
     stand_ins.answer(states=["WAITING_FOR_RESOURCES", "FAILED"])
-    done = launch(f"{POD} up {ASKED} {TINY}", status=1)
+    done = launch(f"{POD} up {ASKED} {KEPT}", status=1)
     assert actions(stand_ins.calls()) == ["create", "describe", "describe"]
     assert "pod is FAILED and will not come" in done.stderr
 
 
-def test_up_ends_where_a_step_fails(launch, stand_ins):
+def test_up_tries_again_where_a_step_fails_and_then_ends(launch, stand_ins):
     stand_ins.answer(states=["ACTIVE"], fails=["queued-resources scp"])
-    done = launch(f"{POD} up {ASKED} {TINY}", status=1)
-    assert actions(stand_ins.calls()) == ["create", "describe", "scp"]
-    assert "costs money until" in done.stderr
+    done = launch(f"{POD} up {ASKED} {KEPT}", status=1)
+    assert actions(stand_ins.calls()) == ["create", "describe", *["scp"] * 6]
+    assert "install or start failed 6 times." in done.stderr and "costs money until" in done.stderr
+
+
+def test_hosts_that_shall_delete_themselves_are_deleted_where_they_cannot_start(launch, stand_ins):
+    stand_ins.answer(states=["ACTIVE"], fails=["queued-resources scp"])
+    done = launch(f"{POD} up {ASKED} --delete-at-end {KEPT}", status=1)
+    assert actions(stand_ins.calls())[-2:] == ["scp", "delete"]
+    assert "6 times; the hosts are deleted." in done.stderr and "costs money" not in done.stderr
+
+
+def test_a_flag_of_t5like_that_is_misspelt_costs_no_pod(launch, stand_ins):
+    for line in (f"{POD} up {ASKED}", f"{VM} up {ASKED}", f"{CLUSTER} apply {SLICE}"):
+        assert "no flag --train.stepz" in launch(f"{line} {TINY} --train.stepz 7", status=2).stderr
+    assert {call[0] for call in stand_ins.calls()} == {"t5like"}
+
+
+def test_a_flag_that_gcloud_refuses_asks_for_nothing(launch, stand_ins):
+    done = launch(f"{POD} up {ASKED} --spotty {KEPT}", status=2)
+    assert "gcloud refuses these flags, and nothing was asked for." in done.stderr
+    assert "costs money" not in done.stderr
+
+
+def test_flags_of_gcloud_reach_it_as_they_are(launch, stand_ins):
+    stand_ins.answer(states=["ACTIVE"])
+    flags = ["--reserved", "--network=net", "--labels=team=t5,kind=run", "--max-run-duration=3d"]
+    launch(f"{POD} up {ASKED} --reserved --network net --labels team=t5,kind=run --max-run-duration=3d {KEPT}")
+    (created,) = [call for call in stand_ins.calls() if "create" in call]
+    assert created[:3] == ["gcloud", "alpha", "compute"]  # where gcloud has the last of them
+    assert created[-len(flags) :] == flags
 
 
 def test_resource_that_cannot_be_described_ends_the_wait(launch, stand_ins):
@@ -172,36 +215,13 @@ def test_resource_that_cannot_be_described_ends_the_wait(launch, stand_ins):
     assert len(stand_ins.calls()) == 5
 
 
-def test_keep_makes_a_preempted_resource_anew_and_deletes_it_when_the_run_has_finished(launch, stand_ins):
-    stand_ins.answer(
-        states=["ACTIVE", "SUSPENDING", "SUSPENDED", "PROVISIONING", "ACTIVE"], words=["h: running", "h: finished"]
-    )
-    done = launch(f"{POD} keep {ASKED} --spot {TINY} --train.steps 5")
-    made_anew = ["create", "describe", "describe", "scp", "install", "start"]
-    ends = ["describe", "status", "delete"]
-    assert actions(stand_ins.calls()) == ["describe", "status", *["describe"] * 2, "delete", *made_anew, *ends]
-    assert "costs money" not in done.stderr
-
-
-@pytest.mark.parametrize("word", ["refused, exit status 2", "failed, exit-code, exit status 1"])
-def test_keep_shows_the_end_of_a_failed_run_and_deletes_the_hosts(launch, stand_ins, word):
-    stand_ins.answer(states=["ACTIVE"], words=[f"h: {word}"])
-    launch(f"{POD} keep {ASKED} {TINY}", status=1)
-    assert actions(stand_ins.calls()) == ["describe", "status", "last", "delete"]
-
-
-def test_keep_goes_on_while_a_host_does_not_answer_or_was_stopped(launch, stand_ins):
-    stand_ins.answer(states=["ACTIVE"], words=["ERROR", "h: stopped", "h: not started", "h: finished"])
-    launch(f"{POD} keep {ASKED} {TINY}")
-    assert actions(stand_ins.calls()) == [*["describe", "status"] * 4, "delete"]
-
-
 def test_keep_explains_itself_in_a_dry_run(launch, stand_ins):
-    lines = launch(f"{POD} keep {ASKED} {TINY} --dry-run").stdout.splitlines()
+    lines = launch(f"{POD} keep {ASKED} {KEPT} --dry-run").stdout.splitlines()
     calls = [words for words in map(shlex.split, lines) if words[0] == "gcloud"]
     for call in calls:
         check(call)
-    assert actions(calls) == ["describe", "status", "delete", *CREATION, "delete", "last", "delete"]
+    ends = ["delete", "last", "delete", "delete", "stop", "delete"]
+    assert actions(calls) == ["describe", "status", "scp", "install", "start", "delete", "create", *ends]
     assert stand_ins.calls() == []
 
 
@@ -223,8 +243,8 @@ WORDS = ["--train.directory", "bucket/my run", "--data.sources.0.path", 'it\'s "
 
 def test_every_word_of_the_training_command_arrives_at_the_host(launch, checkout, stand_ins):
     """The command line that gcloud gets is carried out by a shell, as ssh does, and so is what the host keeps of it."""
-    launch(f"{POD} start --bucket b {TINY}", *WORDS)
-    (call,) = stand_ins.calls()
+    launch(f"{POD} start --bucket b --delete-at-end {TINY}", *WORDS)
+    (_, call) = stand_ins.calls()
     home = stand_ins.folder / "home"
     shutil.copytree(checkout, home / "t5like", symlinks=True)
     for command in (call[-1].removeprefix("--command="), "cd t5like && bash build/train.sh"):
@@ -234,6 +254,10 @@ def test_every_word_of_the_training_command_arrives_at_the_host(launch, checkout
     assert unit["Service"]["ExecStart"] == f"/bin/bash {home}/t5like/build/train.sh"
     assert (unit["Service"]["Restart"], unit["Service"]["RestartPreventExitStatus"]) == ("on-failure", "2")
     assert unit["Unit"]["Requires"] == "t5like-bucket.service"
+    assert unit["Unit"]["OnFailure"] == "t5like-end.service"
+    assert unit["Service"]["ExecStopPost"] == f"+/bin/bash {home}/t5like/launch/host.sh ended"
+    ends = read_unit(home / "t5like" / "build" / "t5like-end.service")["Service"]
+    assert (ends["ExecStart"], ends["Restart"]) == (f"/bin/bash {home}/t5like/build/end.sh", "on-failure")
     mounts = read_unit(home / "t5like" / "build" / "t5like-bucket.service")["Service"]["ExecStart"]
     assert mounts.split()[0].endswith("/gcsfuse")
     assert mounts.split()[-2:] == ["b", f"{home}/t5like/bucket"]
@@ -260,6 +284,32 @@ def test_status_of_a_host_in_a_word(launch, stand_ins, checkout, shown, word):
     (checkout / "build" / "train.sh").touch()
     stand_ins.answer(shown=shown)
     assert f": {word}" in launch("launch/host.sh status").stdout
+
+
+@pytest.mark.parametrize(
+    ("shown", "directory", "ended"),
+    [
+        (["inactive", "success", "0"], "gs://b/runs/x", True),
+        (["failed", "exit-code", "2"], "", True),
+        (["failed", "start-limit-hit", "75"], "gs://b/runs/x", True),
+        (["active", "success", "0"], "gs://b/runs/x", False),
+        (["failed", "exit-code", "143"], "gs://b/runs/x", False),
+    ],
+)
+def test_a_host_deletes_itself_when_its_run_has_ended_for_good(launch, stand_ins, checkout, shown, directory, ended):
+    """A run that goes on, or was stopped, is left alone."""
+    (checkout / "build").mkdir(exist_ok=True)
+    (checkout / "build" / "train.sh").touch()
+    stand_ins.answer(shown=shown)
+    (checkout / "build" / "end.sh").write_text(
+        f"export TPU='queued-resources pod --zone=us-central2-b' DIRECTORY={directory}\nexec bash launch/host.sh end\n"
+    )
+    launch("build/end.sh")
+    calls = [call for call in stand_ins.calls() if call[0] == "gcloud"]
+    kept = [call for call in calls if call[1] == "storage"]
+    assert [call[4].startswith("gs://b/runs/x/hosts/") for call in kept] == [True] * bool(ended and directory)
+    deleted = "gcloud compute tpus queued-resources delete pod --zone=us-central2-b --quiet --force"
+    assert [" ".join(call) for call in calls if call not in kept] == [deleted] * ended
 
 
 def test_scripts_are_clean_under_shellcheck():

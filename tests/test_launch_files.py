@@ -20,6 +20,7 @@ CONTAINER = {
     "image": TEXT,
     "command": [TEXT],
     "args": [TEXT],
+    "env": [{"name": {"T5LIKE_START_SECONDS"}, "value": QUANTITY}],
     "ports": [{"containerPort": range(1, 65536)}],
     "volumeMounts?": [{"name": NAME, "mountPath": re.compile("/t5like/bucket")}],
     "resources": {"requests": {"google.com/tpu": QUANTITY}, "limits": {"google.com/tpu": QUANTITY}},
@@ -134,6 +135,9 @@ def test_manifest_is_a_job_set_with_a_pod_for_each_host(flags, slices, hosts, ch
     (container,) = pods["template"]["spec"]["containers"]
     assert (job["replicas"], pods["completions"], pods["parallelism"]) == (slices, hosts, hosts)
     assert container["resources"]["requests"] == container["resources"]["limits"] == {"google.com/tpu": chips}
+    assert made["spec"]["failurePolicy"]["maxRestarts"] == (100 if "--spot" in flags else 10)
+    (rule,) = pods["podFailurePolicy"]["rules"]  # an absent process (75) takes all back, a mistake (2) ends all
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [2])
     pod = pods["template"]["spec"]
     assert ("cloud.google.com/gke-spot" in pod["nodeSelector"]) == ("--spot" in flags)
     assert [volume["name"] for volume in pod.get("volumes", ())] == ["bucket"] * ("--bucket" in flags)

@@ -2,20 +2,25 @@
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
 import sys
 from typing import Any
 
 import jax
 import pytest
+from command_line import CONFIGS
 from settings import sentence
 from small import small_config
 
 from t5like.commands.plan import PlanOptions, plan
 from t5like.config import Config
+from t5like.cost.devices import DEVICES
 from t5like.plan import figures, search
+from t5like.plan.compiled import too_large
 from t5like.plan.programs import Answers
-from t5like.plan.topology import SLICES, Topology, topology
+from t5like.plan.topology import SLICES, Topology, quiet, slices_of, topology
 
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"
@@ -26,6 +31,7 @@ STRATEGIES = {
     "sequence": dict(fsdp=2, sequence=2),
     "replicated": dict(fsdp=1, data=4),
 }
+BUDGET = figures.Budget(tokens=1e9, price=2.0)
 # The gradient of the embedding reaches its parts by an all-to-all of the tokens' gradients, which are fewer than rows.
 GATHERED = {"all-gather", "reduce-scatter", "all-reduce", "collective-permute", "all-to-all"}
 EXPECTED = {
@@ -101,9 +107,12 @@ def test_two_slices(family, changes, mesh):
 @pytest.mark.parametrize(
     ("name", "slices", "said"),
     [
+        ("a100-40", 1, "There is no topology 'a100-40': give a TPU slice such as v5e:4x4 or v5p:4x4x4, or GPUs"),
+        ("v5litepod-12", 1, "or by chips v5e-1, -4, -8, -16, -32, -64, -128, -256."),
+        ("tpu7x-9", 1, "and other multiples of 4x4x4, or by TensorCores tpu7x-8, -16, -32, -64, -128, "),
         ("v9:4x4", 1, "There is no topology 'v9:4x4': give a TPU slice such as v5e:4x4 or v5p:4x4x4, or GPUs"),
         ("v5e", 1, "There is no topology 'v5e': give a TPU slice such as v5e:4x4"),
-        ("v5e:3x5", 1, "There is no slice 'v5e:3x5': v5e has 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16."),
+        ("v5e:3x5", 1, "There is no slice 'v5e:3x5': v5e has 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16, or"),
         ("v5p:4x4", 1, "There is no slice 'v5p:4x4': v5p has 2x2x1, 2x2x2, "),
         ("h100:many", 1, "There is no topology 'h100:many': GPUs are given by their number, such as h100:8."),
         ("h100:8", 2, "--slices 2 is for TPU slices: give h100:8 as h100:16."),
@@ -112,6 +121,78 @@ def test_two_slices(family, changes, mesh):
 )
 def test_an_unknown_topology_is_answered_by_those_that_are_known(name, slices, said):
     assert said in sentence(topology, name, slices)
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical", "devices"),
+    [
+        ("v5litepod-16", "v5e:4x4", 16),
+        ("v5e-16", "v5e:4x4", 16),
+        ("V5E:4X4", "v5e:4x4", 16),
+        ("v5e-4x4", "v5e:4x4", 16),
+        ("tpu-v5-lite-podslice:2x4", "v5e:2x4", 8),
+        ("v5p-8", "v5p:2x2x1", 4),
+        ("v5p-1536", "v5p:8x8x12", 768),
+        ("v4-384", "v4:4x4x12", 192),
+        ("v6e-256", "v6e:16x16", 256),
+        ("tpu7x:2x2x1", "tpu7x:2x2x1", 8),
+        ("tpu7x-128", "tpu7x:4x4x4", 128),
+    ],
+)
+def test_a_slice_has_several_names(name, canonical, devices):
+    found = topology(name)
+    assert (found.name, found.count) == (canonical, devices)
+
+
+@pytest.mark.parametrize("kind", SLICES)
+@needs_compiler
+def test_the_compiler_grants_what_the_table_says_is_usable(kind):
+    device = next(slices_of(kind)).devices()[0]
+    array = jax.ShapeDtypeStruct((2**40,), "int8", sharding=jax.sharding.SingleDeviceSharding(device))
+    with quiet(), pytest.raises(jax.errors.JaxRuntimeError) as raised:
+        jax.jit(lambda x: x + 1).lower(array).compile()
+    usable = DEVICES[kind].memory
+    assert too_large(str(raised.value)).available == pytest.approx(usable, rel=1e-3)
+
+
+IMPORTED_FIRST = "import jax; from t5like.cli import main; main()"
+"""The command line where a preset has imported JAX before the command says that there is no TPU."""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "words", ["check {} --topology v5e-8", pytest.param("plan {} --topology h100:8", marks=pytest.mark.slow)]
+)
+def test_nothing_of_the_compilers_own_words_is_printed(words):
+    variables = {name: value for name, value in os.environ.items() if name not in ("JAX_PLATFORMS", "XLA_FLAGS")}
+    line = [sys.executable, "-c", IMPORTED_FIRST, *words.format(CONFIGS / "tiny_gpt.py").split()]
+    done = subprocess.run(line, env=variables, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr, "WARNING" in done.stdout) == (0, "", False)
+
+
+def test_a_run_is_checked_before_anything_starts(say, preset):
+    given = ("check", preset, "--train.directory", "bucket/runs/x")
+    assert say(*given, "--show", "train.directory", "train.batch") == "bucket/runs/x\n32\n"
+    shown = say(*given, "--topology", "v5litepod-16")
+    assert shown == "It is a valid run: 10 steps of 32 rows into bucket/runs/x.\n"
+    assert "no flag --train.stepz; did you mean '--train.steps'?" in sentence(say, *given, "--train.stepz", "7")
+    assert sentence(say, *given, "--show", "train.dir").startswith("There is no field train.dir; did you mean 'train.")
+    assert sentence(say, *given, "--slices", "2") == "--slices 2 needs --topology: name a TPU slice such as v5e:4x4."
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--train.batch 24", "train.batch / train.accumulate=24 does not divide over the 16 devices"),
+        ("--mesh.fsdp 3", "mesh.fsdp=3 needs 3 device(s), but there are 16: change mesh."),
+        ("--slices 2 --mesh.slice 4", "mesh.slice=4, but there are 2 slices: set mesh.slice=2."),
+        ("--slices 3", "train.batch / train.accumulate=32 does not divide over the 48 devices"),
+        ("--topology v5litepod-17", "There is no slice 'v5litepod-17'"),
+    ],
+)
+def test_what_a_slice_cannot_hold_is_found_without_its_compiler(say, preset, monkeypatch, flags, said):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    assert said in sentence(say, "check", preset, "--topology", "v5e-16", *flags.split())
 
 
 @pytest.mark.parametrize("kind", SLICES)
@@ -160,12 +241,15 @@ def test_a_mesh_that_the_torus_cannot_hold_is_one_sentence():
 
 
 def test_gpus_are_planned_by_formula():
-    found = figures.figures(settings_of("t5", mesh__tensor=2, mesh__fsdp=-1), topology("h100:8"), price=2.0)
+    found = figures.figures(settings_of("t5", mesh__tensor=2, mesh__fsdp=-1), topology("h100:8"), budget=BUDGET)
     assert found["memory"]["fits"]
     assert found["flops"]["compiled"] == pytest.approx(found["flops"]["unhalved"], rel=1e-6)
     assert found["time"]["scheduled"] is None
     assert 0 < found["mfu"]["roofline"] <= 1
-    assert found["run"]["price"] == pytest.approx(2 * found["run"]["device_hours"])
+    run = found["run"]
+    assert run["price"] == pytest.approx(2 * run["device_hours"])
+    assert run["steps"] == -(-1_000_000_000 // run["tokens_per_step"])
+    assert run["hours"] == pytest.approx(24 * run["days"]) == pytest.approx(24 * run["tokens"] / run["tokens_per_day"])
     assert {(total["kind"], total["axes"]) for total in found["collectives"]} == {
         ("all-gather", ("fsdp",)),
         ("reduce-scatter", ("fsdp",)),

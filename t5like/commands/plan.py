@@ -1,4 +1,4 @@
-"""The command that plans a run: what it needs on devices, before anyone pays for them."""
+"""Commands that look at a run before anyone pays for devices: plan says what it needs, check what is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from t5like.commands import Command
 from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import applies_to
-from t5like.errors import UserError
+from t5like.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +20,14 @@ class PlanOptions:
     """Options of `t5like plan`."""
 
     topology: str = ""
-    """Devices to plan for: a TPU slice such as v5e:4x4 or v5p:4x4x4, GPUs by formula such as h100:8; those of this
+    """Devices to plan for: a TPU slice such as v5e:4x4 or v5litepod-16, GPUs by formula such as h100:8; those of this
     machine by default."""
     slices: int = 1
     """TPU slices of that shape, joined by the data-centre network; mesh.slice follows."""
     price: Annotated[float | None, applies_to("explain", False)] = None
     """Price of an hour of one device, in any currency."""
+    tokens: Annotated[float | None, applies_to("explain", False)] = None
+    """Tokens to train on, such as 100e9, in place of train.steps: how many steps and hours they take."""
     search: Annotated[Literal["", "batch", "slice"], applies_to("explain", False)] = ""
     """Tries what fits: `batch` finds the largest batch with the cheapest remat, `slice` the smallest slice of the
     topology's type."""
@@ -46,19 +48,20 @@ class PlanOptions:
         require_positive(FLAGS, self, "slices", "prompts")
         require(self.generate >= 0, f"--generate {self.generate} must not be negative.")
         require(self.price is None or self.price >= 0, f"--price {self.price} must not be negative.")
+        require(self.tokens is None or self.tokens >= 1, f"--tokens {self.tokens} must be 1 or more.")
 
 
 def plan(config: Config, options: PlanOptions) -> None:
     """Print the table, the lines of --explain, or with --json one object; end with a sentence if it does not fit."""
     started = time.monotonic()
-    from t5like.plan.topology import SLICES, prepare_environment, topology
+    from t5like.plan.topology import is_tpu, prepare_environment, topology
 
-    if options.topology and options.topology.partition(":")[0] in SLICES:
+    if options.topology:
         prepare_environment()
     from t5like.plan import explain, figures, programs, report, search
 
     where = topology(options.topology, options.slices)
-    if options.full and options.topology.partition(":")[0] not in SLICES:
+    if options.full and not is_tpu(options.topology):
         raise UserError("--full asks for the machine code of TPUs: give --topology one of these, such as v5e:4x4.")
     say = print if not options.json else _nothing
     if options.explain:
@@ -68,7 +71,7 @@ def plan(config: Config, options: PlanOptions) -> None:
     if options.search:
         config, where = search.search(config, where, options.search, say)
     answers = programs.Answers(options.prompts, options.generate)
-    found = figures.figures(config, where, options.price, options.full, answers)
+    found = figures.figures(config, where, options.full, answers, figures.Budget(options.tokens, options.price))
     if options.json:
         print(json.dumps(found))
     else:
@@ -77,6 +80,45 @@ def plan(config: Config, options: PlanOptions) -> None:
         sys.stdout.flush()
         raise UserError(report.fit(found))
     say(f"{report.fit(found)} Planned in {time.monotonic() - started:.0f} s.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Options of `t5like check`."""
+
+    topology: str = ""
+    """TPU slice that shall hold the run, such as v5litepod-16: its mesh, batch and dimensions are checked too."""
+    slices: int = 1
+    """Slices of that shape."""
+    show: tuple[str, ...] = ()
+    """Fields whose values are printed, a line each, such as train.directory."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "slices")
+        require(
+            bool(self.topology) or self.slices == 1,
+            f"--slices {self.slices} needs --topology: name a TPU slice such as v5e:4x4.",
+        )
+
+
+def check(config: Config, options: CheckOptions) -> None:
+    """Print that the run is valid, or the values of --show; a mistake has ended the command before."""
+    from t5like.config import presets
+
+    if options.topology:
+        from t5like.plan.topology import prepare_environment, topology
+
+        prepare_environment()
+        from t5like.plan.placed import require_fit
+
+        require_fit(config, topology(options.topology, options.slices))
+    leaves = presets.leaves(config)
+    if unknown := [name for name in options.show if name not in leaves]:
+        raise UserError(f"There is no field {unknown[0]}{did_you_mean(unknown[0], leaves)}")
+    train = config.train
+    valid = f"It is a valid run: {train.steps:,} steps of {train.batch:,} rows into {train.directory}."
+    print("\n".join(str(leaves[name]) for name in options.show) or valid)
 
 
 def _nothing(line: str) -> None:
@@ -91,4 +133,5 @@ COMMANDS = (
         plan,
         PlanOptions,
     ),
+    Command("check", "config", "find mistakes in a run's config and flags before it starts", check, CheckOptions),
 )

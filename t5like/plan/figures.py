@@ -4,7 +4,8 @@ Bytes are of one device, FLOPs of the whole step. Gradients are an estimate, flo
 they are among the compiler's temporary arrays, as the activations are, so that those are what gradients leave.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 
@@ -26,12 +27,22 @@ from t5like.train.state import Training
 DAY = 86_400
 
 
+class Budget(NamedTuple):
+    """Of a run: the tokens that it is trained on, in place of its steps, and the price of an hour of a device."""
+
+    tokens: float | None = None
+    price: float | None = None
+
+
+OPEN = Budget()
+
+
 def figures(
     config: Config,
     topology: Topology,
-    price: float | None = None,
     full: bool = False,
     answers: Answers = NONE,
+    budget: Budget = OPEN,
 ) -> dict[str, Any]:
     """The figures of a run on a topology: of its compiled programs, or of its step by formula where there is no
     compiler. All but `programs` and `largest_program` are of the train step.
@@ -41,11 +52,11 @@ def figures(
     """
     training = training_on(config, topology)
     if not topology.compiles:
-        return by_formula(training, topology, price)
+        return by_formula(training, topology, budget)
     programs = compile_all(training, topology, full, answers)
     step = programs[TRAIN]
     refused = isinstance(step, TooLarge)
-    found = of_refusal(training, topology, step) if refused else of_program(training, topology, step, price)
+    found = of_refusal(training, topology, step) if refused else of_program(training, topology, step, budget)
     return found | _of_all(training, programs, found["memory"])
 
 
@@ -68,7 +79,7 @@ def _of_all(training: Training, programs: dict[str, Program | TooLarge], memory:
     return found
 
 
-def by_formula(training: Training, topology: Topology, price: float | None) -> dict[str, Any]:
+def by_formula(training: Training, topology: Topology, budget: Budget) -> dict[str, Any]:
     """The figures that need no compiler; activations are what JAX keeps for the backward pass, before XLA."""
     device, config = topology.device, training.config
     assert device is not None
@@ -85,11 +96,11 @@ def by_formula(training: Training, topology: Topology, price: float | None) -> d
         "largest": formula.largest_parts(training),
         "flops": _flops(step_flops(config), counts, topology),
         "collectives": [vars(total) for total in totals(found)],
-        **_times(config, topology, time, price),
+        **_times(config, topology, time, budget),
     }
 
 
-def of_program(training: Training, topology: Topology, program: Program, price: float | None) -> dict[str, Any]:
+def of_program(training: Training, topology: Topology, program: Program, budget: Budget) -> dict[str, Any]:
     """The figures of a step that was compiled."""
     memory, module = program.memory, read_module(program.text)
     found, counts = find_collectives(module, training.mesh), with_kernels(count(module), training, topology)
@@ -112,7 +123,7 @@ def of_program(training: Training, topology: Topology, program: Program, price: 
         },
         "flops": _flops(step_flops(training.config), counts, topology),
         "collectives": [vars(total) for total in totals(found)],
-        **_times(training.config, topology, time, price),
+        **_times(training.config, topology, time, budget),
         "seconds": {"lowering": program.lowering, "compiling": program.compiling},
     }
 
@@ -176,13 +187,14 @@ def _flops(formula: Flops, counts: Counts | None, topology: Topology) -> dict[st
     return found | {"compiled": compiled, "ratio": compiled / formula.training, "kernels": counts.kernels}
 
 
-def _times(config: Config, topology: Topology, time: StepTime | None, price: float | None) -> dict[str, Any]:
+def _times(config: Config, topology: Topology, time: StepTime | None, budget: Budget) -> dict[str, Any]:
     """Seconds of a step, MFU, and what the whole run takes, by the longer of the two estimates."""
     if time is None:
         return {"time": None, "mfu": None, "run": None}
     wanted, needed = step_flops(config).training, max(time.roofline, time.scheduled or 0.0)
     tokens = config.train.batch * sum(config.data.lengths.values())
-    hours = needed * config.train.steps / 3600
+    steps = math.ceil(budget.tokens / tokens) if budget.tokens else config.train.steps
+    hours = needed * steps / 3600
     return {
         "time": {**time._asdict(), "roofline": time.roofline},
         "mfu": {
@@ -190,11 +202,13 @@ def _times(config: Config, topology: Topology, time: StepTime | None, price: flo
             "roofline": mfu(wanted, time.roofline, topology.count, topology.device),
         },
         "run": {
-            "steps": config.train.steps,
+            "steps": steps,
+            "tokens": steps * tokens,
             "tokens_per_step": tokens,
             "tokens_per_day": tokens / needed * DAY,
+            "hours": hours,
             "days": hours / 24,
             "device_hours": hours * topology.count,
-            "price": None if price is None else hours * topology.count * price,
+            "price": None if budget.price is None else hours * topology.count * budget.price,
         },
     }

@@ -128,7 +128,9 @@ def _times(figures: dict[str, Any]) -> Iterator[str]:
         yield f"    {label:<32}{time[name]:>6.3f}"
     yield ""
     yield f"The run, {run['steps']:,} steps at the longer of these two times"
+    yield f"  {'tokens':<34}{run['tokens']:>14.4g}"
     yield f"  {'tokens a day':<34}{run['tokens_per_day']:>14.4g}"
+    yield f"  {'hours':<34}{run['hours']:>14,.2f}"
     yield f"  {'days':<34}{run['days']:>14,.2f}"
     yield f"  {'device-hours':<34}{run['device_hours']:>14,.1f}"
     if run["price"] is not None:

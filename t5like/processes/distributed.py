@@ -22,7 +22,7 @@ import jax
 from jax._src import clusters, distributed
 from jaxlib._jax import DistributedRuntimeClient
 
-from t5like.errors import UserError
+from t5like.errors import TransientError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 TOGETHER = 10
@@ -31,6 +31,9 @@ LONGEST = 24 * 3600
 """Seconds that processes wait for process 0, which may prepare a large store."""
 _tasks = itertools.count()
 Result = TypeVar("Result")
+Outcome = list[str]
+"""An error as processes send it to each other: the name of its class, and its sentence."""
+ERRORS = {error.__name__: error for error in (UserError, TransientError)}
 
 
 @dataclass(frozen=True)
@@ -144,37 +147,50 @@ class Connection:
         """The values that all processes share, by their numbers.
 
         Raises:
-          UserError: one has shared none within so many seconds.
+          TransientError: one has shared none within so many seconds.
         """
         deadline, found = time.monotonic() + seconds, dict[int, Any]()
         for number in range(self.count):
             left = max(int(1000 * (deadline - time.monotonic())), 1)
-            if (text := self._get(f"{key}/{number}", left)) is None:
-                raise UserError(f"Process {number} did not answer within {seconds:.0f} s: look at its messages.")
+            if (text := self.get(f"{key}/{number}", left)) is None:
+                raise TransientError(f"Process {number} did not answer within {seconds:.0f} s: look at its messages.")
             found[number] = json.loads(text)
         return found
 
     def run_on_primary(self, key: str, task: str, act: Callable[[], Result]) -> Result | None:
         """See `run_on_primary`; `key` is used once."""
         if self.index:
-            if sentence := self._outcome(key, task):
-                raise UserError(sentence)
+            raise_outcome(self._outcome(key, task))
             return None
         try:
             result = act()
-        except UserError as error:
-            self.client.key_value_set(key, json.dumps(str(error)))
+        except (UserError, TransientError) as error:
+            self.client.key_value_set(key, json.dumps(outcome_of(error)))
             raise
-        self.client.key_value_set(key, json.dumps(""))
+        self.client.key_value_set(key, json.dumps(None))
         return result
 
-    def _outcome(self, key: str, task: str) -> str:
+    def wait_for_all(self, key: str, seconds: float) -> None:
+        """Return in all processes at the same moment, when the last of them has come; `key` is used once.
+
+        Raises:
+          TransientError: one has not come within so many seconds, or is lost.
+        """
+        try:
+            self.client.wait_at_barrier(key, int(1000 * seconds))
+        except jax.errors.JaxRuntimeError as error:
+            raise TransientError(
+                f"{_name(self.index)} waited for the others in vain for {seconds:.0f} s ({_first_line(error)}): look "
+                "at their messages."
+            ) from None
+
+    def _outcome(self, key: str, task: str) -> Outcome | None:
         """Wait for process 0, and say so once a minute."""
         started = said = time.monotonic()
-        while (text := self._get(key, 5000)) is None:
+        while (text := self.get(key, 5000)) is None:
             waited = time.monotonic() - started
             if waited > LONGEST:
-                raise UserError(
+                raise TransientError(
                     f"{_name(self.index)} has waited {waited / 3600:.0f} h for process 0 to {task}: look at its "
                     "messages."
                 )
@@ -184,14 +200,36 @@ class Connection:
                 print(waits, file=sys.stderr, flush=True)
         return json.loads(text)
 
-    def _get(self, key: str, milliseconds: int) -> str | None:
-        """The value of a key; None if it has none within so many milliseconds."""
+    def get(self, key: str, milliseconds: int) -> str | None:
+        """The value of a key; None if it has none within so many milliseconds.
+
+        Raises:
+          TransientError: process 0, which has the values, is lost.
+        """
         try:
             return self.client.blocking_key_value_get(key, milliseconds)
         except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-            return None
+            if "DEADLINE_EXCEEDED" in str(error):
+                return None
+            raise TransientError(
+                f"{_name(self.index)} has lost process 0 ({_first_line(error)}): look at its messages."
+            ) from None
+
+
+def outcome_of(error: UserError | TransientError) -> Outcome:
+    """The error as it is sent to other processes, which end with the same sentence and status."""
+    return [type(error).__name__, str(error)]
+
+
+def raise_outcome(outcome: Outcome | None) -> None:
+    """Raise the error that another process sent; without one, go on."""
+    if outcome:
+        name, sentence = outcome
+        raise ERRORS[name](sentence)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
 
 
 def connection() -> Connection | None:
@@ -207,7 +245,8 @@ def run_on_primary(task: str, act: Callable[[], Result]) -> Result | None:
       task: what process 0 does, as in "process 0 has to prepare the data".
 
     Raises:
-      UserError: what `act` raised on process 0.
+      UserError, TransientError: what `act` raised on process 0.
+      TransientError: process 0 is lost.
     """
     if (connected := connection()) is None:
         return act()

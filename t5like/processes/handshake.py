@@ -14,20 +14,23 @@ import sys
 import time
 from collections.abc import Iterable
 
-from t5like.errors import UserError
-from t5like.processes.distributed import ProcessInfo
+from t5like.errors import TransientError, UserError
+from t5like.processes.distributed import Outcome, ProcessInfo, outcome_of, raise_outcome
 
 PATIENCE = 10.0
 """Seconds that one message may take."""
 SAY_AFTER = 30.0
 """Seconds of waiting after which process 0 says for whom it waits."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Options of a connection that ends within 30 s of the other machine's end, which may be too sudden to say so."""
 
 
 def assemble(info: ProcessInfo, seconds: float) -> None:
     """Wait until every process of the run is there; all of them return, or all raise the same sentence.
 
     Raises:
-      UserError: a process is missing after `seconds`, two have the same number, or process 0 cannot be reached.
+      TransientError: a process is missing after `seconds`, or process 0 cannot be reached.
+      UserError: two processes have the same number, or the port is taken.
     """
     if info.index:
         _report(info, seconds)
@@ -38,23 +41,25 @@ def assemble(info: ProcessInfo, seconds: float) -> None:
 def _take_in_all(info: ProcessInfo, seconds: float) -> None:
     """Process 0: wait for the others, then answer each of them."""
     hosts, connections = {0: socket.gethostname()}, dict[int, socket.socket]()
-    sentence = f"Process 0 ({hosts[0]}) ended before all processes were there: look at its messages."
+    outcome = outcome_of(
+        TransientError(f"Process 0 ({hosts[0]}) ended before all processes were there: look at its messages.")
+    )
     with _listen(info.address) as server:
         try:
             _wait(server, info.count, hosts, connections, seconds)
             if missing := _missing(info.count, hosts, connections):
                 there = ", ".join(f"process {number} ({hosts[number]})" for number in sorted(hosts)[:10])
-                raise UserError(
+                raise TransientError(
                     f"{listed(missing).capitalize()} of {info.count} did not come within {seconds:.0f} s (there "
                     f"{'is' if len(hosts) == 1 else 'are'} {there}): start the same command on every host, or set "
                     "JAX_NUM_PROCESSES to the number that there are."
                 )
-            sentence = ""
-        except UserError as error:
-            sentence = str(error)
+            outcome = None
+        except (TransientError, UserError) as error:
+            outcome = outcome_of(error)
             raise
         finally:
-            _answer(connections.values(), sentence)
+            _answer(connections.values(), outcome)
 
 
 def _wait(
@@ -83,6 +88,7 @@ def _missing(count: int, hosts: dict[int, str], connections: dict[int, socket.so
 def _take_in(connection: socket.socket, hosts: dict[int, str], connections: dict[int, socket.socket]) -> None:
     """Read the number and host name of a process, such as `[1, "host-b"]`."""
     connection.settimeout(PATIENCE)
+    _keep_alive(connection)
     try:
         number, host = json.loads(_line(connection))
         old = connections.get(number)
@@ -91,19 +97,27 @@ def _take_in(connection: socket.socket, hosts: dict[int, str], connections: dict
         return
     # A process that ended and was started again replaces itself.
     if number == 0 or (old and _is_open(old)):
-        sentence = f"Process {number} was started twice: give each process a number of its own."
-        _answer([connection], sentence)
-        raise UserError(sentence)
+        twice = UserError(f"Process {number} was started twice: give each process a number of its own.")
+        _answer([connection], outcome_of(twice))
+        raise twice
     if old:
         old.close()
     connections[number], hosts[number] = connection, host
 
 
-def _answer(connections: Iterable[socket.socket], sentence: str) -> None:
-    """Let the others go on, or end with a sentence."""
+def _answer(connections: Iterable[socket.socket], outcome: Outcome | None) -> None:
+    """Let the others go on, or end as this process does."""
     for connection in connections:
         with contextlib.suppress(OSError), connection:
-            connection.sendall(json.dumps(sentence).encode() + b"\n")
+            connection.sendall(json.dumps(outcome).encode() + b"\n")
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Have the system notice the end of the machine at the other end, as far as it has `KEEP_ALIVE`."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _line(connection: socket.socket) -> bytes:
@@ -138,13 +152,13 @@ def _report(info: ProcessInfo, seconds: float) -> None:
         try:
             connection.sendall(json.dumps([info.index, socket.gethostname()]).encode() + b"\n")
             connection.settimeout(seconds + PATIENCE)  # process 0 may have begun to wait for the others only now
-            sentence = json.loads(_line(connection))
+            _keep_alive(connection)
+            outcome = json.loads(_line(connection))
         except (OSError, ValueError) as error:
-            raise UserError(
+            raise TransientError(
                 f"Process 0 at {info.address} ended while process {info.index} reported to it ({error})."
             ) from None
-    if sentence:
-        raise UserError(sentence)
+    raise_outcome(outcome)
 
 
 def _reach(info: ProcessInfo, seconds: float) -> socket.socket:
@@ -157,7 +171,7 @@ def _reach(info: ProcessInfo, seconds: float) -> socket.socket:
         except OSError as error:
             if time.monotonic() > deadline:
                 reason = error.strerror or str(error)
-                raise UserError(
+                raise TransientError(
                     f"Process {info.index} ({socket.gethostname()}) finds no process 0 at {info.address} within "
                     f"{seconds:.0f} s ({reason}): start the same command on every host, and see that this address can "
                     "be reached."

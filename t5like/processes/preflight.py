@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 
 import t5like
 from t5like.config import Config, presets
-from t5like.errors import UserError
+from t5like.errors import TransientError, UserError
 from t5like.processes.distributed import (
     Connection,
     ProcessInfo,
@@ -54,7 +54,8 @@ def processes(config: Config, asked: Mapping[str, object], writes: bool = False)
       writes: whether every process has to be able to write into `train.directory`.
 
     Raises:
-      UserError: a process is missing, or differs from the others in what has to be the same.
+      UserError: a process differs from the others in what has to be the same.
+      TransientError: a process is missing, or lost.
     """
     seconds = _seconds()
     if connection() is None and (info := find_process(seconds)):
@@ -109,7 +110,7 @@ def require_alike(connected: Connection, report: Report) -> None:
       UserError: a process differs from process 0 in a version, flag or field, or its clock is apart.
     """
     # All processes leave the barrier at the same moment, within a message's time: their clocks can be compared.
-    connected.client.wait_at_barrier("t5like/preflight/clocks", int(1000 * PATIENCE))
+    connected.wait_for_all("t5like/preflight/clocks", PATIENCE)
     connected.share("t5like/preflight/report", [time.time(), report])
 
     def compare() -> None:
@@ -163,6 +164,7 @@ def require_shared(connected: Connection, host: str, directory: str) -> None:
 
     Raises:
       UserError: one cannot.
+      TransientError: one does not answer.
     """
     file = pathlib.Path(directory) / f".{uuid.uuid4().hex}"
     try:
@@ -170,7 +172,9 @@ def require_shared(connected: Connection, host: str, directory: str) -> None:
             writes = not complaint_about(directory)
             file.touch() if writes else None
             connected.client.key_value_set("t5like/preflight/token", file.name if writes else "")
-        token = connected.client.blocking_key_value_get("t5like/preflight/token", int(1000 * PATIENCE))
+        token = connected.get("t5like/preflight/token", int(1000 * PATIENCE))
+        if token is None:
+            raise TransientError(f"Process 0 did not write into train.directory={directory} within {PATIENCE:.0f} s.")
         connected.share("t5like/preflight/directory", [host, complaint_about(directory, token)])
 
         def require_none() -> None:
