@@ -149,17 +149,18 @@ def test_checkpoints_without_a_config_are_not_touched(tmp_path):
                 "300",
             ],
             r"data\.vocabulary\.size=300 cannot be reached with 11 characters of text: they hold at most \d+ pieces; "
-            r"lower the size or add text\.",
+            r"lower data\.vocabulary\.size or add text\.",
         ),
         (
             ["--data.vocabulary.kind", "unigram", "--data.vocabulary.size", "260"],
             r"data\.vocabulary\.size=260 cannot be reached with [\d,]+ characters of text: bytes and single "
-            r"characters alone need \d+ pieces; raise the size\.",
+            r"characters alone need \d+ pieces; raise data\.vocabulary\.size to \d+ or more, or lower "
+            r"data\.vocabulary\.coverage=0\.9995, so that rare characters are spelt in bytes\.",
         ),
         (
             ["--data.vocabulary.kind", "bpe", "--data.vocabulary.size", "372"],
             r"data\.vocabulary\.size=372 cannot be reached with [\d,]+ characters of text: they hold at most \d+ "
-            r"pieces; lower the size or add text\.",
+            r"pieces; lower data\.vocabulary\.size or add text\.",
         ),
         (
             ["--data.vocabulary.kind", "file", "--data.vocabulary.path", "none.model"],

@@ -52,8 +52,8 @@ def trained(restored: t5like.runs.opened.Restored, passages: list[t5like.infer.p
 def excerpt(text: str, gap: str) -> str:
     """A few words of a text on one line, around its first gap, or else its beginning.
 
-    "This is a rather long text with <extra_id_0> in it and <extra_id_1>." becomes "rather long text with <extra_id_0> in
-    it and" where the reach is 24 characters.
+    "This is a rather long text with <extra_id_0> in it and <extra_id_1>." becomes, where the reach is 24 characters,
+    "a rather long text with <extra_id_0> in it and".
     """
     before, found, after = " ".join(text.split()).partition(gap)
     if not found:
