@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import t5like
-from t5like.commands import SHOWN, Command, convert, data, models, plan, vocabulary
+from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, models, plan, vocabulary
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, UserError, did_you_mean
 from t5like.xla import set_flags
@@ -27,8 +27,6 @@ PATH is a store, preset or run directory; a vocabulary is learned from presets, 
 also 'corpus/*.txt.gz', and shown from its folder, spiece.model, tokenizer.json or vocab.txt as well.
 `t5like COMMAND --help` lists the options and the usual fields, `t5like COMMAND --help all` every field."""
 ASKING = ("-h", "--help")
-EXAMPLE = "tiny_t5"
-"""The preset whose fields a help lists that is asked for without a SOURCE."""
 
 
 def help_text() -> str:

@@ -88,6 +88,7 @@ def loaded(*paths: pathlib.Path) -> list[str]:
 
 MISTAKES_OF_PRESETS = [
     ("mlp=16", "mpl=16", "{file}: Model has no field 'mpl'; did you mean 'mlp'?"),
+    ("mlp=16", "d_ff=16", "{file}: Model has no field 'd_ff'; here it is model.mlp."),
     ("mlp=16, ", "", "{file}: Model needs 'mlp'."),
     ('"causal"', '"casual"', "data.objective.kind='casual' must be one of 'span_corruption', 'ul2', "),
     ("embed=8", "embed=8.5", "model.embed=8.5 must be of type int."),

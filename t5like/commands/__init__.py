@@ -21,6 +21,8 @@ SHOWN: dict[Takes, str] = {
     "names": "[NAMES]",
 }
 """The same as the help writes it."""
+EXAMPLE = "tiny_t5"
+"""The preset whose fields a help lists that is asked for without a SOURCE."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,8 +175,8 @@ def _store(path: str) -> t5like.data.store.Store:
 
 
 def has_config(path: str) -> bool:
-    """True if a path is a preset or a run directory. A glob of Python files is text."""
-    given = pathlib.Path(path)
+    """True if a path is a preset, or its name in the package, or a run directory. A glob of Python files is text."""
+    given = presets.find(path)
     return (given.suffix == ".py" and not set("*?[") & set(path)) or (given / presets.FILE).is_file()
 
 

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from t5like.commands import SHOWN, Command
+from t5like.commands import EXAMPLE, SHOWN, Command
 from t5like.config import Config
 from t5like.config.conditions import field_types
 from t5like.config.presets import leaves
@@ -43,14 +43,14 @@ class Shown(NamedTuple):
 def page(command: Command, config: Config | None, source: str) -> str:
     """The help of a command, at most `LINES` lines; `config` is that of `source`, None for commands without one."""
     own = list(_options(command.options))
-    shown = [*own, *_fields(command, config, LINES - 2 - len(own))]
+    shown = [*own, *_fields(command, config, LINES - 3 - len(own))]
     width = shutil.get_terminal_size((COLUMNS, LINES)).columns
-    lines = [f"usage: t5like {command.name} {SHOWN[command.takes]} [--name value ...]: {command.help}"]
+    lines = [f"usage: t5like {command.name} {SHOWN[command.takes]} [--name value ...]", f"{command.help}:"]
     lines += [_line(each, width) for each in shown]
     if config or any(dataclasses.is_dataclass(value) for value in _defaults(command.options).values()):
         given = source or SHOWN[command.takes]
-        values = f"; the values here are those of {source or 'tiny_t5'}" if config else ""
-        lines.append(f"t5like {command.name} {given} --help all lists every field{values}.")
+        values = f", values of {source or EXAMPLE}" if config else ""
+        lines.append(f"t5like {command.name} {given} --help all: every field{values}")
     return "\n".join(lines) + "\n"
 
 
@@ -61,15 +61,12 @@ def _line(shown: Shown, width: int) -> str:
 
 def _options(kind: type) -> Iterator[Shown]:
     """The options of a class, with those of the classes in it that are flags by their own names."""
-    from t5like.config.flags import option_flags
-
-    names = {name.rpartition(".")[2]: name for name in option_flags(kind) if "." not in name}
+    marked = field_types(kind, marked=True)
     for name, (hint, text) in _described(kind).items():
-        if name in names:
+        if not dataclasses.is_dataclass(hint):
             yield Shown(f"--{name} {_value(hint)}".rstrip(), text)
-        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            inner = _described(hint).items()
-            yield from (Shown(f"--{n} {_value(h)}".rstrip(), t) for n, (h, t) in inner if n in names)
+        elif marked[name] != hint and isinstance(hint, type):
+            yield from _options(hint)
 
 
 def _fields(command: Command, config: Config | None, most: int) -> Iterator[Shown]:

@@ -17,9 +17,9 @@ from t5like.config.sampling import Sampling
 from t5like.errors import UserError
 
 if TYPE_CHECKING:
-    from t5like.infer.generate import Generator
-    from t5like.model.sharding import Params
-    from t5like.runs.opened import Restored
+    import t5like.infer.generate
+    import t5like.model.sharding
+    import t5like.runs.opened
 
 
 def train(config: Config, options: NoOptions) -> None:
@@ -144,7 +144,9 @@ def generate(config: Config, options: GenerateOptions) -> None:
                 print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
 
 
-def _answers(generator: Generator, params: Params, prompts: list[str], first: int) -> list[str]:
+def _answers(
+    generator: t5like.infer.generate.Generator, params: t5like.model.sharding.Params, prompts: list[str], first: int
+) -> list[str]:
     """An answer to each prompt, numbered from `first`; empty lines of a file keep their numbers and get none."""
     standing_in = next((prompt for prompt in prompts if prompt.strip()), None)
     if standing_in is None:
@@ -153,7 +155,7 @@ def _answers(generator: Generator, params: Params, prompts: list[str], first: in
     return [answer if prompt.strip() else "" for prompt, answer in zip(prompts, answers, strict=True)]
 
 
-def _note_plain_prompts(restored: Restored, prompts: list[str]) -> None:
+def _note_plain_prompts(restored: t5like.runs.opened.Restored, prompts: list[str]) -> None:
     """Say of a T5 that was trained to fill sentinels alone that a prompt has none."""
     objective, imported = restored.config.data.objective, restored.run.import_record.is_file()
     fills = objective.kind == "span_corruption" and objective.sentinels and not imported
@@ -215,7 +217,7 @@ def _prompts(options: GenerateOptions) -> Iterator[str]:
             raise UserError(f"--prompt_file {options.prompt_file} cannot be read: {error}.") from None
 
 
-def _print_passages(restored: Restored, options: GenerateOptions) -> None:
+def _print_passages(restored: t5like.runs.opened.Restored, options: GenerateOptions) -> None:
     from t5like.infer.passages import as_json_lines, as_text, held_out_passages
     from t5like.runs.opened import prepare_store
 

@@ -20,7 +20,7 @@ from typing import Any
 import t5like
 from t5like.config import Config, Groups, Optimizer
 from t5like.config.checks import require
-from t5like.config.conditions import effective
+from t5like.config.conditions import effective, field_types
 from t5like.config.other_names import OTHER_NAMES
 from t5like.errors import UserError, did_you_mean
 
@@ -104,7 +104,7 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
     """
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         require(isinstance(values, dict), f"{where}: {values!r} stands where the fields of {kind.__name__} belong.")
-        hints = typing.get_type_hints(kind)
+        hints = field_types(kind)
         for key in values.keys() - hints.keys():
             raise UserError(f"{where}: {kind.__name__} has no field {key!r}{_suggestion(key, hints)}")
         for field in dataclasses.fields(kind):
@@ -145,7 +145,7 @@ def _alternative(kinds: tuple[Any, ...], values: Any, where: str) -> Any:
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> value of every field that holds no further fields; elements of tuples count from 0."""
     if dataclasses.is_dataclass(value):
-        hints = typing.get_type_hints(type(value))
+        hints = field_types(type(value))
         items: list[tuple[str, Any]] = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
         items = [(name, element) for name, element in items if element != () or not any(_classes(hints[name]))]
     elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
@@ -173,7 +173,7 @@ def _unknown_field(error: TypeError) -> str:
     if match:
         for kind in _classes(Config):
             if kind.__name__ == match[1]:
-                return f"{match[1]} has no field {match[2]!r}{_suggestion(match[2], typing.get_type_hints(kind))}"
+                return f"{match[1]} has no field {match[2]!r}{_suggestion(match[2], field_types(kind))}"
     missing = re.match(r"(\w+)\.__init__\(\) missing \d+ required keyword-only arguments?: (.*)", str(error))
     return f"{missing[1]} needs {missing[2]}." if missing else f"{error}."
 
@@ -190,7 +190,7 @@ def _classes(kind: Any) -> Iterator[type]:
     """The dataclasses that a type names, and those of their fields."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         yield kind
-        inside = typing.get_type_hints(kind).values()
+        inside = field_types(kind).values()
     else:
         inside = typing.get_args(kind)
     for inner in inside:

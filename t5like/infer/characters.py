@@ -18,7 +18,7 @@ Flags = Bool[np.ndarray, " _"]
 def characters_of(vocabulary: Vocabulary, ids: Sequence[int] | Tokens) -> Tokens:
     """The number of the run of characters that each token belongs to: a token whose first byte goes on with a character
     is in the run of the one before it. E5 BA 8A | 61 gives 0 0 0 1."""
-    firsts = (_spelt(vocabulary, number)[:1] for number in ids)
+    firsts = (_spelt(vocabulary, number)[:1] for number in np.asarray(ids).tolist())
     begins = np.array([not first or not 0x80 <= first[0] < 0xC0 for first in firsts], bool)
     return np.cumsum(begins) - bool(begins[:1].all())
 
@@ -91,7 +91,7 @@ def whole_masks(vocabulary: Vocabulary, ids: Tokens, originals: Tokens) -> Token
 def _spelt(vocabulary: Vocabulary, number: int) -> bytes:
     """The bytes of a token that is text."""
     ordinary = number < vocabulary.pieces.size and not vocabulary.is_special[number]
-    return vocabulary.pieces.spelt(int(number)) if ordinary else b""
+    return vocabulary.pieces.spelt(number) if ordinary else b""
 
 
 def _is_whole(vocabulary: Vocabulary, ids: Tokens) -> Flags:

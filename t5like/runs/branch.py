@@ -34,7 +34,7 @@ def step_of(run: RunDirectory, asked: str | None) -> int:
     if asked is None:
         return steps[-1]
     if not asked.isdecimal() or int(asked) not in steps:
-        raise UserError(f"--at {asked}: {run.path} has checkpoints of the steps {listed}.")
+        raise UserError(f"--at {asked} is not there: {run.path} has checkpoints of the steps {listed}.")
     return int(asked)
 
 
