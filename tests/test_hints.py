@@ -85,7 +85,7 @@ def test_the_hint_after_an_import_is_in_the_language_of_the_vocabulary():
         name="床前明月光"[:5].__getitem__, size=5, sentinels=[], written=lambda role: "[MASK]"
     )
     assert hints.imported("encoder", chinese) == "fill {run} --text '今天天气[MASK]好。'"
-    english = Vocabulary(load_pieces(GOLDEN / "bert_post"))
+    english = Vocabulary(load_pieces(GOLDEN / "bert_masked"))
     assert hints.imported("encoder", english) == "fill {run} --text 'The [MASK] sat on the mat.'"
     assert hints.imported("encoder-decoder", Vocabulary(Bytes(), (), 3)).startswith(
         "generate {run} --prompt 'The <extra_"

@@ -57,17 +57,21 @@ def _strategy(config: Config, flags: Sequence[str]) -> tuple[Config, list[str]]:
 
 
 def take(flags: Sequence[str], names: Sequence[str], needs: str) -> tuple[str | None, list[str]]:
-    """The value of the first flag of these names, or None, and all other words.
+    """The value of the last flag of these names, or None, and all other words.
 
     Raises:
       UserError: the flag stands alone; the sentence says that it `needs` something.
     """
     words = [word for flag in flags for word in (flag.split("=", 1) if flag.split("=")[0] in names else (flag,))]
-    at = next((number for number, word in enumerate(words) if word in names), None)
-    if at is None:
-        return None, list(flags)
-    require(len(words) > at + 1 and not words[at + 1].startswith("--"), f"{words[at]} needs {needs}.")
-    return words[at + 1], words[:at] + words[at + 2 :]
+    value, rest = None, list[str]()
+    while words:
+        word = words.pop(0)
+        if word in names:
+            require(bool(words) and not words[0].startswith("--"), f"{word} needs {needs}.")
+            value = words.pop(0)
+        else:
+            rest.append(word)
+    return value, rest
 
 
 def unchecked(value: Part, **changes: Any) -> Part:

@@ -48,7 +48,8 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
             _refuse_other_masks(config, changed)
             refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
             remedy = "or delete that folder"
-            if refused and all(map(may_branch, refused)):
+            known = presets.leaves(run.config()).keys() & presets.leaves(config).keys() if refused else set[str]()
+            if refused and all(may_branch(name) and name in known for name in refused):
                 remedy = f"or go on from it in a new folder by `{command_for(run, refused)}`"
             _refuse(run, refused, f"choose another train.directory, {remedy}")
         presets.write(config, run.path)
