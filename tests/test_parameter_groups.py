@@ -14,7 +14,7 @@ from settings import sentence, valid
 from small import small_config
 
 from t5like.commands import NoOptions
-from t5like.config import Config, Group, Groups, Optimizer
+from t5like.config import Config, Group, Groups, Optimizer, presets
 from t5like.config.flags import override
 from t5like.model.network import abstract_batch
 from t5like.model.transformer import Transformer
