@@ -68,6 +68,7 @@ SMALL = {
     "--size": "300",
     "--train.profile_steps": "2 3",
     "--at": "2",
+    "--data.vocabulary.size": "259",
 }
 """Flags whose values are too large for a test, and what stands behind them instead."""
 

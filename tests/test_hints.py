@@ -15,7 +15,7 @@ from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces
 from t5like.infer.generate import Generator
 from t5like.infer.passages import Passage
 from t5like.runs.directory import RunDirectory
-from t5like.runs.opened import Restored
+from t5like.runs.opened import Restored, note_on_text
 
 
 def run_of(family: str, folder: pathlib.Path, **changes: Any) -> Restored:
@@ -106,6 +106,17 @@ def test_a_plain_prompt_to_a_run_that_fills_gaps_is_remarked_on_once(tmp_path, c
     (tmp_path / "import.json").touch()  # nobody knows what that one has learned
     models._note_plain_prompts(t5, ["a"])
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_imported_run_without_text_names_the_one_that_it_is_evaluated_on(tmp_path):
+    run, own = RunDirectory(tmp_path), config.Data(store="store")
+    other = config.Data(store="store", sources=(config.Source(kind="text", path="a.txt"),))
+    assert (note_on_text(run, own), note_on_text(run, other)) == ("", "")
+    run.import_record.touch()
+    assert note_on_text(run, own).startswith(
+        f"{tmp_path} was imported without text, so Python's own library is its held"
+    )
+    assert note_on_text(run, other) == ""
 
 
 def test_an_empty_line_of_a_file_has_an_empty_answer_and_keeps_its_number():

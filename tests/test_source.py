@@ -73,10 +73,12 @@ def test_an_installation_has_the_presets(monkeypatch, tmp_path):
     assert presets.packaged.__wrapped__() == {"mine": installed / "mine.py"}
 
 
-@pytest.mark.parametrize("command", ["train", "plan", "prepare", "inspect"])
-@pytest.mark.parametrize("flag", ["--architecture=t5_1_1_large", "--model=t5_1_1_large"])
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [("train", "--architecture"), ("plan", "--model"), ("prepare", "--architecture"), ("inspect", "--model")],
+)
 def test_a_published_size_takes_the_place_of_the_preset_s_model(command, flag, configured):
-    before, after = configured(command, "tiny_t5"), configured(command, "tiny_t5", flag, "--model.dropout", "0.1")
+    before, after = presets.load("tiny_t5"), configured(command, "tiny_t5", flag, "t5_1_1_large", "--model.dropout=0.1")
     kept = {name: getattr(before.model, name) for name in COMPUTED} | {"dropout": 0.1}
     assert after.model == dataclasses.replace(ARCHITECTURES["t5_1_1_large"], **kept)
     assert dataclasses.replace(after, model=before.model) == before

@@ -73,6 +73,16 @@ def open_run(config: Config, step: int | None = None) -> Iterator[Restored]:
         yield Restored(run, network, vocabulary, step, params)
 
 
+def note_on_text(run: RunDirectory, data: Data) -> str:
+    """A sentence on the text of an imported run that was given none; empty for others."""
+    if not run.import_record.is_file() or data.sources != Data(store=data.store).sources:
+        return ""
+    return (
+        f"{run.path} was imported without text, so Python's own library is its held-out text; give other text by "
+        "--data.sources.0.kind text --data.sources.0.path FILES --data.store FOLDER."
+    )
+
+
 def prepare_store(restored: Restored) -> None:
     """Prepare the store of the config where it is missing, as training does.
 
@@ -88,11 +98,8 @@ def prepare_store(restored: Restored) -> None:
         settings = kept_vocabulary(settings, str(run.vocabulary.resolve()))
         data = dataclasses.replace(data, vocabulary=settings)
     report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
-    if run.import_record.is_file() and data.sources == Data(store=data.store).sources:
-        report(
-            f"{run.path} was imported without text, so Python's own library is its held-out text; give other text by "
-            "--data.sources.0.kind text --data.sources.0.path FILES --data.store FOLDER."
-        )
+    if note := note_on_text(run, data):
+        report(note)
     vocabulary = run_on_primary("prepare the data", lambda: prepare(data, report)) or prepare(data, report)
     if vocabulary.hash != restored.vocabulary.hash:
         raise UserError(

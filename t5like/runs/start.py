@@ -54,6 +54,8 @@ class InitSource(NamedTuple):
     def differences(self, config: Config) -> Iterator[str]:
         """A line for each kind of difference that the source has from the run."""
         run = self.start.run
+        if config.data.vocabulary.path == str(run.vocabulary):
+            yield f"The vocabulary is that of {run.path}."
         if self.new:
             yield f"Not in {run.path}, so with initial values: {', '.join(self.new)}."
         if self.left_out:
