@@ -69,6 +69,7 @@ SMALL = {
     "--train.profile_steps": "2 3",
     "--at": "2",
     "--data.vocabulary.size": "259",
+    "--model.vocab": "384",
 }
 """Flags whose values are too large for a test, and what stands behind them instead."""
 
