@@ -22,7 +22,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["t5like", "t5like.*"]),
+    packages=[*find_packages(include=["t5like", "t5like.*"]), "t5like.configs"],
+    package_dir={"t5like.configs": "configs"},  # presets, which lie beside the package in the repository
     install_requires=[
         "jax>=0.10.2,<0.13",
         "flax>=0.12.8,<0.13",

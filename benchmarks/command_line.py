@@ -13,7 +13,8 @@ LINES = {
     "help": ["--help"],
     "misspelt_flag": ["train", "configs/tiny_t5.py", "--train.stepz", "5"],
     "wrong_value": ["train", "configs/tiny_t5.py", "--model.vocab", "100"],
-    "help_with_every_field": ["train", "configs/tiny_t5.py", "--help"],
+    "help_of_a_command": ["train", "configs/tiny_t5.py", "--help"],
+    "help_with_every_field": ["train", "configs/tiny_t5.py", "--help", "all"],
 }
 
 

@@ -3,6 +3,7 @@
 The commands themselves, with their options and help lines, are those that the files of `commands/` list.
 """
 
+import contextlib
 import io
 import os
 import pathlib
@@ -11,7 +12,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from t5like.commands import SHOWN, Command, convert, data, models, plan, vocabulary
+import t5like
+from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, models, plan, vocabulary
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
 from t5like.xla import set_flags
@@ -19,11 +21,11 @@ from t5like.xla import set_flags
 COMMANDS = {command.name: command for group in (models, data, plan, convert, vocabulary) for command in group.COMMANDS}
 """All commands by name, in the order of the help."""
 INTRODUCTION = "t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX."
-SOURCES = """SOURCE is a preset (configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every field of a config can be
-overridden: t5like train configs/tiny_t5.py --train.steps 2000 --optimizer.learning_rate 0.01
+SOURCES = """SOURCE is a preset (tiny_t5, or a file such as configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every
+field of a config can be overridden: t5like train tiny_t5 --train.steps 2000 --optimizer.learning_rate 0.01
 PATH is a store, preset or run directory; a vocabulary is learned from presets, text, JSON lines and Parquet,
 also 'corpus/*.txt.gz', and shown from its folder, spiece.model, tokenizer.json or vocab.txt as well.
-`t5like COMMAND SOURCE --help` lists the options and every field."""
+`t5like COMMAND --help` lists the options and the usual fields, `t5like COMMAND --help all` every field."""
 ASKING = ("-h", "--help")
 
 
@@ -35,13 +37,35 @@ def help_text() -> str:
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out a command line, without its program name."""
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [*arguments[1:], "--help"]
+    if list(arguments) in (["--version"], ["version"]):
+        print(f"t5like {t5like.__version__}")
+        return
     if _asks_for_help(arguments):
         print(help_text(), end="")
         return
     command, rest = _command(arguments)
+    words = [part for word in rest for part in (word.split("=") if word.startswith("--help=") else (word,))]
+    asked = next((number for number, word in enumerate(words) if word in ASKING), None)
+    if asked is not None:
+        _help(command, words[:asked], words[asked + 1 :] == ["all"])
+        return
     given = _given(command, rest)
     _quiet_libraries()
     command.function(*given)
+
+
+def _help(command: Command, before: list[str], everything: bool) -> None:
+    """Print the help of a command, asked for behind some of its words."""
+    source = before[0] if before and not before[0].startswith("-") else ""
+    if everything:
+        with contextlib.suppress(SystemExit):
+            _given(command, [*before, "--help"] if source or command.takes_paths else [EXAMPLE, *before, "--help"])
+        return
+    from t5like.commands.help import page
+
+    print(page(command, None if command.takes_paths else _config_of(source or EXAMPLE), source), end="")
 
 
 def _quiet_libraries() -> None:
@@ -53,11 +77,10 @@ def _quiet_libraries() -> None:
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:
-    """True for `t5like`, `t5like help` and `t5like train --help`, where the fields of a config are not known yet."""
+    """True for `t5like`, `t5like help` and `t5like data --help`, which is no command."""
     if not arguments or arguments[0] in ("help", *ASKING):
         return True
-    first = COMMANDS.get(arguments[0])
-    return arguments[1:2] != [] and arguments[1] in ASKING and not (first and first.takes_paths)
+    return arguments[0] not in COMMANDS and arguments[1:2] != [] and arguments[1] in ASKING
 
 
 def _command(arguments: Sequence[str]) -> tuple[Command, list[str]]:
@@ -76,11 +99,14 @@ def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
     words = next((number for number, word in enumerate(rest) if word.startswith("-")), len(rest))
     asks = rest[words:] and rest[words] in ASKING
     if command.takes == "names" or (command.takes_paths and (words or asks)):
-        from t5like.config import presets
+        from t5like.config import flags
 
-        return rest[:words], presets.parse(command.options, rest[words:], f"t5like {command.name} PATH...")
+        return rest[:words], flags.parse(command.options, rest[words:], f"t5like {command.name} PATH...")
     if not words:
-        source = "a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."
+        source = f"a {SHOWN[command.takes].split()[0]} first: "
+        source += (
+            "a run directory." if command.takes == "branch" else f"a preset such as {EXAMPLE}, or a run directory."
+        )
         raise UserError(f"t5like {command.name} needs {'a PATH first.' if command.takes_paths else source}")
     if command.takes != "run and folder":
         return _configure(command, rest[0], rest[1:])
@@ -89,24 +115,36 @@ def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
     return *_configure(command, rest[0], rest[min(words, 2) :]), rest[1]
 
 
+def _config_of(source: str) -> Config:
+    """The config of a SOURCE; that of a run says where the run lies now."""
+    from t5like.config import presets
+    from t5like.runs.directory import RunDirectory, relocated
+
+    given = RunDirectory(presets.find(source))
+    return relocated(given.config(), source) if given.path.is_dir() else presets.load(source)
+
+
 def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Config, Any]:
     """The config and options of a command. What reads a run takes its config from the run directory, also where the
     SOURCE is the preset that it was started from."""
-    from t5like.config import presets
+    from t5like.commands.source import based, branched
+    from t5like.config.flags import override
     from t5like.runs.changes import require_same_model
     from t5like.runs.directory import RunDirectory, relocated
 
-    def override(config: Config) -> tuple[Config, Any]:
-        return presets.override(config, command.options, flags, f"t5like {command.name} {source}")
+    def overridden(config: Config) -> tuple[Config, Any]:
+        config, rest = based(config, flags)
+        return override(config, command.options, rest, f"t5like {command.name} {source}")
 
-    given = RunDirectory(pathlib.Path(source))
-    config, options = override(relocated(given.config(), source) if given.path.is_dir() else presets.load(source))
+    if command.takes == "branch":
+        return branched(_config_of(source), flags, overridden)
+    config, options = overridden(_config_of(source))
     if command.takes == "config":
         return config, options
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
-    config, options = override(relocated(run.config(), str(run.path)))
+    config, options = overridden(relocated(run.config(), str(run.path)))
     require_same_model(run, config)
     return config, options
 

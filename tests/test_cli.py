@@ -92,8 +92,9 @@ def test_a_switch_that_stands_alone_is_on():
     [
         (
             ["dance", T5],
-            "There is no command 'dance'; there are architectures, check, data verify, eval, export, fill, "
-            "generate, import, inspect, plan, prepare, train, verify, vocabulary show, vocabulary train.",
+            "There is no command 'dance'; there are architectures, branch, check, configs, data stats, data verify, "
+            "eval, export, fill, generate, import, inspect, plan, prepare, train, verify, vocabulary show, vocabulary "
+            "train.",
         ),
         (["data", T5], "t5like data needs one of stats, verify after it."),
         (["vocabulary", "shaw", T5], "t5like vocabulary needs one of train, show after it."),
@@ -102,9 +103,19 @@ def test_a_switch_that_stands_alone_is_on():
         (["data", "stats", T5, "--jsn"], "t5like data stats PATH... has no flag --jsn;"),
         (["inspect", T5, "--step", "0"], "--step 0 must be above 0."),
         (["inspect", T5, "--row", "32"], "--row 32 must be at least 0 and below train.batch=32."),
-        (["train"], "t5like train needs a SOURCE first: a preset such as configs/tiny_t5.py, or a run directory."),
+        (["train"], "t5like train needs a SOURCE first: a preset such as tiny_t5, or a run directory."),
         (["train", "--train.steps", "3"], "t5like train needs a SOURCE first: "),
-        (["train", "configs/tiny_t6.py"], "configs/tiny_t6.py is neither a preset nor a run directory; see configs/"),
+        (
+            ["train", "tiny_t6"],
+            "tiny_t6 is neither a preset nor a run directory; `t5like configs` lists the presets here.",
+        ),
+        (
+            ["train", "configs/tiny_t5.py"],
+            "configs/tiny_t5.py is neither a preset nor a run directory; 'tiny_t5' is in ",
+        ),
+        (["branch"], "t5like branch needs a RUN first: a run directory."),
+        (["branch", T5, "--train.directory", "none"], "runs/tiny_t5 holds no checkpoint to branch from: train there "),
+        (["configs", "tiny_t6"], "There is no preset 'tiny_t6' in the package; did you mean 'tiny_t5'?"),
         (["train", T5.parent], f"{T5.parent} is not a run directory: it has no config.json."),
         (["train", T5, "--train.stesp", "3"], f"t5like train {T5} has no flag --train.stesp; did you mean "),
         (["train", T5, "--train.steps", "three"], "--train.steps takes INT, not 'three'."),
@@ -151,17 +162,18 @@ def test_checkpoints_without_a_config_are_not_touched(tmp_path):
                 "300",
             ],
             r"data\.vocabulary\.size=300 cannot be reached with 11 characters of text: they hold at most \d+ pieces; "
-            r"lower the size or add text\.",
+            r"lower data\.vocabulary\.size or add text\.",
         ),
         (
             ["--data.vocabulary.kind", "unigram", "--data.vocabulary.size", "260"],
             r"data\.vocabulary\.size=260 cannot be reached with [\d,]+ characters of text: bytes and single "
-            r"characters alone need \d+ pieces; raise the size\.",
+            r"characters alone need \d+ pieces; raise data\.vocabulary\.size to \d+ or more, or lower "
+            r"data\.vocabulary\.coverage=0\.9995, so that rare characters are spelt in bytes\.",
         ),
         (
             ["--data.vocabulary.kind", "bpe", "--data.vocabulary.size", "372"],
             r"data\.vocabulary\.size=372 cannot be reached with [\d,]+ characters of text: they hold at most \d+ "
-            r"pieces; lower the size or add text\.",
+            r"pieces; lower data\.vocabulary\.size or add text\.",
         ),
         (
             ["--data.vocabulary.kind", "file", "--data.vocabulary.path", "none.model"],

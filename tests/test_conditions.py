@@ -17,6 +17,7 @@ from t5like.commands.plan import PlanOptions
 from t5like.commands.vocabulary import VocabularyOptions
 from t5like.config import presets
 from t5like.config.conditions import AppliesTo, conditions
+from t5like.config.flags import override
 from t5like.config.sampling import Sampling
 from t5like.convert.options import ImportOptions
 
@@ -156,12 +157,12 @@ def test_an_idle_decay_of_a_group_is_refused():
 def test_another_optimizer_of_a_preset_says_which_of_its_settings_to_put_back():
     muon = valid(optimizer=config.Optimizer(name="muon", momentum=0.9))
     flags = ["--optimizer.name", "adafactor"]
-    said = sentence(presets.override, muon, NoOptions, flags, "t5like train x")
+    said = sentence(override, muon, NoOptions, flags, "t5like train x")
     assert said == (
         "optimizer.momentum=0.9 has no effect with optimizer.name='adafactor', only with 'muon': leave it at its "
         "default, optimizer.momentum=0.95."
     )
-    back, _ = presets.override(muon, NoOptions, [*flags, "--optimizer.momentum", "0.95"], "t5like train x")
+    back, _ = override(muon, NoOptions, [*flags, "--optimizer.momentum", "0.95"], "t5like train x")
     assert back.optimizer == config.Optimizer()
 
 
@@ -169,7 +170,7 @@ def test_the_help_says_with_what_a_field_has_an_effect(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        presets.override(valid(), PlanOptions, ["--help"], "t5like plan x")
+        override(valid(), PlanOptions, ["--help"], "t5like plan x")
     text = " ".join(line.strip("│ ") for line in shown.getvalue().splitlines())
     assert "(for schedule inverse_sqrt; default: 10000)" in text
     assert "(for name muon; default: 0.95)" in text
@@ -220,7 +221,7 @@ def test_numbers_that_are_not_finite_are_refused(kind, name, value):
 
 def test_a_flag_that_is_not_finite_is_refused():
     flags = ["--optimizer.learning_rate", "inf"]
-    assert sentence(presets.override, valid(), NoOptions, flags, "x").startswith("optimizer.learning_rate=inf must be")
+    assert sentence(override, valid(), NoOptions, flags, "x").startswith("optimizer.learning_rate=inf must be")
     assert sentence(change, "train.z_loss", float("nan")).startswith("train.z_loss=nan must be a finite number")
 
 

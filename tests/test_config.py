@@ -60,7 +60,7 @@ CHECKS = [
     ("data.vocabulary.size", 0, "must be above 0"),
     ("data.vocabulary.train_characters", 0, "must be above 0"),
     ("data.vocabulary.sentinels", -1, "must not be negative"),
-    ("data.vocabulary.coverage", 0.5, "must lie between 0.9 and 1"),
+    ("data.vocabulary.coverage", 0.5, "must lie between 0.98 and 1"),
     ("data.objective.kind", "masked", "needs special tokens: add [MASK] to data.vocabulary.extra"),
     ("data.objective.kind", "span_corruption", "change the layers or the objective"),
     ("optimizer.learning_rate", 0.0, "must be above 0"),

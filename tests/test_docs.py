@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 import pytest
 import yaml
 from command_line import ROOT
-from documents import PAGES, anchors, commands, links, name_of, paths, presets, prose
+from documents import FENCED, PAGES, anchors, blocks, commands, links, name_of, paths, presets, prose
 from golden_runs import GOLDEN, on_one_device
 
 import t5like
 from t5like.cli import COMMANDS, run
-from t5like.config.presets import load, write
+from t5like.config.presets import FILE, load, write
 
 LINES = [line for page in PAGES for line in commands(page)]
 FIRST = list({tuple(line.words): line for line in reversed(LINES)}.values())[::-1]
@@ -30,7 +30,7 @@ OURS = [line for line in FIRST if line.words[0] == "t5like"]
 SCRIPTS = [line for line in FIRST if line.words[0] == "bash"]
 OTHERS = {"launch/README.md": {"gcloud", "eval", "ssh-add"}, "CONTRIBUTING.md": {"source"}, "docs/data.md": {"python"}}
 """Programs that are not ours to check."""
-OPTIONLESS = ("train", "data stats", "data verify", "architectures")
+OPTIONLESS = ("train", "data stats", "data verify", "architectures", "configs")
 MOST_BYTES = 12_000
 NAMES = 20
 """The column of the file tree at which names end and words begin."""
@@ -61,7 +61,15 @@ def _small():
 config = _small()
 """
 """The end of a preset that makes its run a matter of seconds, on little text."""
-SMALL = {"--train.steps": "4", "--optimizer.schedule_steps": "4", "--size": "300", "--train.profile_steps": "2 3"}
+SMALL = {
+    "--train.steps": "4",
+    "--optimizer.schedule_steps": "4",
+    "--size": "300",
+    "--train.profile_steps": "2 3",
+    "--at": "2",
+    "--data.vocabulary.size": "259",
+    "--model.vocab": "384",
+}
 """Flags whose values are too large for a test, and what stands behind them instead."""
 
 
@@ -86,7 +94,28 @@ def test_files_that_are_named_exist(page):
 
 def test_every_page_is_reached_from_the_readme():
     reached = {(ROOT / target.partition("#")[0]).resolve() for target in links(ROOT / "README.md")}
-    assert [name_of(page) for page in PAGES[1:] if page not in reached] == []
+    assert [
+        name_of(page) for page in PAGES[2:] if page not in reached
+    ] == []  # beside README.zh.md, its own counterpart
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_is_one_that_is_tried(page):
+    """Commands, presets by their file names, and output of commands and trees, which have no language."""
+    assert {kind for kind, _ in FENCED.findall(page.read_text("utf-8"))} <= {"bash", "python", ""}
+    assert len(presets(page)) == len(blocks(page, "python"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_within_the_text_exist(page):
+    for name, after in re.findall(r"`t5like ([a-z]+)(?: ([a-z]+))?", prose(page)):
+        assert name in COMMANDS or f"{name} {after}" in COMMANDS, name
+
+
+def test_the_chinese_page_has_the_commands_of_the_quick_start():
+    english, chinese = ([line.words for line in commands(ROOT / page)] for page in ("README.md", "README.zh.md"))
+    ours = [words for words in english if "launch/test.sh" not in words]
+    assert ours == [words for words in chinese if words in ours]
 
 
 def test_the_file_tree_names_what_exists():
@@ -122,9 +151,8 @@ def test_every_command_has_a_section_with_all_of_its_options(capsys):
     for name, command in COMMANDS.items():
         assert f"[`t5like {name} " in prose(ROOT / "docs/commands.md"), name
         source = [] if command.takes in ("paths", "two paths", "names") else [str(ROOT / "configs/tiny_t5.py")]
-        with contextlib.suppress(SystemExit):
-            run([*name.split(), *source, "--help"])
-        options = set(re.findall(r"^[│ ]*--([a-z_]+) ", capsys.readouterr().out, re.MULTILINE)) - {"help"}
+        run([*name.split(), *source, "--help"])
+        options = set(re.findall(r"^[│ ]*--([a-z_]+) ", capsys.readouterr().out, re.MULTILINE)) - {"architecture"}
         assert options or name in OPTIONLESS
         missing = [option for option in sorted(options) if f"--{option}" not in sections[name]]
         assert missing == [], name
@@ -145,9 +173,12 @@ def desk(tmp_path_factory) -> pathlib.Path:
         for name, text in presets(page).items():
             (folder / name).write_text(text)
     for line in OURS:
+        if line.words[1] == "branch":
+            step = line.words[line.words.index("--at") + 1]
+            (folder / line.words[2] / "checkpoints" / step).mkdir(parents=True, exist_ok=True)
         for word in line.words:
-            if re.fullmatch(r"(bucket/)?runs/\w+", word) and not (folder / word).exists():
-                (folder / word).mkdir(parents=True)
+            if re.fullmatch(r"(bucket/)?runs/\w+", word) and not (folder / word / FILE).exists():
+                (folder / word).mkdir(parents=True, exist_ok=True)
                 preset = folder / "configs" / f"{pathlib.Path(word).name}.py"
                 config = load(str(preset if preset.exists() else folder / "configs/tiny_t5.py"))
                 write(
@@ -168,7 +199,7 @@ def read_to_the_end(monkeypatch, desk):
     def read(words: Sequence[str]) -> bool:
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
             run(words)
-        return len(carried_out) == ("--help" not in words)
+        return len(carried_out) == {"--help", "--version"}.isdisjoint(words)
 
     return read
 
@@ -214,11 +245,13 @@ TEXT = "the cat sat on a red mat and slept while the moon was bright"
 
 def write_corpus(folder: pathlib.Path) -> None:
     """Every file of text that the pages name, and a folder of Hugging Face."""
-    for name in ("corpus/en", "corpus/zh", "corpus/pairs", "path/to"):
+    for name in ("corpus/en", "corpus/zh", "corpus/chinese", "corpus/pairs", "path/to"):
         (folder / name).mkdir(parents=True)
     lines = [" ".join([*TEXT.split()[n % 7 :], str(n)]) for n in range(300)]
     for n in range(0, 300, 5):
         (folder / f"corpus/{n}.txt").write_text("\n".join(lines[n : n + 5]))
+    poem = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
+    (folder / "corpus/chinese/a.txt").write_text("\n".join(f"{n}{poem}" for n in range(300)))
     with gzip.open(folder / "corpus/all.txt.gz", "wt") as file:
         file.write("\n".join(lines))
     with gzip.open(folder / "corpus/en/a.jsonl.gz", "wt") as file:

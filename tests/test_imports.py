@@ -13,6 +13,7 @@ PACKAGE = ROOT / "t5like"
 OPEN = {"", "config", "errors", "versions"}
 """What all may import, and what imports nothing else of ours."""
 TOWER = {
+    "__main__": 10,
     "cli": 9,
     "commands": 8,
     "plan": 7,

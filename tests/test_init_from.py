@@ -236,6 +236,7 @@ def test_a_source_that_cannot_be_one_is_refused_before_anything_is_written(texts
     assert find_start(run_config(texts["first"], new, train__init_from=f"{source}/checkpoints/4/")) == (
         RunDirectory(source),
         4,
+        False,
     )
 
 

@@ -11,7 +11,7 @@ from starts import BYTES, LEARNED, import_run, quietly, run_config, write_texts
 
 from t5like import config
 from t5like.commands import NoOptions
-from t5like.config import presets
+from t5like.config.flags import override
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import open_vocabulary
 from t5like.runs.directory import RunDirectory
@@ -49,7 +49,7 @@ def test_another_vocabulary_is_refused_with_the_settings_that_mend_it(kind, text
     assert not (tmp_path / "run").exists() and not (tmp_path / "store_second").exists()
     given = [word for part in re.findall(r"(data\.vocabulary\.[^,]*)[,.]", said) for word in f"--{part}".split()]
     given = [word for pair in given for word in (pair.split("=", 1) if pair.startswith("--") else [pair])]
-    mended, _ = presets.override(settings, NoOptions, given, "t5like train")
+    mended, _ = override(settings, NoOptions, given, "t5like train")
     assert check_start(RunDirectory(tmp_path / "run"), mended) is not None
     there, here = open_vocabulary(tmp_path / "source" / "vocabulary"), prepare(mended.data, quietly)
     assert (here.hash, here.special, here.size) == (there.hash, there.special, there.size)

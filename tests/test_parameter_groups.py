@@ -15,6 +15,7 @@ from small import small_config
 
 from t5like.commands import NoOptions
 from t5like.config import Config, Group, Groups, Optimizer, presets
+from t5like.config.flags import override
 from t5like.model.network import abstract_batch
 from t5like.model.transformer import Transformer
 from t5like.optim.groups import KINDS, group_of, is_decayed, is_frozen, require_groups, stop_frozen
@@ -179,7 +180,7 @@ def test_a_mistake_in_an_optimizer_is_one_sentence(fields, expected):
 def test_groups_are_set_on_the_command_line_and_kept_in_json():
     flags = ["--optimizer.groups.head.rate", "10", "--optimizer.groups.embedding.decay", "False"]
     flags += ["--optimizer.weight_decay", "0.1"]
-    config, _ = presets.override(valid(), NoOptions, [*flags, "--optimizer.freeze", "encoder", "mlp"], "t5like train x")
+    config, _ = override(valid(), NoOptions, [*flags, "--optimizer.freeze", "encoder", "mlp"], "t5like train x")
     assert config.optimizer.groups == Groups(head=Group(rate=10.0), embedding=Group(decay=False))
     assert config.optimizer.freeze == ("encoder", "mlp")
     assert presets.from_json(Config, json.loads(json.dumps(dataclasses.asdict(config))), "x") == config

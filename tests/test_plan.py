@@ -231,7 +231,7 @@ def test_machine_code_is_for_tpus_alone(where):
 def test_without_the_compiler_one_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "libtpu", None)
     said = sentence(figures.figures, settings_of("gpt"), topology("v5e:2x2"))
-    assert said == "A plan for TPUs needs their compiler, libtpu: install it by pip install 't5like[plan]'."
+    assert said == "A plan for TPUs needs their compiler, libtpu: install it by pip install 'jax[tpu]'."
 
 
 @needs_compiler

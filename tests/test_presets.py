@@ -17,6 +17,8 @@ from t5like.cli import COMMANDS
 from t5like.commands import NoOptions
 from t5like.commands.models import GenerateOptions
 from t5like.config import presets
+from t5like.config.flags import option_flags, parse
+from t5like.config.flags import override as read_flags
 from t5like.convert.options import ImportOptions
 
 OPTIONS = sorted({command.options for command in COMMANDS.values()}, key=lambda kind: kind.__name__)
@@ -24,7 +26,7 @@ PRESETS = sorted(CONFIGS.glob("*.py"))
 
 
 def override(*flags, kind=NoOptions):
-    return presets.override(valid(), kind, flags, "t5like train x")
+    return read_flags(valid(), kind, flags, "t5like train x")
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.name)
@@ -86,6 +88,7 @@ def loaded(*paths: pathlib.Path) -> list[str]:
 
 MISTAKES_OF_PRESETS = [
     ("mlp=16", "mpl=16", "{file}: Model has no field 'mpl'; did you mean 'mlp'?"),
+    ("mlp=16", "d_ff=16", "{file}: Model has no field 'd_ff'; here it is model.mlp."),
     ("mlp=16, ", "", "{file}: Model needs 'mlp'."),
     ('"causal"', '"casual"', "data.objective.kind='casual' must be one of 'span_corruption', 'ul2', "),
     ("embed=8", "embed=8.5", "model.embed=8.5 must be of type int."),
@@ -238,10 +241,10 @@ def test_help_shows_every_flag_with_its_docstring(kind, monkeypatch):
     shown = io.StringIO()
     of_config = () if kind is ImportOptions else presets.leaves(valid())  # which has no config to override
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as stop:
-        override("--help", kind=kind) if of_config else presets.parse(kind, ["--help"], "t5like import")
+        override("--help", kind=kind) if of_config else parse(kind, ["--help"], "t5like import")
     assert stop.value.code == 0
     lines = [line.strip("│ ") for line in shown.getvalue().splitlines()]
-    for name in (*of_config, *presets.option_flags(kind)):
+    for name in (*of_config, *option_flags(kind)):
         (at,) = (number for number, line in enumerate(lines) if line.split(" ")[0] == f"--{name}")
         text = lines[at].partition("  ")[2] or lines[at + 1]
         assert len(text) > 15, name

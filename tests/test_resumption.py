@@ -16,6 +16,7 @@ from test_loop import final_state, run_config
 from t5like.commands import NoOptions
 from t5like.commands.models import longer
 from t5like.config import Config, Optimizer, presets
+from t5like.config.flags import override
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.changes import acquire, with_schedule_of
 from t5like.runs.directory import RunDirectory
@@ -99,7 +100,7 @@ def test_a_hint_to_go_on_is_one_that_works(tmp_path):
     for number, schedule in enumerate([*SCHEDULES, dict(schedule="linear"), dict(schedule="cosine", warmup=3)]):
         first = begun(tmp_path / str(number), **schedule)
         flags = longer(first).split()
-        config, _ = presets.override(first, NoOptions, flags, "t5like train x")
+        config, _ = override(first, NoOptions, flags, "t5like train x")
         assert with_schedule_of(RunDirectory(tmp_path / str(number)), config).train.steps == 20
         assert rates(config, 20)[-1] > 0
         assert ("--optimizer.schedule_steps" in flags) == (schedule in (dict(schedule="linear"),) or number == 6)

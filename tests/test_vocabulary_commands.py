@@ -118,7 +118,10 @@ def test_the_only_document_is_learned_from_though_its_hash_would_hold_it_out(tmp
     ("words", "expected"),
     [
         (["{folder}/none.txt"], "No file matches '{folder}/none.txt': give an existing file or a glob that matches."),
-        (["{folder}/none.py"], "{folder}/none.py is neither a preset nor a run directory; see configs/ for presets."),
+        (
+            ["{folder}/none.py"],
+            "{folder}/none.py is neither a preset nor a run directory; `t5like configs` lists the presets here.",
+        ),
         (["{folder}"], "{folder} is a folder without a config.json: give files in it, such as '{folder}/**/*.txt'."),
         (["{empty}"], "There is no text to learn a vocabulary from: every document of the files is empty or held out."),
         (["{folder}/en.jsonl"], "--field: {folder}/en.jsonl, line 1, has no field 'text'; there "),
@@ -127,7 +130,7 @@ def test_the_only_document_is_learned_from_though_its_hash_would_hold_it_out(tmp
         (["{folder}/en.txt", "--size", "90000"], "--size=90000 cannot be reached with "),
         (["{folder}/en.txt", "--kind", "wordpiece", "--size", "9"], "--size=9 cannot be reached with "),
         (["{folder}/en.txt", "--kind", "bytes"], "invalid choice 'bytes' for argument '--kind'. Expected one of "),
-        (["{folder}/en.txt", "--coverage", "0.5"], "--coverage=0.5 must lie between 0.9 and 1."),
+        (["{folder}/en.txt", "--coverage", "0.5"], "--coverage=0.5 must lie between 0.98 and 1."),
         (["{folder}/en.txt", "--characters", "0"], "--characters=0 must be above 0."),
         (
             ["{folder}/en.txt", "--lowercase"],

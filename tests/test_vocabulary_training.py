@@ -45,9 +45,9 @@ def test_a_vocabulary_too_large_for_its_text_names_the_largest(kind):
         UserError, match=r"size=5000 cannot be reached with 1,020 characters of text: they hold"
     ) as error:
         train(kind, 5000, texts)
-    most = re.search(r"at most (\d+) pieces; lower the size or add text\.$", str(error.value))
+    most = re.search(r"at most (\d+) pieces; lower data\.vocabulary\.size or add text\.$", str(error.value))
     assert most and train(kind, int(most[1]), texts).size == int(most[1])
-    with pytest.raises(UserError, match="lower the size or add text"):
+    with pytest.raises(UserError, match=r"lower data\.vocabulary\.size or add text"):
         train(kind, int(most[1]) + 1, texts)
 
 
@@ -55,10 +55,17 @@ def test_a_vocabulary_too_large_for_its_text_names_the_largest(kind):
 def test_a_vocabulary_too_small_for_its_characters_names_the_smallest(kind):
     with pytest.raises(UserError, match="bytes and single characters alone need") as error:
         train(kind, 100)
-    least = re.search(r"need (\d+) pieces; raise the size\.$", str(error.value))
+    least = re.search(r"need (\d+) pieces; raise data\.vocabulary\.size to \1 or more", str(error.value))
+    assert (kind == "byte_bpe") != ("or lower data.vocabulary.coverage=0.9995, so that rare" in str(error.value))
     assert least and train(kind, int(least[1])).size == int(least[1])
-    with pytest.raises(UserError, match="raise the size"):
+    with pytest.raises(UserError, match=r"raise data\.vocabulary\.size"):
         train(kind, int(least[1]) - 1)
+
+
+def test_a_vocabulary_that_read_too_little_names_the_field_that_says_so():
+    settings = config.Vocabulary(kind="unigram", size=30_000, train_characters=600)
+    with pytest.raises(UserError, match=r"with 600 characters .*; raise data\.vocabulary\.train_characters, which all"):
+        train_pieces(settings, ["床前明月光，疑是地上霜。" * 100])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Takes = Literal["config", "run", "run and folder", "paths", "two paths", "names"]
-"""The arguments of a command before its options: the config of a SOURCE, or the config that the run of a SOURCE keeps,
-also with a folder after it; or paths or names as they are typed."""
+Takes = Literal["config", "branch", "run", "run and folder", "paths", "two paths", "names"]
+"""The arguments of a command before its options: the config of a SOURCE, or of a new run that goes on from a step of
+one; the config that the run of a SOURCE keeps, also with a folder after it; or paths or names as they are typed."""
 SHOWN: dict[Takes, str] = {
     "config": "SOURCE",
+    "branch": "RUN",
     "run": "SOURCE",
     "run and folder": "SOURCE FOLDER",
     "paths": "PATH",
@@ -20,6 +21,8 @@ SHOWN: dict[Takes, str] = {
     "names": "[NAMES]",
 }
 """The same as the help writes it."""
+EXAMPLE = "tiny_t5"
+"""The preset whose fields a help lists that is asked for without a SOURCE."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,5 +42,5 @@ class Command(NamedTuple):
 
     @property
     def takes_paths(self) -> bool:
-        """True if paths come before the options, and no config."""
-        return self.takes in ("paths", "two paths")
+        """True if paths or names come before the options, and no config."""
+        return self.takes in ("paths", "two paths", "names")

@@ -1,12 +1,11 @@
-"""Commands between runs and other programs' checkpoints: import, export, verify; and architectures, their sizes."""
+"""Commands between runs and other programs' checkpoints: import, export, verify; and lists: configs, architectures."""
 
 import dataclasses
 import pathlib
 import sys
 
-from t5like.commands import Command, NoOptions
-from t5like.commands.models import EXAMPLES
-from t5like.config import Config
+from t5like.commands import Command, NoOptions, hints
+from t5like.config import Config, presets
 from t5like.convert.options import ExportOptions, ImportOptions, VerifyOptions
 from t5like.errors import UserError, did_you_mean
 
@@ -30,9 +29,8 @@ def import_(paths: list[str], options: ImportOptions) -> None:
     if found.kind:
         print(f"  t5like verify {target} {source}")
     if found.model.predicts_pieces:
-        sentinels = found.model.family == "encoder-decoder" and len(found.vocabulary.sentinels)
-        example = EXAMPLES["imported"]["sentinels" if sentinels else found.model.family]
-        print(f"  t5like {example.format(run=target, mask=found.vocabulary.written('mask'))}")
+        example = hints.imported(found.model.family, found.vocabulary)
+        print(f"  t5like {example.replace('{run}', str(target))}")
 
 
 def export(config: Config, options: ExportOptions, folder: str) -> None:
@@ -56,6 +54,17 @@ def verify(config: Config, options: VerifyOptions, folder: str) -> None:
     print(as_json(lines) if options.json else as_table(lines), end="")
     if any(line.passed is False for line in lines):
         sys.exit(1)
+
+
+def configs(names: list[str], options: NoOptions) -> None:
+    """Print a line for each preset of the package; with names, the files themselves, to start others from."""
+    there = presets.packaged()
+    for name in names:
+        if name not in there:
+            raise UserError(f"There is no preset {name!r} in the package{did_you_mean(name, there)}")
+        print(there[name].read_text("utf-8"), end="")
+    for name, file in there.items() if not names else ():
+        print(f"{name:<22} {presets.title(file)}")
 
 
 def architectures(names: list[str], options: NoOptions) -> None:
@@ -91,5 +100,6 @@ COMMANDS = (
         verify,
         VerifyOptions,
     ),
+    Command("configs", "names", "list the presets of the package, or print those that are named", configs),
     Command("architectures", "names", "list the published sizes, with their parameters", architectures),
 )

@@ -87,7 +87,12 @@ class InspectOptions:
 
 def inspect(config: Config, options: InspectOptions) -> None:
     """Print the batch of a step as training sees it, with the vocabulary of the run if the config is that of one."""
-    batch, step = config.train.batch, options.step
+    batch, step, offset = config.train.batch, options.step, config.train.row_offset
+    if step <= config.train.branched_at:
+        raise UserError(
+            f"--step {step} is before this run began, at step {config.train.branched_at + 1}: inspect the run that "
+            f"train.branch_from={config.train.branch_from} is of."
+        )
     if options.row is not None and not 0 <= options.row < batch:
         raise UserError(f"--row {options.row} must be at least 0 and below train.batch={batch}.")
     if step > MOST_ROWS // batch:
@@ -101,7 +106,7 @@ def inspect(config: Config, options: InspectOptions) -> None:
     vocabulary = prepare(config.data, lambda text: print(text, file=sys.stderr, flush=True))
     vocabulary = _vocabulary_of_run(config, vocabulary)
     rows = Rows(config.data, vocabulary, "train")
-    numbers = (step - 1) * batch + np.arange(batch)
+    numbers = (step - 1) * batch + offset + np.arange(batch)
     numbers = numbers if options.row is None else numbers[[options.row]]
     features, origins, first = rows(numbers), rows.origins(numbers), options.row or 0
     if options.json:
@@ -170,8 +175,8 @@ def _store(path: str) -> t5like.data.store.Store:
 
 
 def has_config(path: str) -> bool:
-    """True if a path is a preset or a run directory. A glob of Python files is text."""
-    given = pathlib.Path(path)
+    """True if a path is a preset, or its name in the package, or a run directory. A glob of Python files is text."""
+    given = presets.find(path)
     return (given.suffix == ".py" and not set("*?[") & set(path)) or (given / presets.FILE).is_file()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from t5like.commands import Command, NoOptions
+from t5like.commands import Command, NoOptions, hints
 from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
 from t5like.config.marks import applies_to, repeatable, without_prefix
@@ -17,22 +17,9 @@ from t5like.config.sampling import Sampling
 from t5like.errors import UserError
 
 if TYPE_CHECKING:
+    import t5like.infer.generate
+    import t5like.model.sharding
     import t5like.runs.opened
-
-EXAMPLES = {
-    "trained": {  # as the tiny presets are, on code
-        "encoder-decoder": "generate {run} --prompt 'Return the <extra_id_0> of the list.'",
-        "decoder": "generate {run} --prompt 'def main():' --temperature 0.8 --top_p 0.9",
-        "encoder": "fill {run} --text 'for i in {mask}(10):'",
-    },
-    "imported": {
-        "sentinels": "generate {run} --prompt 'The <extra_id_0> of the list.'",
-        "encoder-decoder": "generate {run} --prompt 'The cat sat on the mat.'",
-        "decoder": "generate {run} --prompt 'Once upon a time'",
-        "encoder": "fill {run} --text 'The {mask} sat on the mat.'",
-    },
-}
-"""Commands to try with a run of each family."""
 
 
 def train(config: Config, options: NoOptions) -> None:
@@ -41,6 +28,21 @@ def train(config: Config, options: NoOptions) -> None:
 
     with processes(config, {}, writes=True):
         train(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchOptions:
+    """Options of `t5like branch`."""
+
+    at: int | None = None
+    """Step that the new run goes on from; the newest checkpoint by default."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+
+
+def branch(config: Config, options: BranchOptions) -> None:
+    train(config, NoOptions())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ class GenerateOptions:
     prompt: Annotated[tuple[str, ...], repeatable(), applies_to("held_out", 0)] = ()
     """A prompt, which for a T5 may hold sentinels such as <extra_id_0>; may be given several times."""
     prompt_file: Annotated[str, applies_to("held_out", 0)] = ""
-    """File with a prompt on each line; - reads standard input."""
+    """File with a prompt on each line; - reads standard input. The answer to an empty line is empty."""
     held_out: int = 0
     """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers."""
     tokens: Annotated[int, applies_to("held_out", 0)] = 64
@@ -118,8 +120,10 @@ class GenerateOptions:
 
 
 def generate(config: Config, options: GenerateOptions) -> None:
+    if not all(prompt.strip() for prompt in options.prompt):
+        raise UserError("The prompt is empty: give --prompt a text.")
     prompts = list(_prompts(options))
-    if not prompts and not options.held_out:
+    if not any(prompt.strip() for prompt in prompts) and not options.held_out:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
     from t5like.infer.generate import fill_sentinels, generator_of
     from t5like.processes.preflight import processes
@@ -130,13 +134,38 @@ def generate(config: Config, options: GenerateOptions) -> None:
         if options.held_out:
             _print_passages(restored, options)
             return
+        _note_plain_prompts(restored, prompts)
         generator = generator_of(restored, options.sampling, options.tokens, options.seed)
         for at in range(0, len(prompts), options.batch):
             part = prompts[at : at + options.batch]
-            for prompt, answer in zip(part, generator(restored.params, part, at), strict=True):
+            for prompt, answer in zip(part, _answers(generator, restored.params, part, at), strict=True):
                 filled = fill_sentinels(prompt, answer) if "<extra_id_" in prompt else None
                 record = {"prompt": prompt, "answer": answer} | ({"filled": filled} if filled else {})
                 print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
+
+
+def _answers(
+    generator: t5like.infer.generate.Generator, params: t5like.model.sharding.Params, prompts: list[str], first: int
+) -> list[str]:
+    """An answer to each prompt, numbered from `first`; empty lines of a file keep their numbers and get none."""
+    standing_in = next((prompt for prompt in prompts if prompt.strip()), None)
+    if standing_in is None:
+        return [""] * len(prompts)
+    answers = generator(params, [prompt if prompt.strip() else standing_in for prompt in prompts], first)
+    return [answer if prompt.strip() else "" for prompt, answer in zip(prompts, answers, strict=True)]
+
+
+def _note_plain_prompts(restored: t5like.runs.opened.Restored, prompts: list[str]) -> None:
+    """Say of a T5 that was trained to fill sentinels alone that a prompt has none."""
+    objective, imported = restored.config.data.objective, restored.run.import_record.is_file()
+    fills = objective.kind == "span_corruption" and objective.sentinels and not imported
+    if fills and any(prompt.strip() and "<extra_id_" not in prompt for prompt in prompts):
+        print(
+            f"t5like: {restored.run.path} has learned to fill gaps and not to go on from a prompt: write <extra_id_0>, "
+            "<extra_id_1>, ... where text is wanted.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,14 +227,14 @@ def _print_passages(restored: t5like.runs.opened.Restored, options: GenerateOpti
     _keep(file, as_json_lines(passages))
     print(as_json_lines(passages) if options.json else as_text(passages), end="")
     if not options.json:
-        run, mask = restored.run.path, restored.vocabulary.written("mask")
+        run = restored.run.path
         print(f"Everything lies in {run}; these passages in {file}. Next:")
         for command in (
-            EXAMPLES["trained"][restored.config.model.family],
+            hints.trained(restored, passages),
             f"train {{run}} {longer(restored.config)}",
             "eval {run} --eval.rows 10000",
         ):
-            print(f"  t5like {command.format(run=run, mask=mask)}")
+            print(f"  t5like {command.replace('{run}', str(run))}")
 
 
 def longer(config: Config) -> str:
@@ -230,6 +259,9 @@ def _keep(file: pathlib.Path, text: str) -> None:
 
 COMMANDS = (
     Command("train", "config", "train from scratch or --train.init_from RUN, or go on where the run stands", train),
+    Command(
+        "branch", "branch", "go on from a step of a run in a new folder, with other settings", branch, BranchOptions
+    ),
     Command("eval", "run", "validation loss, perplexity and bits per byte of a run", evaluate, EvalOptions),
     Command("generate", "run", "text from prompts, or answers to held-out passages", generate, GenerateOptions),
     Command("fill", "run", "likeliest tokens for each [MASK], for encoders", fill, FillOptions),

@@ -139,7 +139,7 @@ def _vocabulary(path: str) -> t5like.data.vocabulary.Vocabulary:
     from t5like.data.vocabulary import Vocabulary as Pieces
     from t5like.data.vocabulary import load_pieces, make_vocabulary, open_vocabulary
 
-    if path.endswith(".py"):
+    if presets.find(path).suffix == ".py":
         settings = presets.load(path).data
         folder = path_of(settings.store) / "vocabulary"
         if not (folder / "vocabulary.json").exists():

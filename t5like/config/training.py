@@ -93,6 +93,12 @@ class Train:
     init_from: str = ""
     """Run directory whose newest parameters a new run starts with, or one of its checkpoints, such as
     runs/x/checkpoints/500; steps and optimizer state begin anew. Empty starts from scratch."""
+    branch_from: str = ""
+    """Checkpoint of another run whose whole state (parameters, optimizer, step) a new run goes on with; `t5like branch`
+    sets it."""
+    row_offset: int = 0
+    """Rows that a step's come after, besides those of the steps before it in the same batch; `t5like branch` sets it
+    where the batch changes, so that the data goes on where it was."""
     steps: int
     """Optimizer steps of the whole run."""
     batch: int
@@ -131,9 +137,23 @@ class Train:
         )
         require(bool(self.directory), "train.directory is empty: name the run directory.")
         require(
+            not (self.init_from and self.branch_from),
+            f"train.init_from={self.init_from} and train.branch_from={self.branch_from} are both set: a run "
+            "starts from one of them.",
+        )
+        require(
+            not self.branch_from or self.branch_from.rpartition("/")[2].isdecimal(),
+            f"train.branch_from={self.branch_from} must be a checkpoint, such as runs/x/checkpoints/500.",
+        )
+        require(
             self.batch % self.accumulate == 0,
             f"train.batch={self.batch} is not a multiple of train.accumulate={self.accumulate}.",
         )
+
+    @property
+    def branched_at(self) -> int:
+        """The step of the checkpoint that a branch goes on from, or 0."""
+        return int(self.branch_from.rpartition("/")[2] or 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,10 @@ class Vocabulary:
             not own,
             f"data.vocabulary.extra={self.extra}: a vocabulary of kind {self.kind!r} has {', '.join(own)} of its own.",
         )
-        require(0.9 <= self.coverage <= 1, f"data.vocabulary.coverage={self.coverage} must lie between 0.9 and 1.")
+        least = 0.9 if self.kind == "wordpiece" else 0.98  # SentencePiece takes no less
+        require(
+            least <= self.coverage <= 1, f"data.vocabulary.coverage={self.coverage} must lie between {least} and 1."
+        )
         require(
             self.kind != "file" or bool(self.path),
             "data.vocabulary.kind='file' needs data.vocabulary.path.",

@@ -1,5 +1,6 @@
 """Held-out passages: the input, the truth, and the answers of the trained and of the initial parameters."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -8,6 +9,8 @@ import numpy as np
 
 from t5like.config.sampling import Sampling
 from t5like.data.rows.stream import Rows
+from t5like.data.vocabulary import Vocabulary
+from t5like.infer.characters import characters_of, only_whole, until_whole, whole_cut, whole_masks, whole_spans
 from t5like.infer.fill import fill_tokens
 from t5like.infer.generate import generator_of, spans_of
 from t5like.model.sharding import Params
@@ -42,13 +45,14 @@ def held_out_passages(restored: Restored, count: int) -> list[Passage]:
     both, family = (restored.params, restored.network.initial_params()), restored.config.model.family
     if family == "encoder":
         return _masks(both, restored, features)
-    asked = (_spans if family == "encoder-decoder" else _continuations)(features)
+    asked = (_spans if family == "encoder-decoder" else _continuations)(features, restored.vocabulary)
     generator = generator_of(restored, Sampling(), max(asked.rooms))
     decode, said = restored.vocabulary.decode, []
     for params in both:
         # An answer has its own row's room, so that it does not depend on the other passages.
         answers = zip(generator.tokens(params, asked.prompts), asked.rooms, strict=True)
-        said.append([decode(ids[: min(generator.length(ids), room)]) for ids, room in answers])
+        ends = ((ids, min(generator.length(ids), room)) for ids, room in answers)
+        said.append([decode(until_whole(restored.vocabulary, ids[:end])) for ids, end in ends])
     shown, truths = ([decode(ids) for ids in rows] for rows in (asked.shown, asked.truths))
     return [_passage(asked.name, *texts) for texts in zip(shown, truths, *said, strict=True)]
 
@@ -92,24 +96,29 @@ class Asked(NamedTuple):
     """Most tokens of each answer."""
 
 
-def _spans(features: Features) -> Asked:
+def _spans(features: Features, vocabulary: Vocabulary) -> Asked:
     """The input of each row's first example, and its target."""
-    inputs, targets = _first(features, "encoder", "input_tokens"), _first(features, "decoder", "target_tokens")
+    rows = _first(features, "encoder", "input_tokens"), _first(features, "decoder", "target_tokens")
+    inputs, targets = zip(*(whole_spans(vocabulary, *pair) for pair in zip(*rows, strict=True)), strict=True)
     prompts = [row.tolist() for row in inputs]
-    return Asked("target", prompts, prompts, targets, [features["decoder_target_tokens"].shape[1]] * len(targets))
+    room = features["decoder_target_tokens"].shape[1]
+    return Asked("target", prompts, prompts, list(targets), [max(room, len(target)) for target in targets])
 
 
-def _continuations(features: Features) -> Asked:
-    """The continuation of each row's prompt: the tokens without weight in the loss, or else the first half."""
+def _continuations(features: Features, vocabulary: Vocabulary) -> Asked:
+    """The continuation of each row's prompt: the tokens without weight in the loss, or else the first half. Prompts and
+    continuations are of whole characters."""
     names = ("target_tokens", "loss_weights", "input_tokens")
     texts, weights, inputs = (_first(features, "decoder", name) for name in names)
     begins = [int(np.argmax(weight > 0)) or len(weight) // 2 for weight in weights]
+    begins = [whole_cut(vocabulary, text, begin) for text, begin in zip(texts, begins, strict=True)]
     rooms = [min(features["decoder_target_tokens"].shape[1] - begin, CONTINUATION) for begin in begins]
+    shown = [only_whole(vocabulary, text[:begin]).tolist() for text, begin in zip(texts, begins, strict=True)]
     return Asked(
         "continuation",
-        [ids[: begin + 1].tolist() for ids, begin in zip(inputs, begins, strict=True)],
-        [text[:begin].tolist() for text, begin in zip(texts, begins, strict=True)],
-        [text[begin : begin + room] for text, begin, room in zip(texts, begins, rooms, strict=True)],
+        [[*ids[:1].tolist(), *text] for ids, text in zip(inputs, shown, strict=True)],
+        shown,
+        [only_whole(vocabulary, text[b : b + room]) for text, b, room in zip(texts, begins, rooms, strict=True)],
         rooms,
     )
 
@@ -123,19 +132,28 @@ def _passage(name: str, shown: str, truth: str, model: str, untrained: str) -> P
 
 def _masks(both: tuple[Params, Params], restored: Restored, features: Features) -> list[Passage]:
     vocabulary, passages = restored.vocabulary, []
-    mask = vocabulary.written("mask")
-    inputs, targets = (_first(features, "encoder", name) for name in ("input_tokens", "target_tokens"))
-    for ids, target in zip(inputs, targets, strict=True):
-        answers = [fill_tokens(params, restored.network, vocabulary, ids.tolist(), top=1) for params in both]
-        places = np.flatnonzero(ids == vocabulary.require("mask"))
-        gaps = [
-            Gap(
-                f"{mask} {number}",
-                vocabulary.name(int(target[place])),
-                model[0].text,
-                untrained[0].text,
-            )
-            for number, (place, model, untrained) in enumerate(zip(places, *answers, strict=True), 1)
-        ]
+    mask = vocabulary.require("mask")
+    rows = (_first(features, "encoder", name) for name in ("input_tokens", "target_tokens"))
+    for seen, text in zip(*rows, strict=True):
+        ids, target = whole_masks(vocabulary, seen, text), only_whole(vocabulary, text)
+        places = np.flatnonzero(ids == mask)
+        pieces = [target[places].tolist()]
+        for params in both:
+            answers = fill_tokens(params, restored.network, vocabulary, ids.tolist(), top=1)
+            pieces.append([candidates[0].piece for candidates in answers])
+        gaps = _gaps(vocabulary, characters_of(vocabulary, target)[places].tolist(), *pieces)
         passages.append(Passage(vocabulary.decode(ids), gaps, " ".join(gap.untrained for gap in gaps)))
     return passages
+
+
+def _gaps(
+    vocabulary: Vocabulary, characters: list[int], truth: list[int], model: list[int], untrained: list[int]
+) -> list[Gap]:
+    """A gap for each masked token, or for those of a character together."""
+    mask, found = vocabulary.written("mask"), list[Gap]()
+    for _, same in itertools.groupby(range(len(truth)), characters.__getitem__):
+        at = list(same)
+        texts = ([pieces[n] for n in at] for pieces in (truth, model, untrained))
+        written = (vocabulary.name(ids[0]) if len(at) == 1 else vocabulary.decode(ids) for ids in texts)
+        found.append(Gap(f"{mask} {at[0] + 1}" + (f"-{at[-1] + 1}" if len(at) > 1 else ""), *written))
+    return found

@@ -190,7 +190,7 @@ def _tell_compiler() -> None:
 def prepare_compiler() -> None:
     """Raise `UserError` where libtpu is not installed."""
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("A plan for TPUs needs their compiler, libtpu: install it by pip install 't5like[plan]'.")
+        raise UserError("A plan for TPUs needs their compiler, libtpu: install it by pip install 'jax[tpu]'.")
     _tell_compiler()
 
 

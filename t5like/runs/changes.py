@@ -4,12 +4,14 @@ Training goes on with the numbers that it would have had, so all that would chan
 """
 
 import dataclasses
+import pathlib
 from typing import Any
 
-from t5like.config import Config, Data, presets
+from t5like.config import Config, Data, Vocabulary, presets
 from t5like.config.training import ENDING
 from t5like.errors import UserError
-from t5like.runs.directory import RunDirectory, with_vocabulary_in
+from t5like.runs.branch import OWN, command_for, may_branch
+from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, with_vocabulary_in
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
@@ -45,11 +47,34 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
         if run.steps():
             _refuse_other_masks(config, changed)
             refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
-            _refuse(run, refused, "choose another train.directory, or delete that folder")
+            remedy = "or delete that folder"
+            known = presets.leaves(run.config()).keys() & presets.leaves(config).keys() if refused else set[str]()
+            if refused and all(may_branch(name) and name in known for name in refused):
+                remedy = f"or go on from it in a new folder by `{command_for(run, refused)}`"
+            _refuse(run, refused, f"choose another train.directory, {remedy}")
         presets.write(config, run.path)
     except OSError as error:
         raise UserError(f"train.directory={run.path} cannot be written: {error.strerror or error}.") from None
     return changed
+
+
+def require_branch(run: RunDirectory, config: Config) -> None:
+    """Raises `UserError` if a branch of the run cannot have the config: its state would be another one."""
+    changed = {name: pair for name, pair in branch_changes(run, config).items() if not may_branch(name)}
+    _refuse(run, changed, "keep that in a branch, or start anew from its parameters by train.init_from")
+
+
+def branch_changes(run: RunDirectory, config: Config) -> Changes:
+    """The fields that a branch of the run changes; its vocabulary is the same, wherever it lies."""
+    changed = differences(run, config).items()
+    return {n: pair for n, pair in changed if n not in OWN and not n.startswith("data.vocabulary.")}
+
+
+def require_unbegun(run: RunDirectory, config: Config) -> None:
+    """Raises `UserError` if the directory of a branch has a run that is not the very same one."""
+    if run.begun():
+        changed = {name: pair for name, pair in differences(run, config).items() if not _goes_on(name)}
+        _refuse(run, changed, "choose another train.directory for this one")
 
 
 def with_schedule_of(run: RunDirectory, config: Config) -> Config:
@@ -91,13 +116,40 @@ def is_other_text(one: Data, other: Data) -> bool:
     return any(getattr(one, name) != getattr(other, name) for name in LEARNED_FROM)
 
 
+def inherited_vocabulary(data: Data, init_from: str, directory: str, other_text: bool) -> Vocabulary:
+    """The vocabulary of a run in `directory` that starts from another's parameters and is given none: the other's,
+    unless the same is learned here. A run that has begun goes on with its own, also without its source.
+
+    Args:
+      other_text: True if flags will change the text of `data`.
+    """
+    source, own = named_checkpoint(init_from)[0], RunDirectory(pathlib.Path(directory).expanduser())
+    begun = own.config().data.vocabulary if own.path.is_dir() and own.begun() else None
+    if begun is not None:
+        inherited = begun.kind == "bytes" or begun.path == str(source.vocabulary)
+        return begun if inherited else data.vocabulary
+    if not (source.path / presets.FILE).is_file():
+        return data.vocabulary
+    there = source.config().data
+    if not other_text and not is_other_text(data, there):
+        return data.vocabulary
+    settings = kept_vocabulary(there.vocabulary, str(source.vocabulary))
+    more = () if settings.sentinels else tuple(n for n in data.vocabulary.extra if not there.vocabulary.has(n))
+    return dataclasses.replace(settings, extra=(*settings.extra, *more))
+
+
 def _refuse(run: RunDirectory, changed: Changes, remedy: str) -> None:
     if changed:
         raise UserError(f"{run.path} belongs to a run with another {listed(changed)}: {remedy}.")
 
 
 def _may_change(name: str) -> bool:
-    return name in (*RESUMABLE, *SCHEDULE) or name.startswith(RESUMABLE_GROUPS)
+    return name in SCHEDULE or _goes_on(name)
+
+
+def _goes_on(name: str) -> bool:
+    """True if a change leaves the run's numbers as they would have been."""
+    return name in RESUMABLE or name.startswith(RESUMABLE_GROUPS)
 
 
 def _refuse_other_masks(config: Config, changed: Changes) -> None:

@@ -100,6 +100,17 @@ class Checkpoints:
                 f"run from it, `t5like train {run} --train.directory runs/NEW --train.init_from {run}`."
             )
 
+    def require_same_optimizer(self, abstract: State, step: int) -> None:
+        """Raises `UserError` if the optimizer state of a step is of another optimizer than that of `abstract`, or of
+        other parameters."""
+        self.require_optimizer_state(step)
+        there = shapes_of(self._described(step)["opt_state"])
+        if first_difference(there, shapes_of(abstract.opt_state)):
+            raise UserError(
+                f"The optimizer state of {self.folder / str(step)} is not that of these settings: leave the optimizer, "
+                "its frozen parts, and whether it decays weights as they are there."
+            )
+
     def restore(self, abstract: State, step: int | None = None) -> State:
         """The state of a step, or the newest, onto the shardings that `abstract` carries.
 
@@ -176,7 +187,7 @@ class Checkpoints:
             ) from error
 
 
-def shapes_of(params: Params) -> dict[str, tuple[int, ...]]:
+def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:
     """Path and shape of every parameter of a tree."""
     return {path_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
 

@@ -5,7 +5,8 @@ import pathlib
 import shutil
 from dataclasses import dataclass
 
-from t5like.config import Config, presets
+from t5like.config import Config, Vocabulary, presets
+from t5like.config.conditions import effective
 from t5like.errors import UserError
 
 
@@ -68,6 +69,21 @@ class RunDirectory:
         """The config that the run was last started with."""
         self.exists()
         return presets.read(self.path)
+
+
+def named_checkpoint(given: str) -> tuple[RunDirectory, int | None]:
+    """The run, and the step if one is named, of `runs/x` or `runs/x/checkpoints/500`."""
+    path = pathlib.Path(given).expanduser()
+    if path.name.isdecimal() and path.parent.name == "checkpoints":
+        return RunDirectory(path.parent.parent), int(path.name)
+    return RunDirectory(path), None
+
+
+def kept_vocabulary(settings: Vocabulary, folder: str) -> Vocabulary:
+    """The settings of a run's vocabulary as it lies in `folder` of that run, for configs of other text."""
+    if settings.kind == "bytes":
+        return settings
+    return Vocabulary(**effective(Vocabulary, vars(settings) | {"kind": "file", "path": folder}))
 
 
 def relocated(config: Config, directory: str) -> Config:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import jax
 from etils import epath
 
-from t5like.config import Config
-from t5like.config.conditions import effective
+from t5like.config import Config, Data
 from t5like.data.objectives import trained_frame
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import Frame, Vocabulary, open_vocabulary
@@ -25,7 +24,7 @@ from t5like.model.sharding import Params, make_mesh
 from t5like.processes.distributed import run_on_primary
 from t5like.runs.changes import is_other_text
 from t5like.runs.checkpoints import Checkpoints
-from t5like.runs.directory import RunDirectory
+from t5like.runs.directory import RunDirectory, kept_vocabulary
 from t5like.xla import keep_programs
 
 
@@ -74,6 +73,16 @@ def open_run(config: Config, step: int | None = None) -> Iterator[Restored]:
         yield Restored(run, network, vocabulary, step, params)
 
 
+def note_on_text(run: RunDirectory, data: Data) -> str:
+    """A sentence on the text of an imported run that was given none; empty for others."""
+    if not run.import_record.is_file() or data.sources != Data(store=data.store).sources:
+        return ""
+    return (
+        f"{run.path} was imported without text, so Python's own library is its held-out text; give other text by "
+        "--data.sources.0.kind text --data.sources.0.path FILES --data.store FOLDER."
+    )
+
+
 def prepare_store(restored: Restored) -> None:
     """Prepare the store of the config where it is missing, as training does.
 
@@ -86,10 +95,11 @@ def prepare_store(restored: Restored) -> None:
     settings = data.vocabulary
     at_hand = settings.kind == "bytes" or (settings.path and epath.Path(settings.path).expanduser().exists())
     if not at_hand and is_other_text(data, run.config().data):
-        given, kind = vars(settings) | {"kind": "file", "path": str(run.vocabulary.resolve())}, type(settings)
-        settings = kind(**effective(kind, given))
+        settings = kept_vocabulary(settings, str(run.vocabulary.resolve()))
         data = dataclasses.replace(data, vocabulary=settings)
     report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    if note := note_on_text(run, data):
+        report(note)
     vocabulary = run_on_primary("prepare the data", lambda: prepare(data, report)) or prepare(data, report)
     if vocabulary.hash != restored.vocabulary.hash:
         raise UserError(

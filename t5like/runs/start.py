@@ -1,7 +1,7 @@
-"""The initialisation source of a run: the checkpoint of another run that `train.init_from` names.
+"""The initialisation source of a run: the checkpoint of another that `train.init_from` or `train.branch_from` names.
 
-Its parameters fit if they are of the same model and its token ids mean the same pieces; heads may come and go. All of
-it is checked before data is prepared, as far as it is known by then.
+Its parameters fit if they are of the same model and its token ids mean the same pieces. Heads may come and go, but not
+where the whole state is taken. All of it is checked before data is prepared, as far as it is known by then.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from t5like.data.files import is_remote
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
-from t5like.runs.changes import UNTRAINED, differences, is_other_text, listed
+from t5like.runs.changes import UNTRAINED, Changes, branch_changes, differences, is_other_text, listed
 from t5like.runs.checkpoints import Checkpoints, first_difference, shapes_of
-from t5like.runs.directory import RunDirectory
+from t5like.runs.directory import RunDirectory, named_checkpoint
 
 BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
 """First names of the parameters that every model of a kind has; all others are those of heads, which runs may add and
@@ -28,10 +28,16 @@ leave out."""
 
 
 class Start(NamedTuple):
-    """A checkpoint of another run, with whose parameters a run starts."""
+    """A checkpoint of another run, with whose parameters a run starts, or with its whole state."""
 
     run: RunDirectory
     step: int
+    whole: bool = False
+
+    @property
+    def field(self) -> str:
+        """The field of the config that names it."""
+        return "branch_from" if self.whole else "init_from"
 
 
 class InitSource(NamedTuple):
@@ -48,33 +54,40 @@ class InitSource(NamedTuple):
     def differences(self, config: Config) -> Iterator[str]:
         """A line for each kind of difference that the source has from the run."""
         run = self.start.run
+        if config.data.vocabulary.path == str(run.vocabulary):
+            yield f"The vocabulary is that of {run.path}."
         if self.new:
             yield f"Not in {run.path}, so with initial values: {', '.join(self.new)}."
         if self.left_out:
             yield f"Only in {run.path}, so left out: {', '.join(self.left_out)}."
-        changed = differences(run, config).items()
-        if changed := {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}:
+        if changed := self.changed(config):
             yield f"Otherwise than in {run.path}: {listed(changed)}."
+
+    def changed(self, config: Config) -> Changes:
+        """The differences from the run of the source that matter: those of the model, or all of a branch."""
+        if self.start.whole:
+            return branch_changes(self.start.run, config)
+        changed = differences(self.start.run, config).items()
+        return {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}
 
 
 def find_start(config: Config) -> Start:
-    """The checkpoint that `train.init_from` names.
+    """The checkpoint that `train.init_from` or `train.branch_from` names.
 
     Raises:
       UserError: it is the run's own directory, no run directory, or there is no such checkpoint.
     """
-    given, path = f"train.init_from={config.train.init_from}", pathlib.Path(config.train.init_from).expanduser()
-    named = path.name.isdecimal() and path.parent.name == "checkpoints"
-    run = RunDirectory(path.parent.parent if named else path)
+    whole, named = bool(config.train.branch_from), config.train.branch_from or config.train.init_from
+    given, (run, step) = f"train.{'branch_from' if whole else 'init_from'}={named}", named_checkpoint(named)
     if run.path.resolve() == pathlib.Path(config.train.directory).expanduser().resolve():
         raise UserError(f"{given} is the run's own directory: choose another train.directory, or leave it out.")
     if not (run.path / presets.FILE).is_file():
         raise UserError(f"{given} is not a run directory: {run.path} has no {presets.FILE}.")
     if not (steps := run.steps()):
         raise UserError(f"{given} holds no checkpoint: train there first, or name another run.")
-    if named and int(path.name) not in steps:
+    if step is not None and step not in steps:
         raise UserError(f"{given} is not there: {run.path} has checkpoints of the steps {', '.join(map(str, steps))}.")
-    return Start(run, int(path.name) if named else steps[-1])
+    return Start(run, steps[-1] if step is None else step, whole)
 
 
 def check_start(run: RunDirectory, config: Config) -> Start | None:
@@ -88,7 +101,7 @@ def check_start(run: RunDirectory, config: Config) -> Start | None:
         with Checkpoints(run.checkpoints) as checkpoints:
             checkpoints.require_optimizer_state()
         return None
-    if not config.train.init_from:
+    if not (config.train.init_from or config.train.branch_from):
         return None
     start = find_start(config)
     check_vocabulary_early(start, config.data)
@@ -104,12 +117,14 @@ def find_source(start: Start, network: Network) -> InitSource:
     with Checkpoints(start.run.checkpoints) as checkpoints:
         there = checkpoints.param_shapes(start.step)
     here = shapes_of(network.params)
-    new, left_out = _heads(here.keys() - there.keys()), _heads(there.keys() - here.keys())
+    keys = ({*here} - {*there}, {*there} - {*here})
+    new, left_out = ([], []) if start.whole else map(_heads, keys)
     shared = [{path: shape for path, shape in tree.items() if path not in new + left_out} for tree in (there, here)]
     if difference := first_difference(*shared):
         changed = {n: p for n, p in differences(start.run, network.config).items() if n.startswith("model.")}
         remedy = f"set model.* to the same as there{': ' if changed else ''}{listed(changed)}"
-        raise UserError(f"train.init_from={network.config.train.init_from} does not fit: {difference}; {remedy}.")
+        given = getattr(network.config.train, start.field)
+        raise UserError(f"train.{start.field}={given} does not fit: {difference}; {remedy}.")
     return InitSource(start, new, left_out)
 
 

@@ -65,9 +65,11 @@ def train(config: Config) -> None:
                 print(f"{run.path} is finished: step {first} of {config.train.steps}.")
                 return
             with Logger(run.path if is_primary_process() else None, first, config.train.tensorboard) as logger:
-                begun, count = "resumed" if first else "started", jax.process_count()
+                begun, count = "resumed" if before else "started", jax.process_count()
                 sizes = {"devices": mesh.size, "processes": count}
-                logger.event(begun, step=first, **sizes, changed=changed, init_from=str(source or ""))
+                changed = source.changed(config) if source and source.start.whole else changed
+                origin = {source.start.field if source else "init_from": str(source or "")}
+                logger.event(begun, step=first, **sizes, changed=changed, **origin)
                 devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
                 devices += f" of {count} processes" if count > 1 else ""
                 logger.say(f"{started_from}: {training.network.parameter_count:,} parameters on {devices}.")
@@ -81,7 +83,7 @@ def train(config: Config) -> None:
 
 def epochs_seen(rows: Rows, config: Config) -> str:
     """A line with the epochs of each source in the whole run."""
-    epochs = rows.epochs(config.train.steps * config.train.batch).items()
+    epochs = rows.epochs(config.train.steps * config.train.batch + config.train.row_offset).items()
     return "Epochs of the whole run: " + ", ".join(f"{name} {count:.3g}" for name, count in epochs) + "."
 
 
@@ -102,7 +104,7 @@ def run_steps(
     settings, last = training.config.train, training.config.train.steps
     to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
-    stream = training_stream(rows, first, last, settings.batch, to_global.local_rows)
+    stream = training_stream(rows, first, last, settings.batch, to_global.local_rows, settings.row_offset)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
     throughput = Throughput(first, last)

@@ -31,11 +31,16 @@ def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]],
 
 def starting_state(training: Training, checkpoints: Checkpoints, source: InitSource | None) -> tuple[State, str]:
     """The state that a run begins with, and words for where it is from: 1. the newest checkpoint of its directory;
-    2. the parameters that `train.init_from` names; 3. scratch."""
+    2. the whole state that `train.branch_from` names; 3. the parameters that `train.init_from` names; 4. scratch."""
     if steps := checkpoints.steps():
         return checkpoints.restore(training.abstract), f"Resuming at step {steps[-1]}"
     if source:
         start, wanted = source.start, flatten_dict(training.abstract.params, sep="/")
+        if start.whole:
+            with Checkpoints(start.run.checkpoints) as there:
+                there.require_same_optimizer(training.abstract, start.step)
+                state = there.restore(training.abstract, start.step)
+            return state, f"Going on from {start.run.path}, step {start.step}"
         wanted = unflatten_dict({path: leaf for path, leaf in wanted.items() if path not in source.new}, sep="/")
         with Checkpoints(start.run.checkpoints) as there:
             step, params = there.restore_params(wanted, start.step, source.left_out)

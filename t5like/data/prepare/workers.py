@@ -83,7 +83,7 @@ def beam(runner: str, flags: Sequence[str]) -> Workers:
         from apache_beam.options.pipeline_options import PipelineOptions
         from apache_beam.runners.runner import create_runner
     except ImportError:
-        raise UserError("--runner needs Apache Beam: pip install 't5like[beam]'.") from None
+        raise UserError("--runner needs Apache Beam: pip install apache-beam.") from None
     try:
         chosen = create_runner(runner)
     except (ValueError, AttributeError, ImportError) as error:

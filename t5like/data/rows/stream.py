@@ -141,10 +141,17 @@ def _joined(parts: tuple[Ragged, ...]) -> Ragged:
 
 
 def training_stream(
-    rows: Rows, first_step: int, last_step: int, batch: int, own: Int[np.ndarray, " own"] | None = None
+    rows: Rows,
+    first_step: int,
+    last_step: int,
+    batch: int,
+    own: Int[np.ndarray, " own"] | None = None,
+    offset: int = 0,
 ) -> Iterator[Features]:
-    """The batches of steps [first_step, last_step), or of each the rows that are `own`: numbers in it, ascending."""
-    return _background(rows, range(first_step, last_step), batch, own)
+    """The batches of steps [first_step, last_step), or of each the rows that are `own`: numbers in it, ascending.
+
+    Step s is rows [s*batch + offset, (s+1)*batch + offset)."""
+    return _background(lambda numbers: rows(numbers + offset), range(first_step, last_step), batch, own)
 
 
 def evaluation_stream(

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from t5like import config
-from t5like.config.vocabulary import OWN_SPECIALS
+from t5like.config.vocabulary import COVERING, OWN_SPECIALS
 from t5like.data.vocabulary.files import byte_level, wordpiece
 from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.data.vocabulary.pieces import Pieces, SentencePiece
@@ -26,19 +26,31 @@ ASCII = " ".join([*string.punctuation, *(character * 2 for character in string.a
 """Text with every character, letters and digits also within words, that WordPiece can always spell."""
 
 
+class _LimitError(Exception):
+    """The pieces that texts hold at most, or need at least, where `data.vocabulary.size` is another number."""
+
+    def __init__(self, most: int | None = None, least: int | None = None, reason: str = ""):
+        super().__init__(reason)
+        self.most, self.least, self.reason = most, least, reason
+
+
 def train_pieces(settings: config.Vocabulary, texts: Iterable[str]) -> Pieces:
     """Learn pieces from the first `settings.train_characters` characters of texts.
 
     Raises:
       UserError: the texts are too few or too uniform for `data.vocabulary.size`, or it is too small for them.
     """
-    chunks = [chunk for chunk in _chunks(texts, settings.train_characters) if not chunk.isspace()]
+    read = list(_chunks(texts, settings.train_characters))
+    chunks = [chunk for chunk in read if not chunk.isspace()]
     if not chunks:
         raise UserError(
             "There is no text to learn a vocabulary from: every document of data.sources is empty or held out."
         )
     trainers = {"unigram": _sentencepiece, "bpe": _sentencepiece, "wordpiece": _wordpiece, "byte_bpe": _byte_bpe}
-    return trainers[settings.kind](settings, chunks)
+    try:
+        return trainers[settings.kind](settings, chunks)
+    except _LimitError as limit:
+        raise UserError(_limited(settings, sum(map(len, read)), limit)) from None
 
 
 def _chunks(texts: Iterable[str], most: int) -> Iterator[str]:
@@ -81,7 +93,7 @@ def _sentencepiece(settings: config.Vocabulary, chunks: list[str]) -> SentencePi
             minloglevel=2,
         )
     except (RuntimeError, OSError) as error:
-        raise UserError(_why_not_trained(settings, lines, str(error))) from None
+        raise _limit_in(str(error)) from None
     return SentencePiece(_with_even_scores(model.getvalue()))
 
 
@@ -120,12 +132,12 @@ def _wordpiece(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
     characters = sorted({character for word in words for character in word})
     given = [*special, *characters, *sorted({f"##{character}" for word in words for character in word[1:]})]
     if len(given) > settings.size:
-        raise UserError(_too_small(settings, chunks, len(given)))
+        raise _LimitError(least=len(given))
     trainer = trainers.WordPieceTrainer(vocab_size=settings.size, special_tokens=given, show_progress=False)
     tokenizer.train_from_iterator(iter(texts), trainer)
     vocab = tokenizer.get_vocab()
     if len(vocab) < settings.size:
-        raise UserError(_too_large(settings, chunks, len(vocab)))
+        raise _LimitError(most=len(vocab))
     vocab = dict(sorted(vocab.items(), key=lambda item: item[1]))
     return HuggingFace(wordpiece(vocab, settings.lowercase).to_str().encode())
 
@@ -152,7 +164,7 @@ def _byte_bpe(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
 
     least = 256 + len(OWN_SPECIALS["byte_bpe"])
     if settings.size < least:
-        raise UserError(_too_small(settings, chunks, least))
+        raise _LimitError(least=least)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = byte_level({}, [])
     trainer = trainers.BpeTrainer(
@@ -163,26 +175,31 @@ def _byte_bpe(settings: config.Vocabulary, chunks: list[str]) -> HuggingFace:
     merges = [(pair[0], pair[1]) for pair in model["merges"]]
     trained = byte_level(dict(sorted(model["vocab"].items(), key=lambda item: item[1])), merges)
     if trained.get_vocab_size() < settings.size:
-        raise UserError(_too_large(settings, chunks, trained.get_vocab_size()))
+        raise _LimitError(most=trained.get_vocab_size())
     return HuggingFace(trained.to_str().encode())
 
 
-def _why_not_trained(settings: config.Vocabulary, lines: list[str], error: str) -> str:
+def _limit_in(error: str) -> _LimitError:
+    """The number in an error of SentencePiece."""
     if most := re.search(r"value <= (\d+)", error):
-        return _too_large(settings, lines, int(most[1]))
+        return _LimitError(most=int(most[1]))
     if least := re.search(r"required_chars\. \d+ vs (\d+)", error):
-        return _too_small(settings, lines, int(least[1]))
-    return f"{_wanted(settings, lines)}: {error.strip()}"
+        return _LimitError(least=int(least[1]))
+    return _LimitError(reason=error.strip())
 
 
-def _wanted(settings: config.Vocabulary, texts: list[str]) -> str:
-    characters = sum(map(len, texts))
-    return f"data.vocabulary.size={settings.size} cannot be reached with {characters:,} characters of text"
-
-
-def _too_large(settings: config.Vocabulary, texts: list[str], most: int) -> str:
-    return f"{_wanted(settings, texts)}: they hold at most {most} pieces; lower the size or add text."
-
-
-def _too_small(settings: config.Vocabulary, texts: list[str], least: int) -> str:
-    return f"{_wanted(settings, texts)}: bytes and single characters alone need {least} pieces; raise the size."
+def _limited(settings: config.Vocabulary, characters: int, limit: _LimitError) -> str:
+    """A sentence that names the fields that keep `data.vocabulary.size` from being reached."""
+    wanted = f"data.vocabulary.size={settings.size} cannot be reached with {characters:,} characters of text"
+    if limit.most is not None:
+        remedy = "lower data.vocabulary.size or add text"
+        if characters >= settings.train_characters:
+            remedy = "raise data.vocabulary.train_characters, which allows no more, or lower data.vocabulary.size"
+        return f"{wanted}: they hold at most {limit.most} pieces; {remedy}."
+    if limit.least is not None:
+        remedy = f"raise data.vocabulary.size to {limit.least} or more"
+        if settings.kind in COVERING:
+            rare = "are [UNK]" if settings.kind == "wordpiece" else "are spelt in bytes"
+            remedy += f", or lower data.vocabulary.coverage={settings.coverage}, so that rare characters {rare}"
+        return f"{wanted}: bytes and single characters alone need {limit.least} pieces; {remedy}."
+    return f"{wanted}: {limit.reason}"

@@ -1,0 +1,126 @@
+"""What commands suggest and remark, on text like the run's own."""
+
+import pathlib
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from golden_runs import GOLDEN
+from starts import LEARNED, run_config
+
+from t5like import config
+from t5like.commands import hints, models
+from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces
+from t5like.infer.generate import Generator
+from t5like.infer.passages import Passage
+from t5like.runs.directory import RunDirectory
+from t5like.runs.opened import Restored, note_on_text
+
+
+def run_of(family: str, folder: pathlib.Path, **changes: Any) -> Restored:
+    """As much of an opened run as remarks look at."""
+    settings = run_config(folder / "text", folder, family, data__vocabulary=LEARNED, **changes)
+    run = object.__new__(Restored)
+    network, vocabulary = types.SimpleNamespace(config=settings), Vocabulary(Bytes(), [config.MASK], 11)
+    vars(run).update(network=network, run=RunDirectory(folder), vocabulary=vocabulary)
+    return run
+
+
+class Chinese(Vocabulary):
+    """A vocabulary of six Chinese pieces and a mask."""
+
+    def __init__(self):
+        super().__init__(Bytes(), [config.MASK])
+        self.size = 7
+
+    def name(self, number: int) -> str:
+        return "床前明月光霜a"[number]
+
+
+class Echo(Generator):
+    """Answers with the prompt and its number."""
+
+    def __call__(self, params: Any, texts: Sequence[str], first: int = 0) -> list[str]:
+        ASKED.append((list(texts), first))
+        return [f"{text}{first + number}" for number, text in enumerate(texts)]
+
+
+ASKED: list[tuple[list[str], int]] = []
+
+
+@pytest.mark.parametrize(
+    ("family", "shown", "expected"),
+    [
+        (
+            "t5",
+            "It was the best of times, it was the worst of <extra_id_0>, it was the age of <extra_id_1> wisdom",
+            "generate {run} --prompt 'of times, it was the worst of <extra_id_0>, it was the age of'",
+        ),
+        (
+            "t5",
+            "床前明月光，<extra_id_0>地上霜。\n举头<extra_id_1>",
+            "generate {run} --prompt '床前明月光，<extra_id_0>地上霜。 举头'",
+        ),
+        (
+            "gpt",
+            "  It's\nthe best of times, it was the worst of times, it was the age of wisdom",
+            "generate {run} --prompt 'It'\"'\"'s the best of times, it was the worst of times, it was the' "
+            "--temperature 0.8 --top_p 0.9",
+        ),
+        ("bert", "--- a [MASK] of [MASK] times", "fill {run} --text 'a [MASK] of'"),
+    ],
+)
+def test_the_hint_after_passages_is_a_piece_of_the_run_s_own_text(family, shown, expected, tmp_path):
+    passages = [Passage(shown, [], "")]
+    assert hints.trained(run_of(family, tmp_path), passages) == expected
+    on_code = run_of(family, tmp_path, data__sources=(config.Source(),))
+    assert hints.trained(on_code, passages) == hints.CODE[on_code.config.model.family].format(
+        run="{run}", mask="[MASK]"
+    )
+
+
+def test_the_hint_after_an_import_is_in_the_language_of_the_vocabulary():
+    chinese = types.SimpleNamespace(
+        name="床前明月光"[:5].__getitem__, size=5, sentinels=[], written=lambda role: "[MASK]"
+    )
+    assert hints.imported("encoder", chinese) == "fill {run} --text '今天天气[MASK]好。'"
+    english = Vocabulary(load_pieces(GOLDEN / "bert_masked"))
+    assert hints.imported("encoder", english) == "fill {run} --text 'The [MASK] sat on the mat.'"
+    assert hints.imported("encoder-decoder", Vocabulary(Bytes(), (), 3)).startswith(
+        "generate {run} --prompt 'The <extra_"
+    )
+
+
+def test_a_plain_prompt_to_a_run_that_fills_gaps_is_remarked_on_once(tmp_path, capsys):
+    t5 = run_of("t5", tmp_path)
+    models._note_plain_prompts(t5, ["a <extra_id_0>", ""])
+    models._note_plain_prompts(run_of("gpt", tmp_path), ["a"])
+    assert capsys.readouterr() == ("", "")
+    models._note_plain_prompts(t5, ["a", "b"])
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith(
+        f"t5like: {tmp_path} has learned to fill gaps and not to go on from a prompt: write <extra_id_"
+    )
+    (tmp_path / "import.json").touch()  # nobody knows what that one has learned
+    models._note_plain_prompts(t5, ["a"])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_imported_run_without_text_names_the_one_that_it_is_evaluated_on(tmp_path):
+    run, own = RunDirectory(tmp_path), config.Data(store="store")
+    other = config.Data(store="store", sources=(config.Source(kind="text", path="a.txt"),))
+    assert (note_on_text(run, own), note_on_text(run, other)) == ("", "")
+    run.import_record.touch()
+    assert note_on_text(run, own).startswith(
+        f"{tmp_path} was imported without text, so Python's own library is its held"
+    )
+    assert note_on_text(run, other) == ""
+
+
+def test_an_empty_line_of_a_file_has_an_empty_answer_and_keeps_its_number():
+    generator = object.__new__(Echo)
+    assert models._answers(generator, {}, ["", "a", " ", "b"], 4) == ["", "a5", "", "b7"]
+    assert models._answers(generator, {}, ["", ""], 8) == ["", ""]
+    assert ASKED == [(["a", "a", "a", "b"], 4)]
