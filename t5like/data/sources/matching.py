@@ -1,0 +1,98 @@
+"""Files of a source: which ones a path or glob names, each once, on local disks and in buckets."""
+
+import contextlib
+import glob
+import os
+import re
+from collections.abc import Iterator
+
+from etils import epath
+
+from t5like.errors import UserError
+
+
+def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]:
+    """The files that a path or glob names, sorted, with their sizes in bytes; one with several names counts once.
+
+    Raises:
+      UserError: there is none, or they cannot be reached; `setting` is the field of the source that the pattern is of.
+    """
+    with reached(pattern):
+        path = epath.Path(pattern).expanduser()
+        if path.is_file():
+            paths = [path]
+        elif "://" in pattern:
+            root, *rest = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)
+            paths = epath.Path(root).glob(rest[0]) if rest else []
+        else:
+            paths = map(epath.Path, _once(_expanded(str(path))))
+        files = sorted({(str(path), path.stat().length) for path in paths if path.is_file()})
+        folder = not files and path.is_dir()
+    if folder:
+        raise UserError(f"{pattern!r} is a folder: give data.sources.N.{setting} a glob such as '{pattern}/**/*.txt'.")
+    if not files:
+        raise UserError(
+            f"No file matches {pattern!r}: give data.sources.N.{setting} an existing file or a glob that matches."
+        )
+    return files
+
+
+@contextlib.contextmanager
+def reached(name: str) -> Iterator[None]:
+    """A sentence for a remote file that cannot be reached, whatever library says so; local files are not concerned."""
+    if "://" not in name:
+        yield
+        return
+    try:
+        yield
+    except UserError:
+        raise
+    except KeyError:  # of epath, which knows no such scheme
+        raise UserError(
+            f"{name} cannot be read from there: there are gs://, s3:// and hf://; fetch other files and give the "
+            "local copies."
+        ) from None
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{name} cannot be reached: {lines[0].rstrip('.')}.") from None
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    """The paths that match a glob, as `glob.glob` finds them, but with each folder behind `**` once.
+
+    A folder that a link leads to is entered, so a link to a folder above would otherwise be entered for ever.
+    """
+    head, *tail = re.split(r"(?:^|(?<=/))\*\*(?:/|$)", pattern, maxsplit=1)
+    if not tail:
+        yield from glob.glob(pattern)
+        return
+    rest = re.sub(r"^(\*\*(/|$))+", "", tail[0]) or "*"
+    for root in glob.glob(head) if head else [""]:
+        for folder in _folders(root):
+            yield from _expanded(glob.escape(_within(folder, "")) + rest)
+
+
+def _folders(root: str) -> Iterator[str]:
+    """A folder and all within it that are not hidden, those of the fewest names first, each real one once."""
+    seen, waiting = {os.path.realpath(root)}, [root]
+    while waiting:
+        yield (folder := waiting.pop(0))
+        with contextlib.suppress(OSError):
+            for entry in sorted(os.scandir(folder or "."), key=lambda entry: entry.name):
+                path = _within(folder, entry.name)
+                if entry.is_dir() and not entry.name.startswith(".") and (real := os.path.realpath(path)) not in seen:
+                    seen.add(real)
+                    waiting.append(path)
+
+
+def _within(folder: str, name: str) -> str:
+    """A path in a folder, which is empty for the current one, as globs write it."""
+    return f"{folder}{'' if not folder or folder.endswith('/') else '/'}{name}"
+
+
+def _once(paths: Iterator[str]) -> list[str]:
+    """One path for each real file: the shortest, and of these the first."""
+    found: dict[str, str] = {}
+    for path in sorted(set(paths), key=lambda path: (len(path), path)):
+        found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
