@@ -31,6 +31,8 @@ SUFFIXES = {
     ".md": "text",
 }
 """Kinds of files by the ends of their names, in small letters."""
+SAVED = ("dataset_dict.json", "state.json")
+"""Files of which one lies in a folder that Hugging Face's `datasets` saved."""
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Ends of the names of compressed files, in small letters."""
 

@@ -16,13 +16,13 @@ from typing import Literal
 
 from t5like.config import Source
 from t5like.config.sources import COMPRESSED, PLAIN, kind_of
-from t5like.data.sources.columnar import arrow_files, is_saved, parquet_row_groups, read_arrow, read_parquet
+from t5like.data.sources.columnar import parquet_row_groups, read_arrow, read_parquet
 from t5like.data.sources.compression import compression_of
 from t5like.data.sources.encoding import check_share, check_text
 from t5like.data.sources.faults import DamagedError, Faults
 from t5like.data.sources.files import is_utf8, readable
+from t5like.data.sources.folders import files_of
 from t5like.data.sources.library import library_files, read_library
-from t5like.data.sources.matching import matching_files
 from t5like.data.sources.readers import is_array, read_json, read_json_lines, read_text
 from t5like.data.sources.records import Record, records
 from t5like.data.sources.tables import has_quotes, read_csv, read_tsv
@@ -191,20 +191,13 @@ def _pieces(source: Source, split: Split | None) -> Iterator[Piece]:
     if source.kind == "python_library":
         yield from ((Part(name), size, False) for name, size in library_files())
         return
-    for name, size in _files(source, own):
+    for name, size in files_of(source, own):
         kind = file_kind(source, name)
         if kind == "parquet":
             groups = enumerate(parquet_row_groups(source, name))
             yield from ((Part(name, group, group + 1), length, False) for group, length in groups)
         else:
             yield Part(name), size, _has_lines(source, kind, name)
-
-
-def _files(source: Source, own: bool) -> list[tuple[str, int]]:
-    """The files of a source, or those of its validation split, with their sizes."""
-    if source.kind == "arrow" or (source.kind == "files" and is_saved(source.path)):
-        return arrow_files(source, own)
-    return matching_files(source.validation, "validation") if own else matching_files(source.path)
 
 
 def _has_lines(source: Source, kind: str, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Readers of Parquet and of Arrow, and the folders that Hugging Face's `datasets` saves."""
+"""Readers of Parquet and of Arrow."""
 
 import contextlib
 import functools
@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from etils import epath
-
 from t5like.config import Source
 from t5like.data.sources.faults import DamagedError
 from t5like.data.sources.files import readable
-from t5like.data.sources.matching import matching_files, reached
 from t5like.data.sources.records import Row, column_of, unknown_field
-from t5like.errors import UserError, did_you_mean
+from t5like.errors import UserError
 
 BATCH_BYTES = 2**23
 """Decoded columns that are in memory at once, as far as the mean length of their rows tells."""
@@ -60,41 +57,6 @@ def read_arrow(source: Source, name: str, start: int, stop: int | None) -> Itera
                 for row in _rows(chosen.slice(first, rows), name, number + first):
                     yield row._replace(values=_with_classes(row.values, classes))
             number += batch.num_rows
-
-
-def arrow_files(source: Source, own: bool) -> list[tuple[str, int]]:
-    """The files of a folder that `datasets` saved, those of a glob otherwise; `own`: those of the validation split.
-
-    Raises:
-      UserError: there is no such split, or no file.
-    """
-    setting = "validation" if own else "path"
-    path, split = epath.Path(source.path).expanduser(), source.validation if own else source.split
-    with reached(source.path):
-        if (path / "dataset_dict.json").exists():
-            splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
-            if split in splits:
-                return _saved(path / split)
-            if not own:
-                raise UserError(f"data.sources.N.split: {path} has no split {split!r}{did_you_mean(split, splits)}")
-        folder = epath.Path(source.validation).expanduser() if own else path
-        if (folder / "state.json").exists():
-            return _saved(folder)
-    return matching_files(source.validation if own else source.path, setting)
-
-
-def is_saved(path: str) -> bool:
-    """True if a path is a folder that `datasets` saved."""
-    with reached(path):
-        folder = epath.Path(path).expanduser()
-        return any((folder / name).exists() for name in ("dataset_dict.json", "state.json"))
-
-
-def _saved(folder: epath.Path) -> list[tuple[str, int]]:
-    """The files of one saved split, in their order."""
-    files = json.loads((folder / "state.json").read_text())["_data_files"]
-    paths = [folder / file["filename"] for file in files]
-    return [(str(path), path.stat().length) for path in paths]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ SAMPLE = 2**16
 """Bytes that are looked at, in all."""
 PLACES = 8
 """Places of a file at which they are, where a file can be read from its middle."""
-LEAST = 2
+LEAST = 4
 """Invalid characters that every file may have."""
 CANDIDATES = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1251", "koi8_r"]
 """Encodings that text without marks may be in, besides UTF-8 and UTF-16."""

@@ -54,9 +54,10 @@ def _names(source: Source, name: str, first: Sequence[str]) -> Sequence[str]:
     if set(source.fields) <= set(first):
         return first
     missing = next(field for field in source.fields if field not in first)
+    sentence = unknown_field(missing, [cell[:SHOWN] for cell in first], f"the first line of {name}")
     raise UserError(
-        f"{unknown_field(missing, [cell[:SHOWN] for cell in first], f'the first line of {name}')} Where that is no header, name the columns "
-        "with data.sources.N.columns, or take them by number: '0', '1'."
+        f"{sentence} Where that is no header, name the columns with data.sources.N.columns, or take them by number: "
+        "'0', '1'."
     )
 
 
