@@ -23,6 +23,7 @@ from t5like.data.sources.faults import DamagedError, Faults
 from t5like.data.sources.files import is_utf8, readable
 from t5like.data.sources.folders import files_of
 from t5like.data.sources.library import library_files, read_library
+from t5like.data.sources.matching import opened, reached
 from t5like.data.sources.readers import is_array, read_json, read_json_lines, read_text
 from t5like.data.sources.records import Record, records
 from t5like.data.sources.tables import has_quotes, read_csv, read_tsv
@@ -208,9 +209,9 @@ def _has_lines(source: Source, kind: str, name: str) -> bool:
 
 def _is_whole(source: Source, name: str) -> bool:
     """True if a file's content says that it cannot be cut: it is compressed, or one JSON array."""
-    with readable(name) as file:
+    with reached(name), opened(name) as file:
         head = file.read(16)
-    return bool(compression_of("", head)) or is_array(source, name)
+    return bool(compression_of(name, head)) or is_array(source, name)
 
 
 def _cut(sources: tuple[Source, ...], number: int, pieces: list[Piece], most: int) -> Iterator[tuple[Part, int]]:

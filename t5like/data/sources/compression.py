@@ -8,10 +8,11 @@ import lzma
 import zipfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from t5like.config.sources import COMPRESSED
 from t5like.data.sources.faults import DamagedError
+from t5like.data.sources.matching import Readable
 from t5like.errors import UserError
 
 MAGIC = {
@@ -35,7 +36,7 @@ def compression_of(name: str, head: bytes) -> str:
 
 
 @contextlib.contextmanager
-def decompressed(name: str, raw: IO[bytes]) -> Iterator[Any]:
+def decompressed(name: str, raw: Readable) -> Iterator[Readable]:
     """The bytes within a file, read bit by bit, or the file itself where it is not compressed.
 
     Raises:
@@ -45,11 +46,11 @@ def decompressed(name: str, raw: IO[bytes]) -> Iterator[Any]:
     raw.seek(0)
     match compression_of(name, head):
         case ".gz":
-            yield gzip.GzipFile(fileobj=raw)
+            yield gzip.GzipFile(fileobj=cast(IO[bytes], raw))
         case ".bz2":
-            yield bz2.BZ2File(raw)
+            yield bz2.BZ2File(cast(IO[bytes], raw))
         case ".xz":
-            yield lzma.LZMAFile(raw)
+            yield lzma.LZMAFile(cast(IO[bytes], raw))
         case ".zst":
             yield io.BufferedReader(Parts(_zstandard(raw)))
         case ".zip":
@@ -77,7 +78,7 @@ class Parts(io.RawIOBase):
         return count
 
 
-def _zstandard(raw: IO[bytes]) -> Iterator[bytes]:
+def _zstandard(raw: Readable) -> Iterator[bytes]:
     """Decompressed bytes. zstandard's own reader takes a file that ends within a frame for whole."""
     import zstandard
 
@@ -97,9 +98,9 @@ def _zstandard(raw: IO[bytes]) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _only_member(name: str, raw: IO[bytes]) -> Iterator[IO[bytes]]:
+def _only_member(name: str, raw: Readable) -> Iterator[Readable]:
     """The only file of a zip archive; what macOS adds does not count."""
-    with zipfile.ZipFile(cast(Any, raw)) as archive:
+    with zipfile.ZipFile(cast(IO[bytes], raw)) as archive:
         members = [
             member
             for member in archive.infolist()

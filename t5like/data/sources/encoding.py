@@ -91,16 +91,21 @@ def check_share(source: Source, name: str, invalid: int, characters: int, sample
 
 
 def _samples(name: str, start: int, stop: int | None) -> list[bytes]:
-    """The beginning of a file or range, and, where the size is known and it can be read anywhere, further places."""
+    """The beginning of a file, or several places of a range, which is one of a file that can be read anywhere."""
     with readable(name) as file:
         if start:
             file.seek(start)
-        samples = [file.read(SAMPLE)]
-        if stop is not None and stop - start > SAMPLE * PLACES and not compression_of(name, samples[0]):
+        samples = [_lines(file.read(SAMPLE)) if start else file.read(SAMPLE)]
+        if stop is not None and stop - start > SAMPLE * PLACES:
             for place in range(1, PLACES):
                 file.seek(start + (stop - start) // PLACES * place)
-                samples.append(file.read(SAMPLE // PLACES))
+                samples.append(_lines(file.read(SAMPLE // PLACES)))
     return samples
+
+
+def _lines(sample: bytes) -> bytes:
+    """The lines that lie whole in a sample, which may begin and end within a character; all of it if there is none."""
+    return sample[sample.find(b"\n") + 1 : sample.rfind(b"\n") + 1] or sample
 
 
 def _check_kind(name: str, head: bytes) -> None:
@@ -131,8 +136,8 @@ def _likely(sample: bytes) -> str:
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     even, odd = sample[::2].count(0), sample[1::2].count(0)
-    if even + odd > len(sample) // 100:
-        return "utf-16-le" if odd > 4 * even else "utf-16-be" if even > 4 * odd else ""
+    if even + odd > len(sample) // 100 and max(even, odd) > 4 * min(even, odd):
+        return "utf-16-le" if odd > even else "utf-16-be"
     if decode(sample)[1] <= LEAST:
         return "utf-8"
     for encoding in ("utf-16-le", "utf-16-be"):

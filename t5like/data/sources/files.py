@@ -1,6 +1,6 @@
 """Bytes of a source's files: through compression, from their encoding to UTF-8, whole or line by line.
 
-All of it goes through `etils.epath`, so a path may be local or at gs://. Nothing here holds a file in memory: a file
+A path may be local, at gs://, or wherever fsspec reads (`matching.opened`). Nothing here holds a file in memory: a file
 is read in blocks, and a line or a document only grows to the limit that the source gives.
 """
 
@@ -11,29 +11,18 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, NamedTuple, Protocol, cast, runtime_checkable
-
-from etils import epath
+from typing import NamedTuple
 
 from t5like.config import Source
 from t5like.data.sources.compression import Parts, decompressed
 from t5like.data.sources.faults import DamagedError
-from t5like.data.sources.matching import reached
+from t5like.data.sources.matching import Readable, opened, reached
 from t5like.errors import UserError
 
 BLOCK = 2**18
 """Bytes that are read at once."""
 INVALID = b"\xff"
 """Stands for a sequence that another encoding does not have: no UTF-8 either, so that it is replaced and counted."""
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """An opened file; TensorFlow's files at gs:// have little more."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
-
-    def seek(self, offset: int, /) -> int: ...
 
 
 class Line(NamedTuple):
@@ -47,8 +36,8 @@ class Line(NamedTuple):
 
 @contextlib.contextmanager
 def open_binary(name: str, encoding: str = "utf-8") -> Iterator[Readable]:
-    """Open a file wherever `etils.epath` can, decompressed and in UTF-8."""
-    with cast(IO[bytes], epath.Path(name).open("rb")) as raw, decompressed(name, raw) as file:
+    """Open a file wherever it lies, decompressed and in UTF-8."""
+    with opened(name) as raw, decompressed(name, raw) as file:
         yield file if is_utf8(encoding) else io.BufferedReader(Parts(_transcoded(file, encoding)))
 
 

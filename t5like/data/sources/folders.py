@@ -6,7 +6,7 @@ from etils import epath
 
 from t5like.config import Source
 from t5like.config.sources import SAVED
-from t5like.data.sources.matching import matching_files, reached
+from t5like.data.sources.matching import by_fsspec, matching_files, reached
 from t5like.errors import UserError, did_you_mean
 
 
@@ -16,7 +16,7 @@ def files_of(source: Source, own: bool) -> list[tuple[str, int]]:
     Raises:
       UserError: there is no such split, or no file, or they cannot be reached.
     """
-    if source.kind == "arrow" or (source.kind == "files" and is_saved(source.path)):
+    if source.kind in ("arrow", "files") and (is_saved(source.path) or (own and is_saved(source.validation))):
         return _saved_files(source, own)
     return matching_files(source.validation, "validation") if own else matching_files(source.path)
 
@@ -39,6 +39,8 @@ def _saved_files(source: Source, own: bool) -> list[tuple[str, int]]:
 
 def is_saved(path: str) -> bool:
     """True if a path is a folder that `datasets` saved."""
+    if by_fsspec(path):
+        return False
     with reached(path):
         folder = epath.Path(path).expanduser()
         return any((folder / name).exists() for name in SAVED)

@@ -5,10 +5,20 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from typing import Protocol, cast, runtime_checkable
 
 from etils import epath
 
 from t5like.errors import UserError
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """An opened file; TensorFlow's files at gs:// have little more."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def seek(self, offset: int, /) -> int: ...
 
 
 def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]:
@@ -18,16 +28,19 @@ def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]
       UserError: there is none, or they cannot be reached; `setting` is the field of the source that the pattern is of.
     """
     with reached(pattern):
-        path = epath.Path(pattern).expanduser()
-        if path.is_file():
-            paths = [path]
-        elif "://" in pattern:
-            root, *rest = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)
-            paths = epath.Path(root).glob(rest[0]) if rest else []
+        if by_fsspec(pattern):
+            files, folder = _elsewhere(pattern), False
         else:
-            paths = map(epath.Path, _once(_expanded(str(path))))
-        files = sorted({(str(path), path.stat().length) for path in paths if path.is_file()})
-        folder = not files and path.is_dir()
+            path = epath.Path(pattern).expanduser()
+            if path.is_file():
+                paths = [path]
+            elif "://" in pattern:
+                root, *rest = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)
+                paths = epath.Path(root).glob(rest[0]) if rest else []
+            else:
+                paths = map(epath.Path, _once(_expanded(str(path))))
+            files = sorted({(str(path), path.stat().length) for path in paths if path.is_file()})
+            folder = not files and path.is_dir()
     if folder:
         raise UserError(f"{pattern!r} is a folder: give data.sources.N.{setting} a glob such as '{pattern}/**/*.txt'.")
     if not files:
@@ -35,6 +48,35 @@ def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]
             f"No file matches {pattern!r}: give data.sources.N.{setting} an existing file or a glob that matches."
         )
     return files
+
+
+def by_fsspec(name: str) -> bool:
+    """True if a file is opened by fsspec: all remote ones but those at gs://, which TensorFlow reads faster."""
+    return "://" in name and not name.startswith("gs://")
+
+
+@contextlib.contextmanager
+def opened(name: str) -> Iterator[Readable]:
+    """Open a file for its bytes as they lie there."""
+    if by_fsspec(name):
+        import fsspec
+
+        system, path = fsspec.url_to_fs(name)
+        file = system.open(path, "rb")
+    else:
+        file = epath.Path(name).open("rb")
+    with file:
+        yield cast(Readable, file)
+
+
+def _elsewhere(pattern: str) -> list[tuple[str, int]]:
+    """The files that a path or glob names at s3://, hf://, https:// and what else fsspec reads, with their sizes."""
+    import fsspec
+
+    system, path = fsspec.url_to_fs(pattern)
+    names = sorted(system.glob(path)) if set("*?[") & set(path) else [path]
+    found = [(system.unstrip_protocol(name), system.info(name)) for name in names]
+    return [(name, info["size"] or 0) for name, info in found if info["type"] == "file"]
 
 
 @contextlib.contextmanager
@@ -47,11 +89,8 @@ def reached(name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except KeyError:  # of epath, which knows no such scheme
-        raise UserError(
-            f"{name} cannot be read from there: there are gs://, s3:// and hf://; fetch other files and give the "
-            "local copies."
-        ) from None
+    except ImportError as error:  # of fsspec, which needs a package for that scheme
+        raise UserError(f"{name} cannot be read without another package: {str(error).rstrip('.')}.") from None
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{name} cannot be reached: {lines[0].rstrip('.')}.") from None

@@ -8,7 +8,8 @@ from typing import Any
 
 from t5like.config import Source
 from t5like.data.sources.encoding import decode
-from t5like.data.sources.files import BLOCK, Line, Readable, line_number, read_lines, read_whole, readable
+from t5like.data.sources.files import BLOCK, Line, line_number, read_lines, read_whole, readable
+from t5like.data.sources.matching import Readable
 from t5like.data.sources.records import Row, too_long
 
 SPACES = " \t\r\n"

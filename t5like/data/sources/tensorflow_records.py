@@ -15,7 +15,8 @@ import numpy as np
 from t5like.config import Source
 from t5like.data.sources.checksum import masked_crc32c
 from t5like.data.sources.faults import DamagedError
-from t5like.data.sources.files import Readable, readable
+from t5like.data.sources.files import readable
+from t5like.data.sources.matching import Readable
 from t5like.data.sources.records import Row, column_of, too_long, unknown_field
 from t5like.errors import UserError, did_you_mean
 
