@@ -284,3 +284,8 @@ def test_each_of_many_files_is_of_the_kind_that_its_name_or_content_says(tmp_pat
 def test_the_kind_of_a_name_is_that_within_a_compression():
     names = {"a.jsonl": "jsonl", "B.JSON.GZ": "json", "c.csv.bz2": "csv", "d.gz": "", "e": "", "f.tab": "tsv"}
     assert {name: kind_of(name) for name in names} == names
+
+
+def test_a_line_that_is_no_json_is_no_record_of_several_fields_either(tmp_path):
+    path = write(tmp_path, "a", '{"a": "x", "b": "y"}\nbroken\n')
+    assert skipped(kind="jsonl", path=path, fields=("a", "b"))[1].count == 1

@@ -143,7 +143,9 @@ def _records(source: Source, part: Part, faults: Faults) -> Iterator[Record]:
         if kind in PLAIN:
             check_text(source, part.name, part.start, part.stop)
         for record in records(source, READERS[kind](source, part.name, part.start, part.stop), faults):
-            invalid, characters = invalid + record.invalid, characters + sum(map(len, record.texts))
+            invalid += record.invalid
+            for text in record.texts:
+                characters += len(text)
             yield record
         if kind in PLAIN and not faults.skip:
             check_share(source, part.name, invalid, characters)

@@ -24,9 +24,7 @@ def read_text(source: Source, name: str, start: int, stop: int | None) -> Iterat
             lines = read_lines(source, name, start, stop)
         case "paragraph":
             lines = _paragraphs(source, name, start, stop)
-    field = source.fields[0]
-    for row, text in _decoded(source, name, lines):
-        yield row._replace(values={field: text})
+    return _decoded(source, name, lines, source.fields[0])
 
 
 def read_json_lines(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
@@ -34,15 +32,15 @@ def read_json_lines(source: Source, name: str, start: int, stop: int | None) -> 
     if not start and stop is None and is_array(source, name):
         yield from read_json(source, name, start, stop)
         return
-    for row, text in _decoded(source, name, read_lines(source, name, start, stop)):
-        if row.problem or not text.strip():
-            yield from [row] if row.problem else []
-            continue
-        try:
-            values, problem = json.loads(text), ""
-        except (ValueError, RecursionError) as error:
-            values, problem = {}, _no_json(error)
-        yield _checked(row, values, problem)
+    for row in _decoded(source, name, read_lines(source, name, start, stop), ""):
+        if row.problem:
+            yield row
+        elif text := row.values[""].strip():
+            try:
+                values, problem = json.loads(text), ""
+            except (ValueError, RecursionError) as error:
+                values, problem = {}, _no_json(error)
+            yield _checked(row, values, problem)
 
 
 def is_array(source: Source, name: str) -> bool:
@@ -74,15 +72,15 @@ def _no_json(error: Exception) -> str:
     return f"is not JSON: {reason}."
 
 
-def _decoded(source: Source, name: str, lines: Iterator[Line]) -> Iterator[tuple[Row, str]]:
-    """A row without values for each line that is not empty, and its text; too long a line is a problem."""
+def _decoded(source: Source, name: str, lines: Iterator[Line], field: str) -> Iterator[Row]:
+    """A row for each line that is not empty, with its text in a field; too long a line is a problem."""
     for offset, raw in lines:
-        where = functools.partial(_line, source, name, offset)
-        if raw is None:
-            yield Row(offset, {}, where, problem=f"{too_long(source)}: raise it, or break the line."), ""
-        elif raw:
+        if raw:
             text, invalid = decode(raw if offset else raw.removeprefix(codecs.BOM_UTF8))
-            yield Row(offset, {}, where, invalid), text
+            yield Row(offset, {field: text}, functools.partial(_line, source, name, offset), invalid)
+        elif raw is None:
+            problem = f"{too_long(source)}: raise it, or break the line."
+            yield Row(offset, {}, functools.partial(_line, source, name, offset), problem=problem)
 
 
 def _line(source: Source, name: str, offset: int) -> str:

@@ -46,7 +46,12 @@ def records(source: Source, rows: Iterable[Row], faults: Faults) -> Iterator[Rec
     Raises:
       UserError: a row makes no record, and the source's `on_error` is to stop; or the file has no rows at all.
     """
+    only = source.fields[0] if len(source.fields) == 1 else ""
     for row in rows:
+        text = row.values.get(only) if only else None
+        if type(text) is str and text.isascii() and len(text) <= source.most_bytes:  # most rows, and quickly
+            yield Record(row.number, (text,), row.invalid, row.group)
+            continue
         try:
             yield _record(source, row)
         except UserError as error:
