@@ -100,7 +100,7 @@ class Source:
         require(
             self.kind != "python_library" or not (self.path or self.validation),
             f"data.sources.N.path={self.path or self.validation!r} is for other sources: set data.sources.N.kind to "
-            "'files' or the kind that they are of.",
+            "'files', or to the kind of these files.",
         )
         require(
             0 <= self.most_invalid <= 1 and len(self.delimiter) < 2,

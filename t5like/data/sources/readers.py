@@ -24,7 +24,7 @@ def read_text(source: Source, name: str, start: int, stop: int | None) -> Iterat
             lines = read_lines(source, name, start, stop)
         case "paragraph":
             lines = _paragraphs(source, name, start, stop)
-    return _decoded(source, name, lines, source.fields[0])
+    return _decoded(source, name, lines, source.fields[0] if len(source.fields) == 1 else "text")
 
 
 def read_json_lines(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
