@@ -98,6 +98,7 @@ TABLE = [
     (SOURCE, "document", "line", dict(kind="jsonl", path="a"), dict(kind="text", path="a")),
     (SOURCE, "most_bytes", 9, dict(), TFDS),
     (SOURCE, "columns", ("text",), dict(kind="jsonl", path="a"), dict(kind="csv", path="a")),
+    (SOURCE, "records", "data", dict(kind="jsonl", path="a"), dict(kind="json", path="a")),
     (SOURCE, "delimiter", ";", dict(kind="tsv", path="a"), dict(kind="csv", path="a")),
     (SOURCE, "quotes", True, dict(kind="jsonl", path="a"), dict(kind="tsv", path="a")),
     (SOURCE, "encoding", "gb18030", dict(kind="parquet", path="a"), dict(kind="files", path="a")),

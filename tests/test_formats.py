@@ -289,3 +289,15 @@ def test_the_kind_of_a_name_is_that_within_a_compression():
 def test_a_line_that_is_no_json_is_no_record_of_several_fields_either(tmp_path):
     path = write(tmp_path, "a", '{"a": "x", "b": "y"}\nbroken\n')
     assert skipped(kind="jsonl", path=path, fields=("a", "b"))[1].count == 1
+
+
+def test_records_in_lists_within_a_json_object_have_the_fields_around_them(tmp_path):
+    pages = [{"context": "c", "qas": [{"q": "1"}, {"q": "2"}]}, {"context": "d", "qas": [{"q": "3"}, "no record"]}]
+    path = write(tmp_path, "a.json", json.dumps({"version": 1, "data": [{"title": "t", "pages": pages}]}))
+    settings = {"kind": "json", "path": path, "records": "data.pages.qas", "fields": ("title", "context", "q")}
+    settings |= {"template": ("{title} {context} {q}",)}
+    found, faults = skipped(**settings)
+    assert found == ["t c 1", "t c 2", "t d 3"]
+    assert faults.examples == [f"{path}, line 1, record 3, is no JSON object with named fields."]
+    said = sentence(texts, **settings | {"records": "data.page.qas"})
+    assert f"{path}, line 1, record 0, has no list 'page', which data.sources.N.records names." in said

@@ -70,6 +70,9 @@ class Source:
     columns: Annotated[tuple[str, ...], applies_to("kind", "csv", "tsv")] = ()
     """Names of all columns where the files have no header line. Without it, the first line is the header if it names
     every field; if all fields are numbers there is none."""
+    records: Annotated[str, applies_to("kind", "json")] = ""
+    """The list of records within the object that a JSON file is, with a dot into a list within a list: `data`, or in
+    SQuAD's files `data.paragraphs.qas`. Fields beside a list are fields of its records too."""
     delimiter: Annotated[str, applies_to("kind", "csv")] = ""
     """The character between columns; empty: comma, semicolon, tab or |, as the first lines of a file tell."""
     quotes: Annotated[bool | None, applies_to("kind", "csv", "tsv")] = None

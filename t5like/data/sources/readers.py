@@ -54,10 +54,29 @@ def read_json(source: Source, name: str, start: int, stop: int | None) -> Iterat
     """The objects of a JSON array, or those that follow one another; what is damaged ends the file."""
     number = 0
     with readable(name, source.encoding) as file:
-        for line, values, problem in _values(file, source):
-            where = functools.partial("{}, line {}, record {},".format, name, line, number)
-            yield _checked(Row(number, {}, where), values, problem)
-            number += 1
+        for line, whole, damage in _values(file, source):
+            for values, problem in [(whole, damage)] if damage else _listed(whole, source.records):
+                where = functools.partial("{}, line {}, record {},".format, name, line, number)
+                yield _checked(Row(number, {}, where), values, problem)
+                number += 1
+
+
+def _listed(value: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """The records in the lists that a path leads to, each with the fields that stand beside these; or a problem.
+
+    For example `a.b` in {"a": [{"n": 1, "b": [{"m": 2}, {"m": 3}]}]} has {"n": 1, "m": 2} and {"n": 1, "m": 3}.
+    """
+    if not path:
+        yield value, ""
+        return
+    name, _, rest = path.partition(".")
+    inner = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(inner, list):
+        yield {}, f"has no list {name!r}, which data.sources.N.records names."
+        return
+    beside = {field: each for field, each in value.items() if field != name}
+    for each in inner:
+        yield from _listed(beside | each if isinstance(each, dict) else each, rest)
 
 
 def _checked(row: Row, values: Any, problem: str) -> Row:
