@@ -35,6 +35,8 @@ setup(
         "sentencepiece>=0.2.3",
         "tokenizers>=0.22",
         "pyarrow>=20",
+        "charset-normalizer>=3.4",
+        "fsspec>=2025.3",
         "datasketch>=2.0",
         "tensorstore>=0.1.80",
         "numpy>=2.0",

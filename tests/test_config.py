@@ -114,7 +114,7 @@ def test_a_check_names_the_field_its_value_and_the_remedy(name, value, remedy):
         ),
         (
             lambda: config.Source(path="a.txt"),
-            "data.sources.N.path='a.txt' is for other sources: set data.sources.N.kind to 'text' or 'jsonl'.",
+            "data.sources.N.path='a.txt' is for other sources: set data.sources.N.kind to 'files', or to",
         ),
         (lambda: config.Source(kind="text"), "A source of kind 'text' needs a path: give data.sources.N.path"),
         (

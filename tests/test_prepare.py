@@ -14,8 +14,9 @@ from etils import epath
 
 from t5like import config
 from t5like.data import sources
-from t5like.data.prepare import prepare, sample
-from t5like.data.prepare.tokenise import split_of
+from t5like.data.prepare import prepare
+from t5like.data.prepare.held_out import split_of
+from t5like.data.prepare.sampling import sample
 from t5like.data.store import Store
 from t5like.data.vocabulary import open_vocabulary
 from t5like.errors import UserError

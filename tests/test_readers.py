@@ -79,7 +79,7 @@ def test_units_of_parquet_are_row_groups_and_records_are_rows(tmp_path, monkeypa
 
 @pytest.mark.parametrize("rows", [1, 1024])
 def test_parquet_is_decoded_a_few_rows_at_a_time(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr("t5like.data.sources.readers.PARQUET_BYTES", rows)
+    monkeypatch.setattr("t5like.data.sources.columnar.BATCH_BYTES", rows)
     assert texts(kind="parquet", path=write(tmp_path, "parquet")) == [row["text"] for row in ROWS]
 
 
@@ -124,7 +124,7 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path, line, problem):
 )
 def test_a_missing_field_is_named_beside_those_that_exist(tmp_path, line, rest):
     (tmp_path / "a.jsonl").write_text(f'{{"text": "fine"}}\n{line}\n')
-    sentence = rf"^data\.sources\.N\.fields: .*a\.jsonl, line 2, has no field 'text'{rest}$"
+    sentence = rf"^data\.sources\.N\.fields: .*a\.jsonl, line 2, has no field 'text'{rest} Mend it, or leave"
     with pytest.raises(UserError, match=sentence):
         texts(kind="jsonl", path=str(tmp_path / "a.jsonl"))
 

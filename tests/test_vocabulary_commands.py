@@ -13,7 +13,7 @@ from settings import sentence
 from t5like.cli import run
 from t5like.commands.vocabulary import HELD_OUT
 from t5like.config import Source, Vocabulary
-from t5like.data.prepare.tokenise import split_of
+from t5like.data.prepare.held_out import split_of
 from t5like.data.sources import read, units
 from t5like.data.vocabulary import Bytes
 from t5like.data.vocabulary import Vocabulary as Pieces
@@ -136,7 +136,7 @@ def test_the_only_document_is_learned_from_though_its_hash_would_hold_it_out(tmp
             ["{folder}/en.txt", "--lowercase"],
             "--lowercase True has no effect with --kind unigram, only with ",
         ),
-        (["{folder}/en.txt", "--field", "a"], "--field is for files of kind jsonl and parquet, and none is given: "),
+        (["{folder}/en.txt", "--field", "a"], "--field is for files of kind jsonl, json, csv, tsv, p"),
         (["{folder}/en.jsonl", "--document", "file"], "--document is for files of kind text, and none is given: "),
         (["{folder}/en.txt", "--output", "{folder}"], "--output {folder} is not empty: choose another folder, or "),
         (

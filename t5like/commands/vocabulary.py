@@ -6,15 +6,17 @@ import dataclasses
 import functools
 import itertools
 import pathlib
+import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from t5like.commands import Command
 from t5like.commands.data import has_config, path_of
 from t5like.config import Filter, Source, Vocabulary, presets
 from t5like.config.checks import FLAGS, require, require_fields
 from t5like.config.marks import applies_to, repeatable
+from t5like.config.sources import FILES, PLAIN, SAVED, kind_of
 from t5like.config.vocabulary import COVERING
 from t5like.errors import UserError
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     import t5like.data.vocabulary
 
+NAMED = tuple(kind for kind in FILES if kind != "text")
+"""Kinds of files that have fields."""
 HELD_OUT = 0.05
 """Share of the documents that a new vocabulary is not learned from, but reported on."""
 HELD_OUT_CHARACTERS = 1_000_000
@@ -46,10 +50,14 @@ class VocabularyOptions:
     characters: int = 10_000_000
     """Characters that the pieces are learned from."""
     field: str = "text"
-    """Field of JSON lines and Parquet files that holds the text."""
-    document: Literal["line", "file"] = "line"
+    """Field or column that holds the text, in files that have some; a number for a column without a name."""
+    document: Literal["line", "file", "paragraph"] = "line"
     """The unit of text files that is a document. Pieces that hold line feeds, which code needs, are learned from
     files."""
+    encoding: str = "utf-8"
+    """Encoding of the files by its name in Python, such as gb18030."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """A record that cannot be read is an error, or is left out."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -78,7 +86,7 @@ def _train(paths: list[str], options: VocabularyOptions) -> None:
     _check_output(options.output, output)
     sources, filters = _given(paths, options)
 
-    from t5like.data.prepare import sample
+    from t5like.data.prepare.sampling import sample
     from t5like.data.vocabulary.report import as_text, learn
 
     texts = functools.partial(sample, sources, filters)
@@ -108,7 +116,10 @@ def _in_flags(sentence: str, presets: bool) -> str:
     sentence = sentence.replace("data.vocabulary.train_characters", "--characters").replace("data.vocabulary.", "--")
     if not presets:
         sentence = sentence.replace("give data.sources.N.path an existing file", "give an existing file")
-        sentence = sentence.replace("data.sources.N.fields: ", "--field: ").replace("data.sources", "the files")
+        sentence = sentence.replace("data.sources.N.path a glob", "a glob").replace("N.fields", "N.field")
+        sentence = re.sub(r"data\.sources\.N\.(field|encoding|document|on_error)\b=?", r"--\1 ", sentence)
+        sentence = re.sub(r"data\.sources\.N\.(\w+)", r"in a preset `\1`", sentence.replace("--field :", "--field:"))
+        sentence = sentence.replace("data.sources", "the files")
     return sentence
 
 
@@ -154,9 +165,10 @@ def _given(paths: list[str], options: VocabularyOptions) -> tuple[tuple[Source, 
     """The sources and filters that all paths stand for."""
     found = [_sources(path, options) for path in paths]
     kinds = {sources[0].kind for path, (sources, _) in zip(paths, found, strict=True) if not has_config(path)}
-    for name, readers in (("field", ("jsonl", "parquet")), ("document", ("text",))):
+    for name, readers in (("field", NAMED), ("document", ("text", "files")), ("encoding", PLAIN)):
         if getattr(options, name) != getattr(VocabularyOptions, name) and kinds.isdisjoint(readers):
-            raise UserError(f"--{name} is for files of kind {' and '.join(readers)}, and none is given: leave it out.")
+            named = ", ".join(kind for kind in readers if kind != "files")
+            raise UserError(f"--{name} is for files of kind {named}, and none is given: leave it out.")
     filters = found[0][1]
     if any(others != filters for _, others in found):
         raise UserError(
@@ -173,23 +185,22 @@ def _sources(path: str, options: VocabularyOptions) -> tuple[tuple[Source, ...],
     if has_config(path):
         data = presets.load(path).data
         return data.sources, data.filters
-    if pathlib.Path(path).is_dir():
+    folder = pathlib.Path(path)
+    kind = "arrow" if any((folder / name).is_file() for name in SAVED) else kind_of(path) or "files"
+    if folder.is_dir() and kind != "arrow":
         raise UserError(f"{path} is a folder without a config.json: give files in it, such as '{path}/**/*.txt'.")
-    stem = path
-    for ending in (".gz", ".xz", ".zst"):
-        stem = stem.removesuffix(ending)
-    if stem.endswith((".jsonl", ".json")):
-        return (Source(kind="jsonl", path=path, fields=(options.field,)),), ()
-    if stem.endswith(".parquet"):
-        return (Source(kind="parquet", path=path, fields=(options.field,)),), ()
-    return (Source(kind="text", path=path, document=options.document),), ()
+    fields: dict[str, Any] = {"kind": kind, "path": path, "on_error": options.on_error}
+    fields |= {"fields": (options.field,)} if kind in NAMED else {}
+    fields |= {"document": options.document} if kind in ("text", "files") else {}
+    fields |= {"encoding": options.encoding} if kind in PLAIN else {}
+    return (Source(**fields),), ()
 
 
 COMMANDS = (
     Command(
         "vocabulary train",
         "paths",
-        "learn a vocabulary from text files or from a preset's sources",
+        "learn a vocabulary from files or from a preset's sources",
         train,
         VocabularyOptions,
     ),

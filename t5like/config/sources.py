@@ -5,39 +5,86 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive
 from t5like.config.marks import applies_to
 
-FILES = ("text", "jsonl", "parquet", "tfrecord")
+FILES = ("files", "text", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "tfrecord")
 """Kinds that are read from files at a path."""
+PLAIN = ("files", "text", "jsonl", "json", "csv", "tsv")
+"""Kinds whose files are text, in some encoding."""
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".tfrecord": "tfrecord",
+    ".tfrecords": "tfrecord",
+    ".txt": "text",
+    ".md": "text",
+}
+"""Kinds of files by the ends of their names, in small letters."""
+SAVED = ("dataset_dict.json", "state.json")
+"""Files of which one lies in a folder that Hugging Face's `datasets` saved."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+"""Ends of the names of compressed files, in small letters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A source of documents. A document has one text, or several parts such as a question and its answer."""
 
-    kind: Literal["python_library", "text", "jsonl", "parquet", "tfrecord", "tfds"] = "python_library"
-    """Python's own modules and their English prose; text files; JSON lines; Parquet; TFRecord of tf.train.Example;
-    a TensorFlow Datasets builder. Text and JSON lines may be .gz, .xz or .zst, TFRecord .gz."""
+    kind: Literal[
+        "python_library", "files", "text", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "tfrecord", "tfds"
+    ] = "python_library"
+    """Python's own modules and their English prose; files of which each is one of the following, by its name or
+    content; text; JSON lines; JSON arrays or objects; CSV; TSV; Parquet; Arrow, as in folders that Hugging Face's
+    `datasets` saved; TFRecord of tf.train.Example; a TensorFlow Datasets builder. All files but Parquet and Arrow may
+    be compressed: .gz, .bz2, .xz, .zst, or .zip of one file."""
     path: str = ""
-    """Files of the source, a glob such as `corpus/**/*.txt.gz`; for tfds its data_dir (empty: TFDS's own default)."""
+    """Files of the source, a glob such as `corpus/**/*.txt.gz`; for arrow also a folder; for tfds its data_dir (empty:
+    TFDS's own default)."""
     dataset: Annotated[str, applies_to("kind", "tfds")] = ""
     """`name`, `name/config` or `name/config:version`."""
-    split: Annotated[str, applies_to("kind", "tfds")] = "train"
+    split: Annotated[str, applies_to("kind", "tfds", "arrow")] = "train"
     """Split of the data set that is read."""
     validation: str = ""
-    """Documents of the validation split where the source has its own: files like `path`, for tfds a split. Without it,
-    a hash of each document decides (`data.held_out`)."""
+    """Documents of the validation split where the source has its own: files like `path`, or a split of tfds or of a
+    folder of `datasets`. Without it, a hash of each document decides (`data.held_out`)."""
     fields: tuple[str, ...] = ("text",)
     """Names of the fields (columns, features) that are read; a dot enters a field within a field, `translation.en`,
-    or a list by a number, `answers.text.0`."""
+    or a list by a number, `answers.text.0`. Columns without names have numbers, from 0."""
     template: tuple[str, ...] = ()
     """The parts of a document, with {field} for a field: ("translate English to Chinese: {en}", "{zh}"). Without it,
     each field is a part."""
-    document: Annotated[Literal["file", "line"], applies_to("kind", "text")] = "file"
-    """A document is a whole file, or each line of one. `data.documents` then says whether an example is a document."""
+    document: Annotated[Literal["file", "line", "paragraph"], applies_to("kind", "text", "files")] = "file"
+    """A document is a whole text file, each line of one, or the lines between blank lines. `data.documents` then says
+    whether an example is a document."""
+    columns: Annotated[tuple[str, ...], applies_to("kind", "csv", "tsv")] = ()
+    """Names of all columns where the files have no header line. Without it, the first line is the header if it names
+    every field; if all fields are numbers there is none."""
+    records: Annotated[str, applies_to("kind", "json")] = ""
+    """The list of records within the object that a JSON file is, with a dot into a list within a list: `data`, or in
+    SQuAD's files `data.paragraphs.qas`. Fields beside a list are fields of its records too."""
+    delimiter: Annotated[str, applies_to("kind", "csv")] = ""
+    """The character between columns; empty: comma, semicolon, tab or |, as the first lines of a file tell."""
+    quotes: Annotated[bool | None, applies_to("kind", "csv", "tsv")] = None
+    """Fields may stand in double quotes, and then hold delimiters and line feeds; by default in CSV and not in TSV."""
+    encoding: Annotated[str, applies_to("kind", *PLAIN)] = "utf-8"
+    """Encoding of the files by its name in Python: gb18030, big5, utf-16, cp1252 and so on."""
+    most_invalid: Annotated[float, applies_to("kind", *PLAIN)] = 0.001
+    """Share of a file's characters that may be invalid in that encoding, and become U+FFFD; a file with more is an
+    error that names the likely encoding."""
+    on_error: Annotated[Literal["stop", "skip"], applies_to("kind", *FILES, "tfds")] = "stop"
+    """A record that cannot be read (no JSON, a field missing, too long), or a damaged file, ends the preparation, or is
+    left out, counted and reported."""
     most_bytes: Annotated[int, applies_to("kind", *FILES, "tfds")] = 2**26
     """Longest document in bytes; a longer one is an error, so that memory stays bounded."""
     name: str = ""
@@ -56,7 +103,17 @@ class Source:
         require(
             self.kind != "python_library" or not (self.path or self.validation),
             f"data.sources.N.path={self.path or self.validation!r} is for other sources: set data.sources.N.kind to "
-            "'text' or 'jsonl'.",
+            "'files', or to the kind of these files.",
+        )
+        require(
+            0 <= self.most_invalid <= 1 and len(self.delimiter) < 2,
+            f"data.sources.N.most_invalid={self.most_invalid} must lie between 0 and 1, and "
+            f"data.sources.N.delimiter={self.delimiter!r} be one character.",
+        )
+        require(
+            _is_encoding(self.encoding),
+            f"data.sources.N.encoding={self.encoding!r} is no encoding that Python knows; there are utf-8, utf-16, "
+            "gb18030, big5, shift_jis, euc_kr, cp1252, latin-1 and others.",
         )
         require(
             self.kind != "tfds" or bool(self.dataset),
@@ -95,6 +152,22 @@ class Source:
     def parts(self) -> int:
         """Parts that a document has."""
         return len(self.template or self.fields)
+
+
+def kind_of(name: str) -> str:
+    """The kind of a file by its name, also of a compressed one; empty where the name does not say."""
+    path = PurePosixPath(name.lower())
+    if path.suffix in COMPRESSED:
+        path = PurePosixPath(path.stem)
+    return SUFFIXES.get(path.suffix, "")
+
+
+def _is_encoding(name: str) -> bool:
+    """True if text can be decoded by a codec of that name; Python also has codecs of bytes and of text to text."""
+    try:
+        return bool("a".encode(name))
+    except (LookupError, UnicodeError, ValueError):
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,13 @@ def as_text(manifest: Manifest, tables: Mapping[str, Manifest] | None = None) ->
     rows that documents are packed into (`pack_tables`), and of the first files with their checksums; then the
     vocabulary and the versions. Numbers are exact, so that they can be compared; bytes are those of the text in UTF-8.
     """
-    sections = (_texts(manifest), _filters(manifest), _dropped(manifest), _packs(manifest, tables or {}))
+    sections = (
+        _texts(manifest),
+        _skipped(manifest),
+        _filters(manifest),
+        _dropped(manifest),
+        _packs(manifest, tables or {}),
+    )
     lines = itertools.chain(*sections, _files(manifest), _origin(manifest))
     return "\n".join(line.rstrip() for line in lines)
 
@@ -59,6 +65,15 @@ def _texts(manifest: Manifest) -> Iterator[str]:
         for name in dict.fromkeys(name for source in sources for name in source["splits"]):
             rows.append(("all", name, *_figures(_sum([s["splits"][name] for s in sources if name in s["splits"]]))))
     yield from _table(header, rows)
+
+
+def _skipped(manifest: Manifest) -> Iterator[str]:
+    """The records that could not be read, and some of them."""
+    for source in manifest["sources"]:
+        if skipped := source.get("skipped"):
+            yield ""
+            yield f"{source['name']}: {skipped['count']:,} records skipped that could not be read, for example"
+            yield from (f"  {_printable(example)}" for example in skipped["examples"])
 
 
 def _sum(splits: Sequence[Mapping[str, Any]]) -> dict[str, int]:

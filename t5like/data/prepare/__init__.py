@@ -15,23 +15,22 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from t5like import config
 from t5like.config.conditions import effective
 from t5like.data import sources
-from t5like.data.cleaning import Cleaner, Dropped
 from t5like.data.files import is_remote, write_whole
-from t5like.data.order import permute
 from t5like.data.packing.pack_table import make_tables
+from t5like.data.prepare.held_out import Tail, find_tail
 from t5like.data.prepare.job import DUPLICATES, SIGNATURES, UNITS, Job, Task
 from t5like.data.prepare.manifest import finish
 from t5like.data.prepare.progress import Progress, Report
+from t5like.data.prepare.sampling import sample
 from t5like.data.prepare.signatures import find_duplicates, sign
-from t5like.data.prepare.tokenise import split_of, tokenise
+from t5like.data.prepare.tokenise import tokenise
 from t5like.data.prepare.workers import Workers, pool
-from t5like.data.store import FORMAT, SPLITS, VERIFIED, Split, Store, read_manifest
+from t5like.data.store import FORMAT, SPLITS, VERIFIED, Store, read_manifest
 from t5like.data.vocabulary import (
     Bytes,
     Pieces,
@@ -44,7 +43,7 @@ from t5like.data.vocabulary import (
 from t5like.errors import UserError
 
 LEARNED = ("kind", "size", "path", "coverage", "lowercase", "train_characters")
-MIXING = ("name", "rate")
+MIXING = ("name", "rate", "on_error")
 """Fields of a source that a store does not depend on."""
 SMALL = 2**23
 """Bytes of input that are not worth the start of other processes."""
@@ -121,9 +120,12 @@ def _make(folder: epath.Path, data: config.Data, plan: dict[str, Any], report: R
     workers = workers or pool(1 if sum(sizes) <= SMALL else cpus())
     _remove_partial(folder)
     write_whole(folder / "plan.json", json.dumps(plan, indent=2).encode())
-    pieces = _pieces(folder, data, tasks, report)
+    tail = find_tail(data, tasks)
+    if tail:
+        report(str(tail))
+    pieces = _pieces(folder, data, tasks, tail, report)
     _check_inputs(folder, tasks, pieces)
-    job = Job(str(folder), data)
+    job = Job(str(folder), data, tail)
     if job.duplicate_filters:
         progress = Progress("Searched for duplicates:", sizes, _done(folder / SIGNATURES), report)
         for number in workers(functools.partial(sign, job), tasks):
@@ -202,8 +204,11 @@ def _check_reach(folder: epath.Path) -> None:
 
 
 def _used(plan: dict[str, Any]) -> dict[str, Any]:
-    """A plan without the settings that have no effect beside the others, which older stores may hold."""
-    read = [effective(config.Source, source) for source in plan.get("sources", [])]
+    """A plan without the settings that have no effect beside the others, which older stores may hold, and with the
+    defaults of those that are newer."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config.Source) if field.name not in MIXING}
+    newer = json.loads(json.dumps(defaults))
+    read = [effective(config.Source, newer | source) for source in plan.get("sources", [])]
     return plan | {"sources": read, "vocabulary": effective(config.Vocabulary, plan.get("vocabulary", {}))}
 
 
@@ -227,7 +232,7 @@ def _check_plan(folder: epath.Path, plan: dict[str, Any]) -> None:
         )
 
 
-def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], report: Report) -> Pieces:
+def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], tail: Tail | None, report: Report) -> Pieces:
     settings = data.vocabulary
     if (folder / "vocabulary" / "vocabulary.json").exists():
         return open_vocabulary(folder / "vocabulary").pieces
@@ -237,49 +242,8 @@ def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], report
         pieces = load_pieces(epath.Path(settings.path).expanduser(), settings.lowercase)
     else:
         report(f"Learning {settings.size:,} {settings.kind} pieces from {data.store}'s sources ...")
-        units = [unit for _, unit in tasks]
-        texts = sample(data.sources, data.filters, data.held_out, "train", settings.train_characters, units)
+        texts = sample(data.sources, data.filters, data.held_out, "train", settings.train_characters, tasks, tail)
         pieces = train_pieces(settings, texts)
     make_vocabulary(pieces, settings)
     Vocabulary(pieces).save(folder / "vocabulary")
     return pieces
-
-
-def sample(
-    read: tuple[config.Source, ...],
-    filters: tuple[config.Filter, ...],
-    held_out: float,
-    split: Split,
-    characters: int,
-    units: Sequence[sources.Unit] | None = None,
-) -> Iterator[str]:
-    """Text of a split, up to so many characters: of each source by its share of the bytes, from shuffled units."""
-    units = units or sources.units(read)
-    left, size = characters, sum(unit.size for unit in units)
-    for number, source in enumerate(read):
-        own = [unit for unit in units if unit.source == number]
-        own_size = sum(unit.size for unit in own)
-        # What one source lacks, those after it may give.
-        quota, size = left * own_size // max(size, 1), size - own_size
-        for text in _texts(source, own, filters, held_out, split):
-            text = text[:quota]
-            yield text
-            left, quota = left - len(text), quota - len(text)
-            if not quota:
-                break
-
-
-def _texts(
-    source: config.Source,
-    units: Sequence[sources.Unit],
-    filters: tuple[config.Filter, ...],
-    held_out: float,
-    split: Split,
-) -> Iterator[str]:
-    """The text of a source's documents in a split, by shuffled units."""
-    cleaner = Cleaner(filters)
-    for number in permute(np.arange(len(units)), len(units), np.zeros(len(units), np.uint64)):
-        for document in sources.read(source, units[number]):
-            if split_of(units[number], document, held_out) == split:
-                cleaned = cleaner(document)
-                yield from () if isinstance(cleaned, Dropped) else cleaned.document.parts

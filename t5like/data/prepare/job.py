@@ -9,6 +9,7 @@ from t5like import config
 from t5like.data import sources
 from t5like.data.cleaning import Cleaner
 from t5like.data.cleaning.duplicates import Duplicates
+from t5like.data.prepare.held_out import Tail
 
 UNITS, SIGNATURES, DUPLICATES = "units", "signatures", "duplicates"
 """Folders of a store that is being prepared."""
@@ -20,6 +21,8 @@ class Job:
 
     store: str
     data: config.Data
+    tail: Tail | None = None
+    """The end of the text that is held out, where no hash decides."""
 
     @property
     def folder(self) -> epath.Path:

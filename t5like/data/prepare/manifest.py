@@ -40,6 +40,9 @@ def finish(
         described.append(
             {"name": data.source_names[number], "kind": source.kind, "parts": source.parts} | _sums(data, own)
         )
+    for source in described:
+        if skipped := source.get("skipped"):
+            report(f"Source {source['name']!r}: {skipped['count']:,} records skipped, e.g. {skipped['examples'][0]}")
     totals = {
         split: {
             name: sum(source["splits"][split][name] for source in described)
@@ -87,7 +90,12 @@ def _sums(data: config.Data, records: Sequence[dict[str, Any]]) -> dict[str, Any
         }
     read = {name: sum(record["read"][name] for record in records) for name in ("documents", "bytes")}
     read["lines_removed"] = sum(record["lines_removed"] for record in records)
-    return {"units": len(records), "read": read, "splits": splits, "filters": _filter_sums(data, records)}
+    sums = {"units": len(records), "read": read, "splits": splits, "filters": _filter_sums(data, records)}
+    faults = [record["skipped"] for record in records if record.get("skipped", {}).get("count")]
+    if not faults:
+        return sums
+    examples = [example for fault in faults for example in fault["examples"]][:EXAMPLES]
+    return sums | {"skipped": {"count": sum(fault["count"] for fault in faults), "examples": examples}}
 
 
 def _filter_sums(data: config.Data, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ or not at all and the unit's record comes last, so a unit is done exactly when i
 
 import contextlib
 import functools
-import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +16,10 @@ from etils import epath
 from t5like.data import sources
 from t5like.data.cleaning import Dropped
 from t5like.data.files import WholeFile, write_whole
+from t5like.data.prepare.held_out import splits_of
 from t5like.data.prepare.job import UNITS, Job, Task, cleaner
 from t5like.data.prepare.signatures import repeated
+from t5like.data.sources.faults import Faults
 from t5like.data.store import SPLITS, Split, documents_name, token_type
 from t5like.data.vocabulary import Vocabulary, open_vocabulary
 
@@ -53,11 +54,12 @@ class Counts:
         self._documents = self._bytes = self._invalid = self._lines = 0
         self._filters: list[dict[str, Any]] = [{"dropped": 0, "noted": 0, "examples": []} for _ in job.data.filters]
         self._duplicates = repeated(job, number)
+        self._faults = Faults()
 
     def kept(self) -> Iterator[sources.Document]:
         """The documents that every filter lets through, cleaned."""
         clean, position = cleaner(self._job), 0
-        for document in sources.read(self._job.data.sources[self._unit.source], self._unit):
+        for document in sources.read(self._job.data.sources[self._unit.source], self._unit, self._faults):
             self._documents += 1
             self._bytes += _bytes_of(document)
             self._invalid += document.invalid
@@ -85,15 +87,9 @@ class Counts:
 
     def record(self) -> dict[str, Any]:
         read = {"documents": self._documents, "bytes": self._bytes}
-        return {"read": read, "invalid": self._invalid, "lines_removed": self._lines, "filters": self._filters}
-
-
-def split_of(unit: sources.Unit, document: sources.Document, held_out: float) -> Split:
-    """The split of the unit, or the one that a hash of the document's group puts it in."""
-    if unit.split:
-        return unit.split
-    number = int.from_bytes(hashlib.blake2b(document.group.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-    return "validation" if number < held_out * 2**64 else "train"
+        skipped = {"count": self._faults.count, "examples": self._faults.examples}
+        counts = {"invalid": self._invalid, "lines_removed": self._lines, "filters": self._filters}
+        return {"read": read, "skipped": skipped, **counts}
 
 
 def _write(job: Job, number: int, unit: sources.Unit, counts: Counts) -> dict[str, Any]:
@@ -102,10 +98,10 @@ def _write(job: Job, number: int, unit: sources.Unit, counts: Counts) -> dict[st
     writers: dict[Split, _Writer] = {}
     with contextlib.ExitStack() as stack:
         for batch in _batches(counts.kept()):
-            encoded = iter(vocabulary.encode_documents([part for document in batch for part in document.parts]))
+            placed = [pair for d in batch for pair in splits_of((number, unit), d, job.data.held_out, job.tail)]
+            encoded = iter(vocabulary.encode_documents([part for _, document in placed for part in document.parts]))
             rows: dict[Split, list[Encoded]] = {}
-            for document in batch:
-                split = split_of(unit, document, job.data.held_out)
+            for split, document in placed:
                 rows.setdefault(split, []).append((document, [next(encoded) for _ in document.parts]))
             for split, documents in rows.items():
                 if split not in writers:

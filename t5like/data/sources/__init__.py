@@ -2,22 +2,31 @@
 
 Sources are cut into units, which are files, or ranges of them where the format can be cut; a unit is what one worker
 prepares. Units grow with the sources, from 2 MiB to 1 GiB, so that even terabytes make only thousands of them.
-Reading a unit is a pure function of its files. Text is decoded as UTF-8; bytes that are none become U+FFFD and are
-counted, so that a broken file is reported and not lost.
+Reading a unit is a pure function of its files. Text is decoded as UTF-8 or from the encoding that the source names; a
+few invalid bytes become U+FFFD and are counted, many are a file in another encoding, which is refused.
 """
 
+import functools
 import hashlib
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Literal
 
 from t5like.config import Source
-from t5like.data.sources.files import COMPRESSED, matching_files
+from t5like.config.sources import COMPRESSED, PLAIN, kind_of
+from t5like.data.sources.columnar import parquet_row_groups, read_arrow, read_parquet
+from t5like.data.sources.compression import compression_of
+from t5like.data.sources.encoding import check_share, check_text
+from t5like.data.sources.faults import DamagedError, Faults
+from t5like.data.sources.files import is_utf8, readable
+from t5like.data.sources.folders import files_of
 from t5like.data.sources.library import library_files, read_library
-from t5like.data.sources.readers import parquet_row_groups, read_json_lines, read_parquet, read_text
-from t5like.data.sources.records import Record
+from t5like.data.sources.matching import opened, reached
+from t5like.data.sources.readers import is_array, read_json, read_json_lines, read_text
+from t5like.data.sources.records import Record, records
+from t5like.data.sources.tables import has_quotes, read_csv, read_tsv
 from t5like.data.sources.tensorflow_records import read_tfds, read_tfrecord, tfds_shards
 
 UNIT_BYTES, MOST_UNIT_BYTES = 2**21, 2**30
@@ -28,7 +37,11 @@ READERS = {
     "python_library": read_library,
     "text": read_text,
     "jsonl": read_json_lines,
+    "json": read_json,
+    "csv": read_csv,
+    "tsv": read_tsv,
     "parquet": read_parquet,
+    "arrow": read_arrow,
     "tfrecord": read_tfrecord,
     "tfds": read_tfds,
 }
@@ -94,7 +107,7 @@ def units(sources: tuple[Source, ...]) -> list[Unit]:
     return [
         Unit(number, split, parts, size)
         for (number, split), whole in pieces.items()
-        for parts, size in _grouped(_cut(whole, most), most)
+        for parts, size in _grouped(_cut(sources, number, whole, most), most)
     ]
 
 
@@ -103,19 +116,66 @@ def unit_bytes(size: int) -> int:
     return max(UNIT_BYTES, min(-(-size // MOST_UNITS), MOST_UNIT_BYTES))
 
 
-def read(source: Source, unit: Unit) -> Iterator[Document]:
+def read(source: Source, unit: Unit, faults: Faults | None = None) -> Iterator[Document]:
     """The documents of a unit; those without any visible character are left out.
+
+    Args:
+      faults: counts the records and files that are left out because they cannot be read (`Source.on_error`).
 
     Raises:
       UserError: a file cannot be read, or a document is no text, is too long or lacks a field.
     """
-    reader = READERS[source.kind]
+    faults = faults or Faults()
+    faults.skip = source.on_error == "skip"
     for number, part in enumerate(unit.parts):
-        for record in reader(source, part.name, part.start, part.stop):
+        for record in _records(source, part, faults):
             if any(text.strip() for text in record.texts):
                 parts = _filled(source, record) if source.template else record.texts
                 group = record.group or _hash(record.texts)
                 yield Document(parts, group, number, record.number, record.invalid)
+
+
+def _records(source: Source, part: Part, faults: Faults) -> Iterator[Record]:
+    """The records of a part; a file that is damaged, or is no text where it should be, ends where that is found."""
+    kind = file_kind(source, part.name)
+    invalid = characters = 0
+    try:
+        if kind in PLAIN:
+            check_text(source, part.name, part.start, part.stop)
+        for record in records(source, READERS[kind](source, part.name, part.start, part.stop), faults):
+            invalid += record.invalid
+            for text in record.texts:
+                characters += len(text)
+            yield record
+        if kind in PLAIN and not faults.skip:
+            check_share(source, part.name, invalid, characters)
+    except DamagedError as error:
+        if not faults.skip:
+            raise
+        faults.add(str(error))
+
+
+def file_kind(source: Source, name: str) -> str:
+    """The kind of a file, by its name or else its content where the source leaves it open."""
+    return source.kind if source.kind != "files" else kind_of(name) or _kind_within(name)
+
+
+@functools.lru_cache(maxsize=4096)
+def _kind_within(name: str) -> str:
+    """The kind of a file by its first bytes."""
+    with readable(name) as file:
+        head = file.read(2**16)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "arrow"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start[:1] == b"[" and start[1:].lstrip()[:1] == b"{":
+        return "json"
+    try:
+        return "jsonl" if isinstance(json.loads(start.split(b"\n")[0]), dict) else "text"
+    except (ValueError, RecursionError):
+        return "text"
 
 
 def document_id(unit: Unit, document: Document) -> str:
@@ -134,20 +194,32 @@ def _pieces(source: Source, split: Split | None) -> Iterator[Piece]:
     if source.kind == "python_library":
         yield from ((Part(name), size, False) for name, size in library_files())
         return
-    lines = source.kind == "jsonl" or (source.kind == "text" and source.document == "line")
-    files = matching_files(source.validation, "validation") if own else matching_files(source.path)
-    for name, size in files:
-        if source.kind == "parquet":
+    for name, size in files_of(source, own):
+        kind = file_kind(source, name)
+        if kind == "parquet":
             groups = enumerate(parquet_row_groups(source, name))
             yield from ((Part(name, group, group + 1), length, False) for group, length in groups)
         else:
-            yield Part(name), size, lines and PurePosixPath(name).suffix not in COMPRESSED
+            yield Part(name), size, _has_lines(source, kind, name)
 
 
-def _cut(pieces: list[Piece], most: int) -> Iterator[tuple[Part, int]]:
+def _has_lines(source: Source, kind: str, name: str) -> bool:
+    """True if a file has lines between which it can be cut, as far as its name and kind say."""
+    cuttable = {"jsonl": True, "text": source.document != "file", "tsv": not has_quotes(source, "tsv")}
+    return cuttable.get(kind, False) and is_utf8(source.encoding) and not name.lower().endswith(COMPRESSED)
+
+
+def _is_whole(source: Source, name: str) -> bool:
+    """True if a file's content says that it cannot be cut: it is compressed, or one JSON array."""
+    with reached(name), opened(name) as file:
+        head = file.read(16)
+    return bool(compression_of(name, head)) or is_array(source, name)
+
+
+def _cut(sources: tuple[Source, ...], number: int, pieces: list[Piece], most: int) -> Iterator[tuple[Part, int]]:
     """The pieces and their sizes, with those that can be cut in ranges of at most `most` bytes."""
     for part, size, lines in pieces:
-        if lines and size > most:
+        if lines and size > most and not _is_whole(sources[number], part.name):
             for start, stop in itertools.pairwise([*range(0, size, most), size]):
                 yield Part(part.name, start, stop), stop - start
         else:

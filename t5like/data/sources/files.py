@@ -1,145 +1,148 @@
-"""Files of a source: which ones a glob names, and their bytes, through compression and line by line.
+"""Bytes of a source's files: through compression, from their encoding to UTF-8, whole or line by line.
 
-All of it goes through `etils.epath`, so a path may be local or at gs://. Nothing here holds a file in memory: a file
+A path may be local, at gs://, or wherever fsspec reads (`matching.opened`). Nothing here holds a file in memory: a file
 is read in blocks, and a line or a document only grows to the limit that the source gives.
 """
 
+import codecs
 import contextlib
-import glob
-import gzip
 import io
 import lzma
-import re
+import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import IO, Protocol, cast, runtime_checkable
+from typing import NamedTuple
 
+from t5like.config import Source
+from t5like.data.sources.compression import Parts, decompressed
+from t5like.data.sources.faults import DamagedError
+from t5like.data.sources.matching import Readable, opened, reached
 from t5like.errors import UserError
 
-COMPRESSED = (".gz", ".xz", ".zst")
 BLOCK = 2**18
 """Bytes that are read at once."""
+INVALID = b"\xff"
+"""Stands for a sequence that another encoding does not have: no UTF-8 either, so that it is replaced and counted."""
 
 
-@runtime_checkable
-class Readable(Protocol):
-    """An opened file; TensorFlow's files at gs:// have little more."""
+class Line(NamedTuple):
+    """A line of a file."""
 
-    def read(self, size: int = -1, /) -> bytes: ...
+    offset: int
+    """Offset in bytes of the decompressed file in UTF-8."""
+    content: bytes | None
+    """Content without the line's end; None: it is longer than the limit."""
 
-    def seek(self, offset: int, /) -> int: ...
+
+@contextlib.contextmanager
+def open_binary(name: str, encoding: str = "utf-8") -> Iterator[Readable]:
+    """Open a file wherever it lies, decompressed and in UTF-8."""
+    with opened(name) as raw, decompressed(name, raw) as file:
+        yield file if is_utf8(encoding) else io.BufferedReader(Parts(_transcoded(file, encoding)))
 
 
-def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]:
-    """The files that a path or glob names, sorted, with their sizes in bytes.
+def is_utf8(encoding: str) -> bool:
+    """True if files of an encoding are read as they are."""
+    return codecs.lookup(encoding).name == "utf-8"
+
+
+def _transcoded(file: Readable, encoding: str) -> Iterator[bytes]:
+    """Bytes in another encoding as UTF-8; U+FFFD, and so what is invalid, as `INVALID`."""
+    decode = codecs.getincrementaldecoder(encoding)("replace").decode
+    ended = False
+    while not ended:
+        block = file.read(BLOCK)
+        ended = not block
+        text = decode(block, final=ended)
+        yield text.encode("utf-8", "replace").replace("\ufffd".encode(), INVALID)
+
+
+@contextlib.contextmanager
+def readable(name: str, encoding: str = "utf-8") -> Iterator[Readable]:
+    """`open_binary`, with a sentence for a file that is not there, cut short or damaged.
 
     Raises:
-      UserError: there is none; `setting` is the field of the source that the pattern comes from.
+      DamagedError: its content is at fault.
+      UserError: it cannot be opened.
     """
-    from etils import epath
-
-    path = epath.Path(pattern).expanduser()
-    if path.is_file():
-        paths = [path]
-    elif "://" in pattern:
-        root, *rest = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)
-        paths = epath.Path(root).glob(rest[0]) if rest else []
-    else:
-        paths = map(epath.Path, glob.glob(str(path), recursive=True))
-    files = sorted({(str(path), path.stat().length) for path in paths if path.is_file()})
-    if not files:
-        raise UserError(
-            f"No file matches {pattern!r}: give data.sources.N.{setting} an existing file or a glob that matches."
-        )
-    return files
+    with reached(name):
+        try:
+            with open_binary(name, encoding) as file:
+                yield file
+        except DamagedError as error:
+            raise error if str(error).startswith(name) else _damaged(name, error) from None
+        except (EOFError, OSError, lzma.LZMAError, zlib.error, zipfile.BadZipFile) as error:
+            if reason := getattr(error, "strerror", None):
+                raise UserError(f"{name} cannot be read: {reason}.") from None
+            raise _damaged(name, error) from None
 
 
-@contextlib.contextmanager
-def open_binary(name: str) -> Iterator[Readable]:
-    """Open a file wherever `etils.epath` can, through .gz, .xz and .zst."""
-    from etils import epath
-
-    with cast(IO[bytes], epath.Path(name).open("rb")) as raw:
-        match PurePosixPath(name).suffix:
-            case ".gz":
-                yield gzip.GzipFile(fileobj=raw)
-            case ".xz":
-                yield lzma.LZMAFile(raw)
-            case ".zst":
-                yield io.BufferedReader(_Zstandard(raw))
-            case _:
-                yield raw
+def _damaged(name: str, error: Exception) -> DamagedError:
+    return DamagedError(f"{name} cannot be read: {str(error).rstrip('.')}.")
 
 
-@contextlib.contextmanager
-def readable(name: str) -> Iterator[Readable]:
-    """`open_binary`, with a sentence for a file that is not there, cut short or damaged."""
-    try:
-        with open_binary(name) as file:
-            yield file
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{name} cannot be read: {reason}.") from None
-
-
-def read_whole(name: str, most: int) -> bytes:
+def read_whole(source: Source, name: str) -> bytes:
     """The content of a file.
 
     Raises:
-      UserError: it cannot be read, or has more than `most` bytes.
+      DamagedError: it has more than `most_bytes`, or is damaged.
+      UserError: it cannot be read.
     """
     content = bytearray()
-    with readable(name) as file:
-        while block := file.read(min(2**20, most + 1 - len(content))):
+    with readable(name, source.encoding) as file:
+        while block := file.read(min(2**20, source.most_bytes + 1 - len(content))):
             content += block
-    if len(content) > most:
-        raise UserError(
-            f"{name} is longer than data.sources.N.most_bytes={most}: raise it, split the file, or set "
+    if len(content) > source.most_bytes:
+        raise DamagedError(
+            f"{name} is longer than data.sources.N.most_bytes={source.most_bytes}: raise it, split the file, or set "
             "data.sources.N.document='line'."
         )
     return bytes(content)
 
 
-def read_lines(name: str, start: int, stop: int | None, most: int) -> Iterator[tuple[int, bytes]]:
-    """The lines that begin in the bytes [start, stop) of a file, each with its offset; empty ones are left out.
+def read_lines(source: Source, name: str, start: int, stop: int | None) -> Iterator[Line]:
+    """The lines that begin in the bytes [start, stop) of a file, empty ones too.
 
-    Offsets count decompressed bytes. Lines end with a line feed; carriage returns before it are no part of them. So
-    cutting [0, size) into ranges, in any way, cuts the lines into the same lines.
+    Offsets count decompressed bytes in UTF-8. Lines end with a line feed; carriage returns before it are no part of
+    them. So cutting [0, size) into ranges, in any way, cuts the lines into the same lines.
 
     Raises:
-      UserError: the file cannot be read, or a line has more than `most` bytes.
+      UserError: the file cannot be read.
     """
-    with readable(name) as file:
+    with readable(name, source.encoding) as file:
         offset = start
         if start:
             file.seek(start - 1)
             offset = _next_line(file, start - 1, stop)
-        pending: list[bytes] = []
-        length = 0
+        pending, length = [], 0
         while stop is None or offset < stop:
             block = file.read(BLOCK)
             if not block:
-                if pending:
-                    yield offset, b"".join(pending).rstrip(b"\r")
+                if length:
+                    yield _line(offset, pending, length, source.most_bytes)
                 return
             *whole, rest = block.split(b"\n")
             for line in whole:
-                if pending:
-                    line = b"".join((*pending, line))
+                if length:
+                    pending.append(line)
+                    yield _line(offset, pending, length + len(line), source.most_bytes)
+                    offset += length + len(line) + 1
                     pending, length = [], 0
-                if len(line) > most:
-                    raise UserError(_too_long(name, offset, most))
-                if line:
-                    yield offset, line.rstrip(b"\r")
-                offset += len(line) + 1
+                else:
+                    yield Line(offset, line.rstrip(b"\r") if len(line) <= source.most_bytes else None)
+                    offset += len(line) + 1
                 if stop is not None and offset >= stop:
                     return
-            if rest:
+            length += len(rest)
+            if length <= source.most_bytes:
                 pending.append(rest)
-                length += len(rest)
-                if length > most:
-                    raise UserError(_too_long(name, offset, most))
+            else:
+                pending = []
+
+
+def _line(offset: int, pending: list[bytes], length: int, most: int) -> Line:
+    """The line of some blocks, which were not kept where it is too long."""
+    return Line(offset, b"".join(pending).rstrip(b"\r") if length <= most else None)
 
 
 def _next_line(file: Readable, position: int, stop: int | None) -> int:
@@ -155,52 +158,11 @@ def _next_line(file: Readable, position: int, stop: int | None) -> int:
     return position
 
 
-def _too_long(name: str, offset: int, most: int) -> str:
-    limit = f"data.sources.N.most_bytes={most}: raise it, or break the line"
-    return f"{name}, line {line_number(name, offset)}, is longer than {limit}."
-
-
-def line_number(name: str, offset: int) -> int:
+def line_number(source: Source, name: str, offset: int) -> int:
     """The number of the line that begins at an offset, counted from 1, for errors."""
     lines, left = 1, offset
-    with open_binary(name) as file:
+    with open_binary(name, source.encoding) as file:
         while left and (block := file.read(min(BLOCK, left))):
             lines += block.count(b"\n")
             left -= len(block)
     return lines
-
-
-class _Zstandard(io.RawIOBase):
-    """Decompressed text. zstandard's own reader has no lines, and takes a file that ends within a frame for whole."""
-
-    def __init__(self, raw: IO[bytes]):
-        self._parts, self._part = _decompress(raw), io.BytesIO()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        while not (count := self._part.readinto(buffer)):
-            part = next(self._parts, None)
-            if part is None:
-                return 0
-            self._part = io.BytesIO(part)
-        return count
-
-
-def _decompress(raw: IO[bytes]) -> Iterator[bytes]:
-    import zstandard
-
-    frame = None
-    while compressed := raw.read(2**17):
-        while compressed:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            try:
-                part = frame.decompress(compressed)
-            except zstandard.ZstdError as error:
-                raise OSError(str(error)) from None
-            yield part
-            compressed = frame.unused_data
-            frame = None if frame.eof else frame
-    if frame:
-        raise EOFError("Compressed file ended before the end-of-stream marker was reached")

@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import functools
 import importlib
 import pydoc
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t5like.config import Source
-from t5like.data.sources.records import Record, decode
+from t5like.data.sources.encoding import decode
+from t5like.data.sources.records import Row
 from t5like.errors import UserError
 
 SKIPPED = {
@@ -37,16 +39,19 @@ def library_files() -> list[tuple[str, int]]:
     return files
 
 
-def read_library(source: Source, name: str, start: int, stop: int | None) -> Iterator[Record]:
+def read_library(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
     """A module's source, then its docstrings as prose; the topics of `help()` and the built-in docstrings once."""
+    (field,) = source.fields
+    where = functools.partial("Python's module {}".format, name)
     if name == TOPICS:
         topics = importlib.import_module("pydoc_data.topics").topics
         texts = [(f"topic {key}", topics[key]) for key in sorted(topics)]
-        yield from (Record(n, (text,), group=group) for n, (group, text) in enumerate(texts + _builtin_docstrings()))
+        for number, (group, text) in enumerate(texts + _builtin_docstrings()):
+            yield Row(number, {field: text}, where, group=group)
         return
     text, invalid = decode((_root() / name).read_bytes())
-    yield Record(0, (text,), invalid, group=name)
-    yield Record(1, (_docstrings(text),), group=name)
+    yield Row(0, {field: text}, where, invalid, name)
+    yield Row(1, {field: _docstrings(text)}, where, group=name)
 
 
 def _root() -> Path:

@@ -1,135 +1,205 @@
-"""Readers of files: text, JSON lines and Parquet. Each yields the records of a file, or of a range of it."""
+"""Readers of text: whole files, lines, paragraphs, JSON lines and JSON. Each yields rows of a file or of a range."""
 
 import codecs
-import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from t5like.config import Source
-from t5like.data.sources.files import line_number, read_lines, read_whole, readable
-from t5like.data.sources.records import Record, column_of, decode, record_of, unknown_field
-from t5like.errors import UserError
+from t5like.data.sources.encoding import decode
+from t5like.data.sources.files import BLOCK, Line, line_number, read_lines, read_whole, readable
+from t5like.data.sources.matching import Readable
+from t5like.data.sources.records import Row, too_long
 
-PARQUET_BYTES = 2**23
-"""Decoded Parquet that is in memory at once, as far as the mean length of its rows tells."""
-
-
-def read_text(source: Source, name: str, start: int, stop: int | None) -> Iterator[Record]:
-    """A file, or the lines that begin in its bytes [start, stop)."""
-    if source.document == "file":
-        lines = iter([(0, read_whole(name, source.most_bytes))])
-    else:
-        lines = read_lines(name, start, stop, source.most_bytes)
-    for offset, raw in lines:
-        text, invalid = decode(raw if offset else raw.removeprefix(codecs.BOM_UTF8))
-        yield Record(offset, (text,), invalid)
+SPACES = " \t\r\n"
 
 
-def read_json_lines(source: Source, name: str, start: int, stop: int | None) -> Iterator[Record]:
-    """The JSON objects in the lines that begin in the bytes [start, stop)."""
-    for offset, raw in read_lines(name, start, stop, source.most_bytes):
-        line, invalid = decode(raw if offset else raw.removeprefix(codecs.BOM_UTF8))
-        if not line.strip():
-            continue
-        where = functools.partial(_line, name, offset)
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise UserError(f"{where()} is not JSON: {reason}.") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{where()} is no JSON object with named fields.")
-        record = record_of(offset, values, source.fields, where)
-        yield record._replace(invalid=record.invalid + invalid)
+def read_text(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+    """A file, or the lines or paragraphs that begin in its bytes [start, stop)."""
+    match source.document:
+        case "file":
+            lines = iter([Line(0, read_whole(source, name))])
+        case "line":
+            lines = read_lines(source, name, start, stop)
+        case "paragraph":
+            lines = _paragraphs(source, name, start, stop)
+    return _decoded(source, name, lines, source.fields[0] if len(source.fields) == 1 else "text")
 
 
-def _line(name: str, offset: int) -> str:
-    return f"{name}, line {line_number(name, offset)},"
+def read_json_lines(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+    """The JSON objects in the lines that begin in the bytes [start, stop); those of an array where that is all."""
+    if not start and stop is None and is_array(source, name):
+        yield from read_json(source, name, start, stop)
+        return
+    for row in _decoded(source, name, read_lines(source, name, start, stop), ""):
+        if row.problem:
+            yield row
+        elif text := row.values[""].strip():
+            try:
+                values, problem = json.loads(text), ""
+            except (ValueError, RecursionError) as error:
+                values, problem = {}, _no_json(error)
+            yield _checked(row, values, problem)
 
 
-def parquet_row_groups(source: Source, name: str) -> list[int]:
-    """The size in bytes of each row group.
+def is_array(source: Source, name: str) -> bool:
+    """True if a file begins as a JSON array does, and not with an array of its own in the first line."""
+    with readable(name, source.encoding) as file:
+        head = file.read(BLOCK).removeprefix(codecs.BOM_UTF8).lstrip()
+    return head[:1] == b"[" and head[1:].lstrip()[:1] in (b"{", b"]", b"")
 
-    Raises:
-      UserError: the file is no whole Parquet file, or lacks a field.
+
+def read_json(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+    """The objects of a JSON array, or those that follow one another; what is damaged ends the file."""
+    number = 0
+    with readable(name, source.encoding) as file:
+        for line, whole, damage in _values(file, source):
+            for values, problem in [(whole, damage)] if damage else _listed(whole, source.records):
+                where = functools.partial("{}, line {}, record {},".format, name, line, number)
+                yield _checked(Row(number, {}, where), values, problem)
+                number += 1
+
+
+def _listed(value: Any, path: str) -> Iterator[tuple[Any, str]]:
+    """The records in the lists that a path leads to, each with the fields that stand beside these; or a problem.
+
+    For example `a.b` in {"a": [{"n": 1, "b": [{"m": 2}, {"m": 3}]}]} has {"n": 1, "m": 2} and {"n": 1, "m": 3}.
     """
-    with _parquet(source, name) as file:
-        return [file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)]
+    if not path:
+        yield value, ""
+        return
+    name, _, rest = path.partition(".")
+    inner = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(inner, list):
+        yield {}, f"has no list {name!r}, which data.sources.N.records names."
+        return
+    beside = {field: each for field, each in value.items() if field != name}
+    for each in inner:
+        yield from _listed(beside | each if isinstance(each, dict) else each, rest)
 
 
-def read_parquet(source: Source, name: str, start: int, stop: int | None) -> Iterator[Record]:
-    """The rows of the row groups [start, stop); a record's number is that of its row in the file."""
-    with _parquet(source, name) as file:
-        known = _leaves(file.schema_arrow)
-        columns = sorted({column for field in source.fields if (column := column_of(field, known))})
-        number = sum(file.metadata.row_group(group).num_rows for group in range(start))
-        for group in range(file.metadata.num_row_groups)[start:stop]:
-            metadata = file.metadata.row_group(group)
-            mean = metadata.total_byte_size / max(1, metadata.num_rows)
-            rows = int(min(1024, max(1, PARQUET_BYTES // max(1, mean))))
-            for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
-                for values in _rows(batch):
-                    where = functools.partial("{}, row {},".format, name, number)
-                    yield bounded(record_of(number, values, source.fields, where), source, where)
-                    number += 1
+def _checked(row: Row, values: Any, problem: str) -> Row:
+    """The row with the values of a JSON object, or with the problem that it has none."""
+    if not problem and not isinstance(values, dict):
+        problem = "is no JSON object with named fields."
+    return row._replace(problem=problem) if problem else row._replace(values=values)
 
 
-@contextlib.contextmanager
-def _parquet(source: Source, name: str) -> Iterator[Any]:
-    """The opened Parquet file, in which each of the source's fields was found."""
-    import pyarrow
-    import pyarrow.parquet
+def _no_json(error: Exception) -> str:
+    reason = error.msg.removesuffix(" starting at") if isinstance(error, json.JSONDecodeError) else error
+    return f"is not JSON: {reason}."
 
-    with readable(name) as raw:
+
+def _decoded(source: Source, name: str, lines: Iterator[Line], field: str) -> Iterator[Row]:
+    """A row for each line that is not empty, with its text in a field; too long a line is a problem."""
+    for offset, raw in lines:
+        if raw:
+            text, invalid = decode(raw if offset else raw.removeprefix(codecs.BOM_UTF8))
+            yield Row(offset, {field: text}, functools.partial(_line, source, name, offset), invalid)
+        elif raw is None:
+            problem = f"{too_long(source)}: raise it, or break the line."
+            yield Row(offset, {}, functools.partial(_line, source, name, offset), problem=problem)
+
+
+def _line(source: Source, name: str, offset: int) -> str:
+    return f"{name}, line {line_number(source, name, offset)},"
+
+
+def _paragraphs(source: Source, name: str, start: int, stop: int | None) -> Iterator[Line]:
+    """The lines between blank lines, joined, each run where it begins.
+
+    A range has the paragraphs behind the blank lines that begin in it, and the first the beginning of the file, so
+    that any cutting of a file gives the same paragraphs.
+    """
+    inside, first, length = not start, 0, 0
+    pending: list[bytes] = []
+    for offset, raw in read_lines(source, name, start, None):
+        if raw is not None and not raw.strip():
+            if length:
+                yield _joined(source, first, pending, length)
+            pending, length, inside = [], 0, True
+            if stop is not None and offset >= stop:
+                return
+        elif inside:
+            first = first if length else offset
+            length += source.most_bytes + 2 if raw is None else len(raw) + 1
+            pending.append(raw or b"")
+            if length > source.most_bytes + 1:
+                pending.clear()
+    if length:
+        yield _joined(source, first, pending, length)
+
+
+def _joined(source: Source, first: int, lines: list[bytes], length: int) -> Line:
+    """The paragraph of some lines, with the line feeds that end them of so many bytes."""
+    return Line(first, b"\n".join(lines) if length <= source.most_bytes + 1 else None)
+
+
+class _Text:
+    """The text of a file from a position on, of which there is always some more than one block."""
+
+    def __init__(self, file: Readable):
+        self._file, self._decode = file, codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+        self.text, self.position, self.ended = "", 0, False
+        self._lines, self._counted = 1, 0
+        self.more()
+        self.text = self.text.removeprefix("\ufeff")
+
+    def more(self) -> None:
+        """Forget what is before the position, and read as much again as is kept."""
+        self._lines, self._counted = self.line, 0
+        kept = self.text[self.position :]
+        block = self._file.read(max(BLOCK, len(kept)))
+        self.text, self.position, self.ended = kept + self._decode(block, not block), 0, not block
+
+    def peek(self, skipped: str) -> str:
+        """Skip characters and return the next one; empty at the end."""
+        while True:
+            while self.position < len(self.text) and self.text[self.position] in skipped:
+                self.position += 1
+            if self.position < len(self.text) or self.ended:
+                return self.text[self.position : self.position + 1]
+            self.more()
+
+    @property
+    def line(self) -> int:
+        """The number of the line of the position, counted from 1."""
+        self._lines += self.text.count("\n", self._counted, self.position)
+        self._counted = self.position
+        return self._lines
+
+
+def _values(file: Readable, source: Source) -> Iterator[tuple[int, Any, str]]:
+    """The line, value and problem of each value in an array, or of those that follow one another.
+
+    Bytes that are no UTF-8 come as halves of surrogate pairs, as JSON can hold them too.
+    """
+    text, decoder = _Text(file), json.JSONDecoder()
+    array = text.peek(SPACES) == "["
+    text.position += array
+    while (character := text.peek(SPACES + ",")) and not (array and character == "]"):
         try:
-            file = pyarrow.parquet.ParquetFile(raw)
-            known = _leaves(file.schema_arrow)
-            for field in source.fields:
-                if column_of(field, known) is None:
-                    raise UserError(unknown_field(field, known, name))
-            yield file
-        except pyarrow.ArrowException as error:
-            raise UserError(f"{name} cannot be read: {str(error).rstrip('.')}.") from None
+            value, end = decoder.raw_decode(text.text, text.position)
+        except (ValueError, RecursionError) as error:
+            left = len(text.text) - text.position
+            if not text.ended and left <= source.most_bytes and _is_cut(error, len(text.text)):
+                text.more()
+                continue
+            yield text.line, {}, _no_json(error) if left <= source.most_bytes else f"{too_long(source)}: raise it."
+            return
+        if end == len(text.text) and not text.ended:
+            text.more()
+            continue
+        yield text.line, value, ""
+        text.position = end
+    text.position += bool(character)
+    if array and not character:
+        yield text.line, {}, "is not JSON: the array has no end."
+    elif text.peek(SPACES):
+        yield text.line, {}, "is not JSON: there is more behind the end of the array."
 
 
-def _leaves(fields: Any, above: str = "") -> list[str]:
-    """Names of the columns, those within a struct with a dot."""
-    import pyarrow.types
-
-    names: list[str] = []
-    for field in fields:
-        inner = pyarrow.types.is_struct(field.type)
-        names += _leaves(field.type, f"{above}{field.name}.") if inner else [f"{above}{field.name}"]
-    return names
-
-
-def _rows(batch: Any) -> list[dict[str, Any]]:
-    """The rows, with text as bytes: Arrow's own conversion stops at the first text that is no UTF-8."""
-    import pyarrow
-
-    table = pyarrow.Table.from_batches([batch])
-    return table.cast(pyarrow.schema([(field.name, _as_bytes(field.type)) for field in table.schema])).to_pylist()
-
-
-def _as_bytes(kind: Any) -> Any:
-    import pyarrow
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        return _as_bytes(kind.value_type)
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return pyarrow.large_binary()
-    if types.is_struct(kind):
-        return pyarrow.struct([(field.name, _as_bytes(field.type)) for field in kind])
-    if types.is_list(kind):
-        return pyarrow.list_(_as_bytes(kind.value_type))
-    return kind
-
-
-def bounded(record: Record, source: Source, where: Callable[[], str]) -> Record:
-    """The record, unless its texts are longer than the source allows."""
-    if sum(map(len, record.texts)) > source.most_bytes:
-        raise UserError(f"{where()} is longer than data.sources.N.most_bytes={source.most_bytes}: raise it.")
-    return record
+def _is_cut(error: Exception, length: int) -> bool:
+    """True if a value may be one once more of it has been read."""
+    return isinstance(error, json.JSONDecodeError) and (error.msg.startswith("Unterminated") or error.pos > length - 16)

@@ -1,50 +1,87 @@
-"""Records, which every reader yields, and the text of their fields."""
+"""Rows, which every reader yields, and the records that a source's fields make of them.
+
+A row is a dictionary of fields, as the file has them; a record has a text for each field that the source names.
+"""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from t5like.config import Source
+from t5like.data.sources.encoding import decode
+from t5like.data.sources.faults import Faults
 from t5like.errors import UserError, did_you_mean
+
+
+class Row(NamedTuple):
+    """One record of a file, as a dictionary of fields."""
+
+    number: int
+    """Byte offset of a line, number of a row or record, 0 for a whole file."""
+    values: Mapping[str, Any]
+    where: Callable[[], str]
+    """Says for errors which record this is, e.g. `a.jsonl, line 3,`."""
+    invalid: int = 0
+    """Sequences that were invalid in the file's encoding, each of which is now U+FFFD."""
+    group: str = ""
+    """Documents of one group go into the same split; empty: those of equal texts."""
+    problem: str = ""
+    """Why this is no record: the rest of a sentence; empty: it is one."""
 
 
 class Record(NamedTuple):
     """One record of a file, with a text for each of the source's fields."""
 
     number: int
-    """Byte offset of a line, number of a row or record, 0 for a whole file."""
     texts: tuple[str, ...]
     invalid: int = 0
-    """Sequences that were no UTF-8, each of which is now U+FFFD."""
     group: str = ""
-    """Documents of one group go into the same split; empty: those of equal texts."""
 
 
-def decode(raw: bytes) -> tuple[str, int]:
-    """Bytes as text, and the number of sequences in them that are no UTF-8 and become U+FFFD."""
-    try:
-        return raw.decode(), 0
-    except UnicodeDecodeError:
-        text = raw.decode(errors="replace")
-        return text, text.count("\ufffd") - raw.count("\ufffd".encode())
-
-
-def record_of(number: int, values: Mapping[str, Any], fields: tuple[str, ...], where: Callable[[], str]) -> Record:
-    """The named fields of a record that came as a dictionary; an error calls it `where()`, e.g. `a, line 3,`.
-
-    A name that the record has as it stands comes first; otherwise each dot enters a dictionary by a name or a list
-    by a number. None, and what lies behind the end of a list, is an empty text.
+def records(source: Source, rows: Iterable[Row], faults: Faults) -> Iterator[Record]:
+    """The records that the source's fields make of rows; those that make none are faults.
 
     Raises:
-      UserError: there is no such field, or it is no text and no number.
+      UserError: a row makes no record, and the source's `on_error` is to stop; or the file has no rows at all.
     """
-    texts, invalid = [], 0
-    for field in fields:
-        text, count = _text(_find(values, field, where), field, where)
+    only = source.fields[0] if len(source.fields) == 1 else ""
+    for row in rows:
+        text = row.values.get(only) if only else None
+        if type(text) is str and text.isascii() and len(text) <= source.most_bytes:  # most rows, and quickly
+            yield Record(row.number, (text,), row.invalid, row.group)
+            continue
+        try:
+            yield _record(source, row)
+        except UserError as error:
+            faults.add(str(error))
+
+
+def _record(source: Source, row: Row) -> Record:
+    """The texts of a row's fields.
+
+    A name that the row has as it stands comes first; otherwise each dot enters a dictionary by a name or a list by a
+    number. None, and what lies behind the end of a list, is an empty text.
+
+    Raises:
+      UserError: the row is no record or too long, there is no such field, or it is no text and no number.
+    """
+    if row.problem:
+        raise UserError(f"{row.where()} {row.problem}")
+    texts, invalid = [], row.invalid
+    for field in source.fields:
+        text, count = _text(_find(row.values, field, row.where), field, row.where)
         texts.append(text)
         invalid += count
-    return Record(number, tuple(texts), invalid)
+    if sum(map(len, texts)) > source.most_bytes:
+        raise UserError(f"{row.where()} {too_long(source)}: raise it.")
+    return Record(row.number, tuple(texts), invalid, row.group)
+
+
+def too_long(source: Source) -> str:
+    """The part of a sentence about a record that is longer than the source allows."""
+    return f"is longer than data.sources.N.most_bytes={source.most_bytes}"
 
 
 def _find(values: Mapping[str, Any], field: str, where: Callable[[], str]) -> Any:

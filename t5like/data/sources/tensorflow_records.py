@@ -14,13 +14,14 @@ import numpy as np
 
 from t5like.config import Source
 from t5like.data.sources.checksum import masked_crc32c
-from t5like.data.sources.files import Readable, readable
-from t5like.data.sources.readers import bounded
-from t5like.data.sources.records import Record, column_of, record_of, unknown_field
+from t5like.data.sources.faults import DamagedError
+from t5like.data.sources.files import readable
+from t5like.data.sources.matching import Readable
+from t5like.data.sources.records import Row, column_of, too_long, unknown_field
 from t5like.errors import UserError, did_you_mean
 
 
-def read_tfrecord(source: Source, name: str, start: int, stop: int | None) -> Iterator[Record]:
+def read_tfrecord(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
     """The examples of a file; a field is a feature's name as it stands, or with the number of one of its values.
 
     Raises:
@@ -30,32 +31,42 @@ def read_tfrecord(source: Source, name: str, start: int, stop: int | None) -> It
     from tensorflow.core.example.example_pb2 import Example  # pyright: ignore[reportMissingImports]
 
     with readable(name) as file:
-        for number, content in enumerate(_frames(file, name, source.most_bytes)):
+        for number, content in enumerate(_frames(file, name, source)):
             where = functools.partial("{}, record {},".format, name, number)
+            if content is None:
+                yield Row(number, {}, where, problem=f"{too_long(source)}: raise it.")
+                continue
             try:
                 features = Example.FromString(content).features.feature
             except DecodeError:
-                raise UserError(f"{where()} is no tf.train.Example.") from None
-            values = {name: _feature(features[name], name in source.fields) for name in features}
-            yield record_of(number, values, source.fields, where)
+                yield Row(number, {}, where, problem="is no tf.train.Example.")
+                continue
+            yield Row(number, {name: _feature(features[name], name in source.fields) for name in features}, where)
 
 
-def _frames(file: Readable, name: str, most: int) -> Iterator[bytes]:
-    """The records of a TFRecord file: a length and its checksum, so many bytes and theirs."""
+def _frames(file: Readable, name: str, source: Source) -> Iterator[bytes | None]:
+    """The records of a TFRecord file: a length and its checksum, so many bytes and theirs; None: it is too long."""
     number = 0
     while header := _exactly(file, 12, empty=True):
         length, checksum = struct.unpack("<QI", header)
         where = f"{name}, record {number}"
         if checksum != masked_crc32c(header[:8]):
-            raise UserError(f"{where}: this is no TFRecord file, or it is damaged; its length has another checksum.")
-        if length > most:
-            raise UserError(f"{where}, is longer than data.sources.N.most_bytes={most}: raise it.")
-        content = _exactly(file, length)
-        (checksum,) = struct.unpack("<I", _exactly(file, 4))
-        if checksum != masked_crc32c(content):
-            raise UserError(f"{where}: the file is damaged; its content has another checksum.")
-        yield content
+            raise DamagedError(f"{where}: this is no TFRecord file, or it is damaged; its length has another checksum.")
+        if length > source.most_bytes:
+            yield None
+            _skip(file, length + 4)
+        else:
+            content = _exactly(file, length)
+            (checksum,) = struct.unpack("<I", _exactly(file, 4))
+            if checksum != masked_crc32c(content):
+                raise DamagedError(f"{where}: the file is damaged; its content has another checksum.")
+            yield content
         number += 1
+
+
+def _skip(file: Readable, length: int) -> None:
+    while length:
+        length -= len(_exactly(file, min(length, 2**20)))
 
 
 def _exactly(file: Readable, length: int, empty: bool = False) -> bytes:
@@ -86,14 +97,12 @@ def tfds_shards(source: Source, split: str) -> list[int]:
     return [total * length // max(1, sum(lengths)) for length in lengths]
 
 
-def read_tfds(source: Source, split: str, start: int, stop: int | None) -> Iterator[Record]:
-    """The examples of the shards [start, stop) of a split; a record's number is that of the example in the split."""
+def read_tfds(source: Source, split: str, start: int, stop: int | None) -> Iterator[Row]:
+    """The examples of the shards [start, stop) of a split; a row's number is that of the example in the split."""
     import tensorflow_datasets as tfds
 
     builder = _builder(source, split)
     number = sum(builder.info.splits[split].shard_lengths[:start])
-    features = {field: _inner(builder.info.features, field) for field in source.fields}
-    classes = {field: label for field, label in features.items() if isinstance(label, tfds.features.ClassLabel)}
     shards = f"{split}[{start}shard:{'' if stop is None else f'{stop}shard'}]"
     media = [
         name for name, f in builder.info.features.items() if isinstance(f, (tfds.features.Image, tfds.features.Audio))
@@ -101,11 +110,7 @@ def read_tfds(source: Source, split: str, start: int, stop: int | None) -> Itera
     decoders = {name: tfds.decode.SkipDecoding() for name in media if not _entered(name, source)}
     for values in tfds.as_numpy(builder.as_dataset(split=shards, shuffle_files=False, decoders=decoders)):
         where = functools.partial("{} {}, example {},".format, source.dataset, split, number)
-        record = record_of(number, _plain(values), source.fields, where)
-        if classes:
-            texts = zip(source.fields, record.texts, strict=True)
-            record = record._replace(texts=tuple(_named(classes.get(field), text) for field, text in texts))
-        yield bounded(record, source, where)
+        yield Row(number, _plain(values, builder.info.features), where)
         number += 1
 
 
@@ -114,23 +119,17 @@ def _entered(name: str, source: Source) -> bool:
     return any(field == name or field.startswith(f"{name}.") for field in source.fields)
 
 
-def _plain(value: Any) -> Any:
-    """TensorFlow Datasets' values with lists for arrays."""
+def _plain(value: Any, feature: Any = None) -> Any:
+    """TensorFlow Datasets' values with lists for arrays, and the names of classes instead of their numbers; -1 stands
+    for a class that is not known."""
+    import tensorflow_datasets as tfds
+
     if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
+        known = dict(feature.items()) if isinstance(feature, tfds.features.FeaturesDict) else {}
+        return {name: _plain(each, known.get(name)) for name, each in value.items()}
+    if isinstance(feature, tfds.features.ClassLabel):
+        return feature.int2str(int(value)) if value != -1 else ""
     return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _named(label: Any, text: str) -> str:
-    """The name of a class instead of its number; -1 stands for a class that is not known."""
-    return text if label is None else label.int2str(int(text)) if text != "-1" else ""
-
-
-def _inner(features: Any, field: str) -> Any:
-    """The feature that a field names, or None where it enters a list."""
-    for name in field.split("."):
-        features = features[name] if hasattr(features, "items") and name in features else None
-    return features
 
 
 @functools.lru_cache(maxsize=8)
