@@ -4,12 +4,14 @@ Training goes on with the numbers that it would have had, so all that would chan
 """
 
 import dataclasses
+import re
 from typing import Any
 
 from t5like.config import Config, Data, presets
 from t5like.config.training import ENDING
 from t5like.errors import UserError
 from t5like.runs.directory import RunDirectory, with_vocabulary_in
+from t5like.runs.rows import check_rows, knows_rows
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
@@ -45,6 +47,9 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
         if run.steps():
             _refuse_other_masks(config, changed)
             refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
+            if moved := {name for name in refused if _is_place(config.data, name)} if knows_rows(run) else set():
+                check_rows(run, config)
+            refused = {name: pair for name, pair in refused.items() if name not in moved}
             _refuse(run, refused, "choose another train.directory, or delete that folder")
         presets.write(config, run.path)
     except OSError as error:
@@ -98,6 +103,13 @@ def _refuse(run: RunDirectory, changed: Changes, remedy: str) -> None:
 
 def _may_change(name: str) -> bool:
     return name in (*RESUMABLE, *SCHEDULE) or name.startswith(RESUMABLE_GROUPS)
+
+
+def _is_place(data: Data, name: str) -> bool:
+    """True for fields that name where a run's data lies and not what it is, as far as the run knows its rows."""
+    if source := re.fullmatch(r"data\.sources\.(\d+)\.(?:path|validation)", name):
+        return data.sources[int(source[1])].kind != "tfds" or name.endswith("path")
+    return name == "data.store" or bool(re.fullmatch(r"data\.filters\.\d+\.sources\.\d+\.path", name))
 
 
 def _refuse_other_masks(config: Config, changed: Changes) -> None:

@@ -8,13 +8,14 @@ counted, so that a broken file is reported and not lost.
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
 from t5like.config import Source
 from t5like.data.sources.files import COMPRESSED, matching_files
+from t5like.data.sources.identity import Key, root_of
 from t5like.data.sources.library import library_files, read_library
 from t5like.data.sources.readers import parquet_row_groups, read_json_lines, read_parquet, read_text
 from t5like.data.sources.records import Record
@@ -79,8 +80,9 @@ class Document:
     """Sequences that were no UTF-8, each of which is now U+FFFD."""
 
 
-def units(sources: tuple[Source, ...]) -> list[Unit]:
-    """The units of all sources in a fixed order: source by source, training before validation, files by name.
+def units(sources: tuple[Source, ...], only: Collection[Key] | None = None) -> list[Unit]:
+    """The units of all sources, or of the inputs in `only`, in a fixed order: source by source, training before
+    validation, files by name.
 
     Raises:
       UserError: no file matches, or what matches cannot be what the source says.
@@ -89,7 +91,12 @@ def units(sources: tuple[Source, ...]) -> list[Unit]:
     for number, source in enumerate(sources):
         splits: tuple[Split | None, ...] = ("train", "validation") if source.validation else (None,)
         for split in splits:
-            pieces[number, split] = list(_pieces(source, split))
+            if only is None:
+                pieces[number, split] = list(_pieces(source, split))
+            elif names := {key.name for key in only if (key.source, key.split) == (number, split or "")}:
+                root = root_of(source, split == "validation")
+                found = _pieces(source, split)
+                pieces[number, split] = [p for p in found if p[0].name.removeprefix(root) in names]
     most = unit_bytes(sum(size for whole in pieces.values() for _, size, _ in whole))
     return [
         Unit(number, split, parts, size)

@@ -29,7 +29,7 @@ TOPICS = "pydoc_data/topics.py"
 
 def library_files() -> list[tuple[str, int]]:
     """Python's own modules, without tests and tables, and the pydoc topics; relative to the library's folder."""
-    root = _root()
+    root = library_folder()
     paths = (path for path in root.rglob("*.py") if not SKIPPED & set(path.relative_to(root).parts))
     files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in paths)
     if not files:
@@ -44,12 +44,13 @@ def read_library(source: Source, name: str, start: int, stop: int | None) -> Ite
         texts = [(f"topic {key}", topics[key]) for key in sorted(topics)]
         yield from (Record(n, (text,), group=group) for n, (group, text) in enumerate(texts + _builtin_docstrings()))
         return
-    text, invalid = decode((_root() / name).read_bytes())
+    text, invalid = decode((library_folder() / name).read_bytes())
     yield Record(0, (text,), invalid, group=name)
     yield Record(1, (_docstrings(text),), group=name)
 
 
-def _root() -> Path:
+def library_folder() -> Path:
+    """The folder of Python's own modules."""
     return Path(sysconfig.get_paths()["stdlib"])
 
 
