@@ -73,6 +73,17 @@ def with_schedule_of(run: RunDirectory, config: Config) -> Config:
     return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, schedule_steps=end))
 
 
+def with_words_of(run: RunDirectory, config: Config) -> Config:
+    """The config with the words that a run masks which began before there was a choice of them."""
+    given = config.data.objective
+    if not (given.whole_words and given.words == "marks" and run.begun()):
+        return config
+    if run.config().data.objective.words != "pieces":
+        return config
+    objective = dataclasses.replace(given, words="pieces")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, objective=objective))
+
+
 def require_same_model(run: RunDirectory, config: Config) -> None:
     """Raises `UserError` if the config is of another model than the run's checkpoints."""
     changed = differences(run, config)

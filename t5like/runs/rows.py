@@ -10,6 +10,7 @@ from etils import epath
 
 from t5like.config import Config
 from t5like.data.files import write_whole
+from t5like.data.objectives.words import require_segmenter
 from t5like.data.prepare import prepare
 from t5like.data.prepare.inputs import compare, inputs_in, inputs_of
 from t5like.data.sources.identity import Differences
@@ -26,6 +27,7 @@ def prepare_rows(run: RunDirectory, config: Config) -> Vocabulary:
     Raises:
       UserError: the rows would not be those that the run has learned from so far, or the store cannot be prepared.
     """
+    require_segmenter(config.data)
     check_rows(run, config)
     vocabulary = prepare(config.data, update="none" if run.begun() else "added")
     check_rows(run, config)

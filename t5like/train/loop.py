@@ -14,7 +14,7 @@ from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.processes.batches import GlobalBatches
 from t5like.processes.distributed import is_primary_process, run_on_primary
-from t5like.runs.changes import acquire, with_schedule_of
+from t5like.runs.changes import acquire, with_schedule_of, with_words_of
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.rows import keep_rows, prepare_rows
@@ -41,7 +41,7 @@ def train(config: Config) -> None:
     began = time.monotonic()
     require_objective(config)
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
-    before, config = run.config() if run.begun() else None, with_schedule_of(run, config)
+    before, config = run.config() if run.begun() else None, with_words_of(run, with_schedule_of(run, config))
     start = check_start(run, config)
     changed = run_on_primary("take the run directory", lambda: acquire(run, config))
     mesh = make_mesh(config.mesh)
