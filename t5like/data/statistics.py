@@ -156,6 +156,9 @@ def _origin(manifest: Manifest) -> Iterator[str]:
     yield f"vocabulary     SHA-256 {manifest['vocabulary_sha256']}"
     yield f"tokens         {8 * int(str(manifest['dtype'])[-1])} bits each, format {manifest['format']}"
     yield f"sources        {kinds}"
+    if inputs := manifest.get("inputs"):
+        size = sum(file[3] for file in inputs["files"])
+        yield f"inputs         {len(inputs['files']):,} files of {size:,} bytes, known by {inputs['hashes']}"
     yield f"created with   {versions}"
     yield f"invalid UTF-8  {manifest['invalid_sequences']:,} sequences replaced by U+FFFD"
 

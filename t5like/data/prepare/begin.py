@@ -68,7 +68,9 @@ def is_current(folder: epath.Path, data: config.Data, update: Update) -> bool:
 def grows_still(folder: epath.Path) -> bool:
     """True if the folder of units is of a store that was growing when its preparation stopped."""
     begun, finished = _begun(folder), prepared(folder)
-    return bool(begun and finished) and (begun.inputs, begun.units) != (finished.inputs, finished.units)
+    if begun is None or finished is None:
+        return False
+    return (begun.inputs, begun.units) != (finished.inputs, finished.units)
 
 
 def begin(folder: epath.Path, data: config.Data, report: Report) -> tuple[dict[Key, Identity], list[Task]]:
@@ -91,8 +93,8 @@ def begin(folder: epath.Path, data: config.Data, report: Report) -> tuple[dict[K
         _check_early(folder, early[EARLY], tasks)
     elif before:
         _forget(folder, kept, grows)
-        for number in sorted(kept) if finished else ():
-            if record := finished.records.get(number):
+        for number, record in finished.records.items() if finished else ():
+            if number in kept:
                 write_whole(folder / UNITS / f"{number:05}.json", json.dumps(record).encode())
     hash = (read_manifest(folder) or {}).get("vocabulary_sha256") or early.get(VOCABULARY, "")
     known = {VOCABULARY: hash} if hash and (folder / "vocabulary").exists() else {}
