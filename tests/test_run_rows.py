@@ -7,11 +7,12 @@ import re
 import shutil
 
 import pytest
+from preparations import contents
 from settings import sentence
 from small import small_config
 from test_inputs import lines, settings
 
-from t5like.config import Config, presets
+from t5like.config import Config, Vocabulary, presets
 from t5like.data.prepare import prepare
 from t5like.runs.changes import acquire
 from t5like.runs.directory import RunDirectory
@@ -21,12 +22,16 @@ from t5like.runs.rows import keep_rows, prepare_rows
 @pytest.fixture
 def begun(tmp_path) -> tuple[RunDirectory, Config]:
     """A run with a checkpoint, as far as names of folders go, and its store."""
-    base = small_config("gpt", train__directory=str(tmp_path / "run"), model__vocab=384)
-    config = dataclasses.replace(base, data=settings(tmp_path))
+    return begin(tmp_path)
+
+
+def begin(folder: pathlib.Path, **changes) -> tuple[RunDirectory, Config]:
+    base = small_config("gpt", train__directory=str(folder / "run"), model__vocab=512)
+    config = dataclasses.replace(base, data=settings(folder, **changes))
     run = RunDirectory(pathlib.Path(config.train.directory))
     run.path.mkdir()
     presets.write(config, run.path)
-    prepare_rows(run, config)
+    prepare_rows(run, config).save(run.vocabulary)
     keep_rows(run, config)
     (run.checkpoints / "4").mkdir(parents=True)
     return run, config
@@ -65,12 +70,27 @@ def test_a_run_whose_store_is_lost_refuses_other_files_before_they_are_prepared(
     prepare_rows(run, config)
 
 
+def test_a_lost_store_that_had_grown_is_made_again_as_it_was(tmp_path):
+    """With the vocabulary that was learned before it grew."""
+    vocabulary = Vocabulary(kind="bpe", size=300, sentinels=10, train_characters=2000)
+    prepare(settings(tmp_path, vocabulary=vocabulary), [].append)
+    (tmp_path / "text" / "a.txt").write_text("Words of quite another kind: zebra, quartz, jinx.\n" * 30 + lines("a"))
+    run, config = begin(tmp_path, vocabulary=vocabulary)
+    before = contents(config.data.store)
+    shutil.rmtree(config.data.store)
+    prepare_rows(run, config)
+    assert contents(config.data.store) == before
+    shutil.rmtree(config.data.store)
+    prepare(config.data, [].append)
+    assert "perhaps in another order" in sentence(prepare_rows, run, config)
+
+
 def test_rows_that_differ_though_the_files_are_the_same_are_refused(begun, tmp_path):
     run, config = begun
     known = json.loads((run.path / "store.json").read_text())
     (run.path / "store.json").write_text(json.dumps(known | {"sha256": "0" * 64}))
     said = sentence(prepare_rows, run, config)
-    assert "holds, although these were made from the same files: the store had grown by files before" in said
+    assert "holds, although these were made from the same files, perhaps in another order or by another" in said
 
 
 def test_a_run_its_store_and_its_sources_may_be_moved(begun, tmp_path):

@@ -1,7 +1,7 @@
 """The rows that a run learns from: it knows the hash of its store, and the files that this was made from.
 
 Both lie in `store.json` of the run directory. A run that goes on refuses another store, wherever that and its sources
-lie. Runs of earlier versions have no such file: they go on, and get one.
+lie; one that is lost is made again as it was. Runs of earlier versions have no such file: they go on, and get one.
 """
 
 import json
@@ -12,10 +12,11 @@ from t5like.config import Config
 from t5like.data.files import write_whole
 from t5like.data.objectives.words import require_segmenter
 from t5like.data.prepare import prepare
-from t5like.data.prepare.inputs import compare, inputs_in, inputs_of
+from t5like.data.prepare.begin import Lost
+from t5like.data.prepare.inputs import compare, inputs_in, inputs_of, prepared_in
 from t5like.data.sources.identity import Differences
 from t5like.data.store import Store, read_manifest
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.runs.directory import RunDirectory
 
@@ -29,7 +30,10 @@ def prepare_rows(run: RunDirectory, config: Config) -> Vocabulary:
     """
     require_segmenter(config.data)
     check_rows(run, config)
-    vocabulary = prepare(config.data, update="none" if run.begun() else "added")
+    known = _known(run) if run.begun() else None
+    there = prepared_in(known) if known else None
+    lost = Lost(there, open_vocabulary(epath.Path(run.vocabulary)).pieces) if there else None
+    vocabulary = prepare(config.data, update="none" if run.begun() else "added", lost=lost)
     check_rows(run, config)
     return vocabulary
 
@@ -56,19 +60,20 @@ def check_rows(run: RunDirectory, config: Config) -> None:
         return
     _refuse(run, config, compare(before, inputs_in(store.manifest.get("inputs", {}))))
     raise UserError(
-        f"{run.path} was trained on other rows than {folder} holds, although these were made from the same files: the "
-        f"store had grown by files before, or was made by another version. {_remedy(run)}"
+        f"{run.path} was trained on other rows than {folder} holds, although these were made from the same files, "
+        f"perhaps in another order or by another version: put the run's own store back, or delete {folder} and have it "
+        f"made again. {_remedy(run)}"
     )
 
 
 def keep_rows(run: RunDirectory, config: Config) -> None:
-    """Write the hash of the run's store, and the identity of its inputs, into the run directory, unless a run that
-    goes on has them."""
+    """Write the hash of the run's store, and its inputs and units, into the run directory, unless a run that goes on
+    has them."""
     if knows_rows(run):
         return
     store = Store(epath.Path(config.data.store).expanduser())
-    files = store.manifest.get("inputs", {}).get("files", [])
-    write_whole(_path(run), json.dumps({"sha256": store.hash, "files": files}).encode())
+    inputs = store.manifest.get("inputs", {}) | {"records": []}
+    write_whole(_path(run), json.dumps({"sha256": store.hash, **inputs}).encode())
 
 
 def _path(run: RunDirectory) -> epath.Path:

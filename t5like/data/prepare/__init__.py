@@ -21,7 +21,7 @@ from t5like.data.cleaning import Cleaner, Dropped
 from t5like.data.files import is_remote, write_whole
 from t5like.data.order import permute
 from t5like.data.packing.pack_table import make_tables
-from t5like.data.prepare.begin import Update, begin, check_vocabulary, grows_still, is_current
+from t5like.data.prepare.begin import Lost, Update, begin, check_vocabulary, grows_still, is_current
 from t5like.data.prepare.job import DROPPED, DUPLICATES, SIGNATURES, UNITS, Job, Task
 from t5like.data.prepare.manifest import finish
 from t5like.data.prepare.plan import check_plan, plan_of
@@ -46,7 +46,11 @@ SMALL = 2**23
 
 
 def prepare(
-    data: config.Data, report: Report = print, workers: Workers | None = None, update: Update = "none"
+    data: config.Data,
+    report: Report = print,
+    workers: Workers | None = None,
+    update: Update = "none",
+    lost: Lost | None = None,
 ) -> Vocabulary:
     """Make the store of `data` unless it is finished, and return its vocabulary with the run's special tokens.
 
@@ -54,6 +58,7 @@ def prepare(
       workers: who does the units; by default a process for each CPU.
       update: what a finished store takes in of files that differ from those it was made from: "all" changes, "added"
         files alone, or "none", without a look at them.
+      lost: the store that was there, which is made again with its units and vocabulary where there is none.
 
     Raises:
       UserError: the folder is the store of something else or damaged, a source is missing or empty, a vocabulary
@@ -66,7 +71,7 @@ def prepare(
         with _alone(folder, report):
             check_plan(folder, data)
             if not is_current(folder, data, update):
-                _make(folder, data, report, workers)
+                _make(folder, data, report, workers, lost)
             if update != "none" or not grows_still(folder):
                 _tidy(folder)
     store = Store(folder)
@@ -113,13 +118,15 @@ def _alone(folder: epath.Path, report: Report) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _make(folder: epath.Path, data: config.Data, report: Report, workers: Workers | None) -> None:
+def _make(folder: epath.Path, data: config.Data, report: Report, workers: Workers | None, lost: Lost | None) -> None:
     started = time.monotonic()
-    inputs, tasks = begin(folder, data, report)
+    inputs, tasks = begin(folder, data, report, lost)
     sizes = {number: unit.size for number, unit in tasks}
     workers = workers or pool(1 if sum(sizes.values()) <= SMALL else cpus())
     _remove_partial(folder)
     write_whole(folder / "plan.json", json.dumps(plan_of(data), indent=2).encode())
+    if lost and not (folder / "vocabulary" / "vocabulary.json").exists():
+        Vocabulary(lost.pieces).save(folder / "vocabulary")
     pieces = _pieces(folder, data, tasks, report)
     check_vocabulary(folder, Vocabulary(pieces))
     job = Job(str(folder), data)

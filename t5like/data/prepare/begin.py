@@ -7,7 +7,7 @@ numbers and files, new ones get new numbers, and the manifest that is written la
 import hashlib
 import json
 from collections.abc import Sequence, Set
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from etils import epath
 
@@ -28,7 +28,7 @@ from t5like.data.prepare.job import DROPPED, DUPLICATES, SIGNATURES, UNITS, Task
 from t5like.data.prepare.progress import Report
 from t5like.data.sources.identity import Identity, Key, named
 from t5like.data.store import read_manifest
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Pieces, Vocabulary
 from t5like.errors import UserError
 
 EARLY, VOCABULARY = "The files of data.sources", "The vocabulary"
@@ -73,7 +73,16 @@ def grows_still(folder: epath.Path) -> bool:
     return (begun.inputs, begun.units) != (finished.inputs, finished.units)
 
 
-def begin(folder: epath.Path, data: config.Data, report: Report) -> tuple[dict[Key, Identity], list[Task]]:
+class Lost(NamedTuple):
+    """A store that is lost and shall be made again as it was, also if it had grown."""
+
+    prepared: Prepared
+    pieces: Pieces
+
+
+def begin(
+    folder: epath.Path, data: config.Data, report: Report, lost: Lost | None
+) -> tuple[dict[Key, Identity], list[Task]]:
     """The inputs and the units of the store, after the units of earlier preparations that stay were put in place.
 
     Raises:
@@ -81,7 +90,7 @@ def begin(folder: epath.Path, data: config.Data, report: Report) -> tuple[dict[K
     """
     inputs, finished, begun = inputs_of(data), prepared(folder), _begun(folder)
     grows = read_manifest(folder) is not None
-    before = begun or finished
+    before = begun or finished or (lost and lost.prepared)
     tasks, kept = next_units(data, inputs, before, grows)
     if before and finished:
         found, units = compare(finished.inputs, inputs), f"{len(tasks) - len(kept):,} units to make, {len(kept):,} kept"
@@ -91,7 +100,7 @@ def begin(folder: epath.Path, data: config.Data, report: Report) -> tuple[dict[K
     path, early = folder / UNITS / "inputs", _read(folder)
     if EARLY in early:
         _check_early(folder, early[EARLY], tasks)
-    elif before:
+    elif begun or finished:
         _forget(folder, kept, grows)
         for number, record in finished.records.items() if finished else ():
             if number in kept:
