@@ -56,7 +56,7 @@ def test_added_files_make_new_units_alone_and_rows_in_another_order(tmp_path):
     before, first = written(data), hash_of(data)
     (tmp_path / "text" / "a.txt").write_text(lines("a"))
     prepare(data, said.append, update="all")
-    assert re.search(r"differ .*\(added a\.txt\): 1 units to make, 1 kept; the order of rows is new", said[0])
+    assert re.search(r"differ .*\(added a\.txt\): 1 unit to make, 1 kept; the order of rows is new", said[0])
     after = written(data)
     assert {name: after[name] for name in before} == before and len(after) == 2 * len(before)
     assert hash_of(data) != first
@@ -84,7 +84,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     prepare(data, [].append)
     (tmp_path / "text" / "d.txt").write_text(lines("D"))
     prepare(data, said.append, update="all")
-    assert "(changed d.txt): 1 units to make, 0 kept" in said[0]
+    assert "(changed d.txt): 1 unit to make, 0 kept" in said[0]
     fresh = dataclasses.replace(data, store=f"{tmp_path}/fresh")
     prepare(fresh, [].append)
     assert hash_of(data) == hash_of(fresh) and not (tmp_path / "store" / "train" / "00000.bin").exists()
@@ -178,7 +178,7 @@ def test_duplicates_of_old_files_in_added_ones_go(tmp_path):
     (tmp_path / "text" / "a.txt").write_text(lines("b") + lines("a", 20))
     said = []
     prepare(data, said.append, update="all")
-    assert "1 units to make, 1 kept" in said[0] and any("exact_duplicates: 40 documents dropped" in s for s in said)
+    assert "1 unit to make, 1 kept" in said[0] and any("exact_duplicates: 40 documents dropped" in s for s in said)
     listed = [json.loads(line) for line in (tmp_path / "store" / "dropped.jsonl").read_text().splitlines()]
     assert {line["unit"] for line in listed} == {1} and listed[0]["partner"] == f"{tmp_path}/text/b.txt#0"
     (tmp_path / "text" / "b.txt").unlink()

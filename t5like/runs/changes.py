@@ -39,18 +39,19 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
     Until a run has a checkpoint, any config may take its place.
 
     Raises:
-      UserError: the directory cannot be written, or belongs to another config; the sentence names the fields.
+      UserError: the directory cannot be written, or belongs to another config, or the rows would be others; the
+        sentence names the fields, or the files.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         changed = differences(run, config) if run.exists() else {}
         if run.steps():
             _refuse_other_masks(config, changed)
-            refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
-            if moved := {name for name in refused if _is_place(config.data, name)} if knows_rows(run) else set():
-                check_rows(run, config)
-            refused = {name: pair for name, pair in refused.items() if name not in moved}
+            knows = knows_rows(run)
+            kept = {name for name in changed if _may_change(name) or (knows and _is_place(config.data, name))}
+            refused = {name: pair for name, pair in changed.items() if name not in kept}
             _refuse(run, refused, "choose another train.directory, or delete that folder")
+            check_rows(run, config)
         presets.write(config, run.path)
     except OSError as error:
         raise UserError(f"train.directory={run.path} cannot be written: {error.strerror or error}.") from None

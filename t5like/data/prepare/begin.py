@@ -93,7 +93,8 @@ def begin(
     before = begun or finished or (lost and lost.prepared)
     tasks, kept = next_units(data, inputs, before, grows)
     if before and finished:
-        found, units = compare(finished.inputs, inputs), f"{len(tasks) - len(kept):,} units to make, {len(kept):,} kept"
+        found, new = compare(finished.inputs, inputs), len(tasks) - len(kept)
+        units = f"{new:,} unit{'s' * (new != 1)} to make, {len(kept):,} kept"
         report(f"Files of data.sources differ from those of {folder} ({found}): {units}; the order of rows is new.")
     if begun and begun.inputs == inputs:
         return inputs, tasks
