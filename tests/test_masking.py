@@ -95,7 +95,7 @@ def words_of(tokens: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("density", [0.15, 0.5])
 def test_whole_words_are_chosen_or_left_whole(density):
-    data = settings("masked", 96, density=density, whole_words=True)
+    data = settings("masked", 96, density=density, whole_words=True, words="pieces")
     part = windows(100, 96)
     part.values[np.random.default_rng(2).random(part.values.size) < 0.05] = EOS
     features = rows_of(data, part)
@@ -114,14 +114,14 @@ def test_whole_words_are_drawn_as_bert_draws_them():
     # Words of 3, 1 and 1 tokens, two wanted. Of six orders, the long word is passed over in all.
     begins, ordinary = vocabulary().begins_word, vocabulary().ordinary
     begin, follow = (int(ordinary[begins[ordinary] == wanted][0]) for wanted in (True, False))
-    data = settings("masked", 16, documents=True, density=0.4, whole_words=True)
+    data = settings("masked", 16, documents=True, density=0.4, whole_words=True, words="pieces")
     two_of_three = [begin, follow, follow, begin, begin]
     weights = streams_of(data, (constant(50, two_of_three),))["encoder_loss_weights"].values.reshape(50, 5)
     assert (weights == [0, 0, 0, 1, 1]).all()
     # Words of 2, 1, 1, two wanted: the first of a random order decides, unless it is a short one.
     rows = 6000
     weights = streams_of(
-        settings("masked", 16, documents=True, density=0.5, whole_words=True),
+        settings("masked", 16, documents=True, density=0.5, whole_words=True, words="pieces"),
         (constant(rows, [begin, follow, begin, begin]),),
     )["encoder_loss_weights"].values.reshape(rows, 4)
     assert set(map(tuple, weights.tolist())) == {(1, 1, 0, 0), (0, 0, 1, 1)}

@@ -194,8 +194,8 @@ def test_loss_is_on_the_target_alone_and_inputs_begin_with_the_start():
     assert features["decoder_loss_weights"].tolist() == [[0, 0, 1, 1, 1, 0, 0, 0]]
 
 
-def rearranged(middle_rate: float, rows: int, text: list[int]) -> list[list[int]]:
-    data = settings("fill_in_the_middle", 32, middle_rate=middle_rate)
+def rearranged(middle_rate: float, rows: int, text: list[int], **more: float) -> list[list[int]]:
+    data = settings("fill_in_the_middle", 32, middle_rate=middle_rate, **more)
     return as_lists(streams_of(data, (ragged(*[[*text, EOS]] * rows),))["decoder_target_tokens"])
 
 
@@ -228,3 +228,18 @@ def test_a_share_of_the_texts_is_rearranged_and_the_rest_stays():
 def test_an_empty_text_has_an_empty_middle():
     before, middle, after = (vocabulary().special[name] for name in config.FIM)
     assert rearranged(1.0, 1, []) == [[before, after, middle, EOS]]
+
+
+def test_a_share_of_the_rearranged_texts_has_the_end_first_and_the_others_stay_as_they_were():
+    before, middle, after = (vocabulary().special[name] for name in config.FIM)
+    rows, text = 4000, [7, 8, 9, 6, 5]
+    plain, mixed = (rearranged(1.0, rows, text, suffix_first_rate=rate) for rate in (0.0, 0.3))
+    assert [before, after, 6, 5, middle, 7, 8, 9, EOS] in mixed
+    turned = [tokens[:2] == [before, after] and one != tokens for tokens, one in zip(mixed, plain, strict=True)]
+    for own, one, other in zip(turned, plain, mixed, strict=True):
+        low, high = one.index(after), one.index(middle)
+        spm = [before, after, *one[low + 1 : high], middle, *one[1:low], *one[high + 1 :]]
+        assert other == (spm if own else one) and len(one) == len(other)
+    # Where the prefix is empty both orders are the same tokens.
+    visible = np.mean([one.index(after) > 1 for one in plain])
+    assert np.mean(turned) == pytest.approx(0.3 * visible, abs=5 * np.sqrt(0.21 / rows))

@@ -1,5 +1,6 @@
 """What a preparation refuses: another plan, files that changed, a folder that cannot be written, an empty split."""
 
+import hashlib
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from test_prepare import contents, settings, stopping_after
 
 from t5like import config
 from t5like.data.prepare import prepare
+from t5like.data.sources import units
 from t5like.errors import UserError
 
 
@@ -42,13 +44,24 @@ def test_a_store_whose_plan_holds_settings_without_effect_or_lacks_newer_ones_is
     assert reported == []
 
 
-def test_files_that_appear_during_a_preparation_are_noticed(tmp_path):
+def test_files_of_which_an_earlier_version_began_a_preparation_may_not_change(tmp_path):
+    """It noted one hash of all units."""
     data = settings(tmp_path, sources=(config.Source(kind="text", path=f"{tmp_path}/*.txt", document="line"),))
     with pytest.raises(KeyboardInterrupt):
         prepare(data, [].append, stopping_after(1, []))
+    file = tmp_path / "store" / "units" / "inputs"
+    hash = hashlib.sha256(repr(units(data.sources)).encode()).hexdigest()
+    vocabulary = json.loads(file.read_text())["The vocabulary"]
+    file.write_text(json.dumps({"The files of data.sources": hash, "The vocabulary": vocabulary}))
+    before = file.read_text()
     (tmp_path / "3.txt").write_text("new")
     with pytest.raises(UserError, match=r"^The files of data\.sources changed while .* was being prepared: delete th"):
         prepare(data, [].append)
+    (tmp_path / "3.txt").unlink()
+    file.write_text(before)
+    prepare(data, [].append)
+    prepare(settings(tmp_path, "undisturbed", sources=data.sources), [].append)
+    assert contents(data.store) == contents(f"{tmp_path}/undisturbed")
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):

@@ -40,9 +40,13 @@ def test_ordinary_text_passes_all_rules_unchanged(language):
         ("en", "Too short it is."),
         ("en", "Please enable JavaScript to see all of this page."),
         ("en", "We have a Privacy Policy that you should read."),
+        ("en", "And this is how the story went on from there..."),
+        ("en", f"Here is a word of many characters, {'a' * 1001} it is."),
         ("zh", "这一行的末尾没有标点符号"),
         ("zh", "太短了。"),
         ("zh", "继续浏览即表示您同意我们的隐私政策。"),
+        ("zh", "故事后来是怎样发展的呢..."),
+        ("zh", f"这里有一个很长的词{'a' * 1001}。"),
     ],
 )
 def test_c4_takes_a_bad_line_out_and_counts_it(language, line):
@@ -57,8 +61,18 @@ def test_c4_keeps_lines_that_end_as_sentences_or_quotations_do(end):
     assert clean_c4(config.C4Rules(), text) == (text, 0, "")
 
 
+@pytest.mark.parametrize(
+    ("language", "line"),
+    [("en", f"A word of {'a' * 1000} characters may stay here."), ("zh", "长" * 1200 + "。"), ("zh", "后来呢……")],
+)
+def test_c4_keeps_words_of_1000_characters_and_long_chinese_lines(language, line):
+    text = "\n".join([line] * 3)
+    rules = config.C4Rules(language=language, least_words=3)
+    assert clean_c4(rules, text) == (text, 0, "")
+
+
 def test_c4_cuts_citation_marks_out():
-    text = "It rained for days.[1] Then it stopped[citation needed] at last.[23] So [they] say."
+    text = "It rained[] for days.[1] Then it stopped[citation needed] at last.[23] So [they] say."
     page, removed, reason = clean_c4(config.C4Rules(), text)
     assert (page, removed, reason) == ("It rained for days. Then it stopped at last. So [they] say.", 0, "")
 

@@ -61,10 +61,12 @@ def prepare(config: Config, options: PrepareOptions) -> None:
         reported.append(text)
         print(text, flush=True)
 
-    prepare(config.data, report, workers)
+    prepare(config.data, report, workers, update="all")
     if not reported:
         store = Store(path_of(config.data.store))
-        print(f"{store.folder} is prepared already ({store.bytes:,} bytes); try: t5like data stats {store.folder}")
+        files = len(store.manifest.get("inputs", {}).get("files", []))
+        seen = f"{store.bytes:,} bytes" + (f" from {files:,} files that have not changed" if files else "")
+        print(f"{store.folder} is prepared already ({seen}); try: t5like data stats {store.folder}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,21 +10,24 @@ from dataclasses import dataclass
 
 from t5like.config.checks import require, require_fields
 from t5like.config.data import Data
-from t5like.config.groups import Group, Groups
-from t5like.config.layout import STRATEGIES, Mesh, Rules
-from t5like.config.model import Model
-from t5like.config.objective import HEADS, UL2, Denoiser, Objective
-from t5like.config.sources import (
+from t5like.config.filters import (
     C4Rules,
     ExactDuplicates,
     Filter,
     GopherRules,
+    Language,
     Length,
     NearDuplicates,
     Overlap,
-    Source,
+    RepeatedLines,
+    Together,
     UnicodeForm,
 )
+from t5like.config.groups import Group, Groups
+from t5like.config.layout import STRATEGIES, Mesh, Rules
+from t5like.config.model import Model
+from t5like.config.objective import HEADS, UL2, Denoiser, Objective
+from t5like.config.sources import Source
 from t5like.config.training import Eval, Optimizer, Train
 from t5like.config.vocabulary import CLS, FIM, MASK, ROLES, SEP, Role, Vocabulary
 
@@ -46,6 +49,7 @@ __all__ = [
     "GopherRules",
     "Group",
     "Groups",
+    "Language",
     "Length",
     "Mesh",
     "Model",
@@ -53,9 +57,11 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Overlap",
+    "RepeatedLines",
     "Role",
     "Rules",
     "Source",
+    "Together",
     "Train",
     "UnicodeForm",
     "Vocabulary",

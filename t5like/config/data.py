@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive, require_seed
+from t5like.config.filters import Filter
 from t5like.config.marks import applies_to
 from t5like.config.objective import Lengths, Objective
-from t5like.config.sources import Filter, Source
+from t5like.config.sources import Source
 from t5like.config.vocabulary import ROLES, Vocabulary
 
 
@@ -85,8 +86,13 @@ class Data:
             f"data.target_length={self.target_length} must be at least 2.",
         )
         require(
-            needed == 1 or not any(f.kind == "c4" for f in self.filters),
-            "data.filters: C4's rules edit lines of running text, which the parts of pairs are not; leave them out.",
+            needed == 1 or not any(f.kind in ("c4", "repeated_lines") for f in self.filters),
+            "data.filters: C4's rules and repeated lines edit lines of running text, which the parts of pairs are not; "
+            "leave them out.",
+        )
+        require(
+            sum(f.kind == "repeated_lines" for f in self.filters) < 2,
+            "data.filters: repeated lines go once; leave one of the two filters out.",
         )
 
     def _check_vocabulary(self) -> None:

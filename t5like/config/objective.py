@@ -127,10 +127,17 @@ class Objective:
     """The mixture of denoisers; `t5like.config.UL2` holds the paper's seven."""
     whole_words: Annotated[bool, applies_to("kind", "masked", "next_sentence")] = False
     """Mask whole words: the tokens of a word are chosen together."""
+    words: Annotated[Literal["pieces", "marks", "chinese"], applies_to("whole_words")] = "marks"
+    """The words: runs of letters and digits, with marks and Chinese characters apart; with `chinese` also the words of
+    Chinese (needs the extra `zh`). `pieces` is what runs of earlier versions go on with: a piece alone tells whether it
+    begins a word, so that one behind a comma without a space joins the comma."""
     short_rate: Annotated[float, applies_to("kind", "next_sentence")] = 0.1
     """Share of the pairs that are shorter than a row, of a length drawn uniformly, as in BERT."""
     middle_rate: Annotated[float, applies_to("kind", "fill_in_the_middle")] = 0.5
     """Share of the texts that are rearranged (Bavarian et al. 2022); the rest stays as it is."""
+    suffix_first_rate: Annotated[float, applies_to("kind", "fill_in_the_middle")] = 0.0
+    """Share of the rearranged texts in which the end comes before the beginning (SPM), which the middle then follows
+    without a token between; the others have the beginning first (PSM). The paper advises 0.5."""
 
     def __post_init__(self) -> None:
         require_fields("data.objective", self)
@@ -144,6 +151,16 @@ class Objective:
             0 < self.middle_rate <= 1,
             f"data.objective.middle_rate={self.middle_rate} must lie above 0 and not above 1; use 'causal' for 0.",
         )
+
+        require(
+            0 <= self.suffix_first_rate <= 1,
+            f"data.objective.suffix_first_rate={self.suffix_first_rate} must lie between 0 and 1, included.",
+        )
+
+    @property
+    def masks_chinese_words(self) -> bool:
+        """True if words of Chinese are found."""
+        return self.whole_words and self.words == "chinese"
 
     @property
     def spec(self) -> ObjectiveSpec:

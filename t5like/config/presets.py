@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import t5like
-from t5like.config import Config, Groups, Optimizer
+from t5like.config import Config, Groups, Objective, Optimizer
 from t5like.config.checks import require
 from t5like.config.conditions import effective, field_types
 from t5like.config.other_names import OTHER_NAMES
@@ -112,6 +112,8 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
                 raise UserError(f"{where}: {kind.__name__}.{field.name} is missing.")
         fields = {key: from_json(hints[key], value, where) for key, value in values.items()}
         fields = _without_idle_decays(fields) if kind is Optimizer else fields
+        if kind is Objective and fields.get("whole_words"):
+            fields = {"words": "pieces"} | fields  # as before there was a choice
         return typing.cast(Any, kind)(**effective(kind, fields))
     if typing.get_origin(kind) is tuple:
         require(isinstance(values, list), f"{where}: {values!r} stands where a list belongs.")

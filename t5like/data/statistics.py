@@ -18,8 +18,10 @@ Row = Sequence[str]
 COUNTS = ("documents", "bytes", "tokens")
 EXAMPLE_COLUMNS = 80
 """Columns that the text of a dropped document takes at most."""
-LAST = ("exact_duplicates", "near_duplicates")
-"""Filters that look at what all others kept, wherever they stand."""
+LAST = {"exact_duplicates": 1, "near_duplicates": 1, "repeated_lines": 2}
+"""Filters that look at what all others kept, wherever they stand, in their order."""
+EDITING = ("c4", "repeated_lines")
+"""Filters that take out lines."""
 DRAWN = {kind for kind, spec in SPECS.items() if spec.draws_lengths}
 """Objectives whose examples are as long as random choices make them."""
 FILES = 10
@@ -96,15 +98,18 @@ def _filters(manifest: Manifest) -> Iterator[str]:
     rows = []
     for source in manifest["sources"]:
         left = source["read"]["documents"]
-        for filter in sorted(source["filters"], key=lambda filter: filter["kind"] in LAST):
+        for filter in sorted(source["filters"], key=lambda filter: LAST.get(filter["kind"], 0)):
             seen, left = left, left - filter["dropped"]
             share = f"{filter['dropped'] / seen:.1%}" if seen else "-"
             counts = (f"{number:,}" for number in (left, filter["dropped"]))
-            lines = f"{source['read']['lines_removed']:,}" if filter["kind"] == "c4" else "-"
+            lines = "-"
+            if filter["kind"] in EDITING:
+                removed = source["read"]["lines_removed"] if filter["kind"] == "c4" else filter["lines"]
+                lines = f"{removed:,}"
             rows.append((source["name"], filter["kind"], *counts, share, f"{filter['noted']:,}", lines))
     if rows:
         header = ("source", "filter", "kept", "dropped", "share", "reported", "lines removed")
-        edited = any(row[1] == "c4" for row in rows)
+        edited = any(row[1] in EDITING for row in rows)
         yield ""
         yield from _table(header if edited else header[:-1], [row if edited else row[:-1] for row in rows])
 
@@ -166,6 +171,9 @@ def _origin(manifest: Manifest) -> Iterator[str]:
     yield f"vocabulary     SHA-256 {manifest['vocabulary_sha256']}"
     yield f"tokens         {8 * int(str(manifest['dtype'])[-1])} bits each, format {manifest['format']}"
     yield f"sources        {kinds}"
+    if inputs := manifest.get("inputs"):
+        size = sum(file[3] for file in inputs["files"])
+        yield f"inputs         {len(inputs['files']):,} files of {size:,} bytes, known by {inputs['hashes']}"
     yield f"created with   {versions}"
     yield f"invalid UTF-8  {manifest['invalid_sequences']:,} sequences replaced by U+FFFD"
 

@@ -5,6 +5,7 @@ Training goes on with the numbers that it would have had, so all that would chan
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 from t5like.config import Config, Data, Vocabulary, presets
@@ -12,6 +13,7 @@ from t5like.config.training import ENDING
 from t5like.errors import UserError
 from t5like.runs.branch import OWN, command_for, may_branch
 from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, with_vocabulary_in
+from t5like.runs.rows import check_rows, knows_rows
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
@@ -39,19 +41,23 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
     Until a run has a checkpoint, any config may take its place.
 
     Raises:
-      UserError: the directory cannot be written, or belongs to another config; the sentence names the fields.
+      UserError: the directory cannot be written, or belongs to another config, or the rows would be others; the
+        sentence names the fields, or the files.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         changed = differences(run, config) if run.exists() else {}
         if run.steps():
             _refuse_other_masks(config, changed)
-            refused = {name: pair for name, pair in changed.items() if not _may_change(name)}
+            knows = knows_rows(run)
+            kept = {name for name in changed if _may_change(name) or (knows and _is_place(config.data, name))}
+            refused = {name: pair for name, pair in changed.items() if name not in kept}
             remedy = "or delete that folder"
             known = presets.leaves(run.config()).keys() & presets.leaves(config).keys() if refused else set[str]()
             if refused and all(may_branch(name) and name in known for name in refused):
                 remedy = f"or go on from it in a new folder by `{command_for(run, refused)}`"
             _refuse(run, refused, f"choose another train.directory, {remedy}")
+            check_rows(run, config)
         presets.write(config, run.path)
     except OSError as error:
         raise UserError(f"train.directory={run.path} cannot be written: {error.strerror or error}.") from None
@@ -91,6 +97,17 @@ def with_schedule_of(run: RunDirectory, config: Config) -> Config:
     if before.optimizer.schedule not in ENDING or end == config.train.steps:
         return config
     return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, schedule_steps=end))
+
+
+def with_words_of(run: RunDirectory, config: Config) -> Config:
+    """The config with the words that a run masks which began before there was a choice of them."""
+    given = config.data.objective
+    if not (given.whole_words and given.words == "marks" and run.begun()):
+        return config
+    if run.config().data.objective.words != "pieces":
+        return config
+    objective = dataclasses.replace(given, words="pieces")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, objective=objective))
 
 
 def require_same_model(run: RunDirectory, config: Config) -> None:
@@ -150,6 +167,13 @@ def _may_change(name: str) -> bool:
 def _goes_on(name: str) -> bool:
     """True if a change leaves the run's numbers as they would have been."""
     return name in RESUMABLE or name.startswith(RESUMABLE_GROUPS)
+
+
+def _is_place(data: Data, name: str) -> bool:
+    """True for fields that name where a run's data lies and not what it is, as far as the run knows its rows."""
+    if source := re.fullmatch(r"data\.sources\.(\d+)\.(?:path|validation)", name):
+        return data.sources[int(source[1])].kind != "tfds" or name.endswith("path")
+    return name == "data.store" or bool(re.fullmatch(r"data\.filters\.\d+\.sources\.\d+\.path", name))
 
 
 def _refuse_other_masks(config: Config, changed: Changes) -> None:

@@ -9,15 +9,15 @@ import jax
 from t5like.config import Config
 from t5like.cost.devices import device_of, mfu
 from t5like.cost.flops import step_flops
-from t5like.data.prepare import prepare
 from t5like.data.rows.stream import Rows, training_stream
 from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.processes.batches import GlobalBatches
 from t5like.processes.distributed import is_primary_process, run_on_primary
-from t5like.runs.changes import acquire, with_schedule_of
+from t5like.runs.changes import acquire, with_schedule_of, with_words_of
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
+from t5like.runs.rows import keep_rows, prepare_rows
 from t5like.runs.start import check_start, find_source, require_vocabulary
 from t5like.train.compile import compile_step
 from t5like.train.evaluate import Evaluator, check_rows, require_objective
@@ -41,7 +41,7 @@ def train(config: Config) -> None:
     began = time.monotonic()
     require_objective(config)
     run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
-    before, config = run.config() if run.begun() else None, with_schedule_of(run, config)
+    before, config = run.config() if run.begun() else None, with_words_of(run, with_schedule_of(run, config))
     start = check_start(run, config)
     changed = run_on_primary("take the run directory", lambda: acquire(run, config))
     mesh = make_mesh(config.mesh)
@@ -51,11 +51,12 @@ def train(config: Config) -> None:
         check_rows("eval.batch", config.eval.batch, config.rules)
         training = make_training(config, mesh)
         source = find_source(start, training.network) if start else None
-        vocabulary = run_on_primary("prepare the data", lambda: prepare(config.data)) or prepare(config.data)
+        vocabulary = run_on_primary("prepare the data", lambda: prepare_rows(run, config)) or prepare_rows(run, config)
         if start:
             require_vocabulary(start, vocabulary, config.data.vocabulary)
         if is_primary_process():
             vocabulary.save(run.vocabulary)
+            keep_rows(run, config)
             if start:
                 run.take_hugging_face(start.run)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:

@@ -3,8 +3,9 @@
     cleaner = Cleaner(data.filters)          # once in each process; evaluation sets are read when they are needed
     result = cleaner(document)               # Cleaned(document, notes, lines_removed), or Dropped(filter, reason, ...)
 
-The filters run in their order, except those of duplicates, which need all documents: they are in `duplicates.py` and
-look at what passes all others. A result depends on the filters and the document alone.
+The filters run in their order, except those of duplicates and of repeated lines, which need all documents: they are in
+`duplicates.py` and `repeated_lines.py` and look at what passes all others. A result depends on the filters and the
+document alone.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from t5like import config
+from t5like.data.cleaning.language import Languages
 from t5like.data.cleaning.overlap import EvaluationSets
 from t5like.data.cleaning.quality import clean_c4, gopher_reason
 from t5like.data.sources import Document
@@ -47,6 +49,7 @@ class Cleaner:
 
     def __init__(self, filters: tuple[config.Filter, ...]):
         self._filters = filters
+        self._languages = {n: Languages(f) for n, f in enumerate(filters) if isinstance(f, config.Language)}
         self._evaluation = {n: EvaluationSets(f) for n, f in enumerate(filters) if isinstance(f, config.Overlap)}
 
     def __call__(self, document: Document) -> Cleaned | Dropped:
@@ -61,6 +64,8 @@ class Cleaner:
                     reason = "" if any(part.strip() for part in parts) else "unicode: nothing but control characters"
                 case config.Length():
                     reason = _length_reason(filter, document)
+                case config.Language():
+                    reason = self._languages[number].reason(document.parts)
                 case config.C4Rules():
                     text, lines, reason = clean_c4(filter, document.parts[0])
                     removed += lines

@@ -45,7 +45,7 @@ def words_of(text: str, symbols: bool = False) -> Words:
     character is a word of its own there, too.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.int32)
-    classes = _classes()[codes]
+    classes = character_classes()[codes]
     edges = np.zeros((2, len(codes) + 1), bool)
     edges[0, 1:] = edges[1, :-1] = classes > (SPACE if symbols else SYMBOL)
     before, after = edges
@@ -124,7 +124,7 @@ def _mix(hashes: UInt64[np.ndarray, " runs"]) -> UInt64[np.ndarray, " runs"]:
 
 
 @functools.cache
-def _classes() -> UInt8[np.ndarray, " codes"]:
+def character_classes() -> UInt8[np.ndarray, " codes"]:
     """The class of each code point. Marks, such as vowel signs, count as letters."""
     classes = np.full(sys.maxunicode + 1, SYMBOL, np.uint8)
     for code, character in enumerate(map(chr, range(sys.maxunicode + 1))):

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Int
 
 from t5like.config import Data
 from t5like.data.draws import Draws, Keys, below, choose, random_bits
+from t5like.data.objectives.words import word_begins
 from t5like.data.order import hash_of
 from t5like.data.ragged import Lengths, PartLengths, Ragged, RaggedFeatures, slices
 from t5like.data.vocabulary import Vocabulary
@@ -68,9 +69,12 @@ def _mask(tokens: Ragged, keys: Keys, data: Data, vocabulary: Vocabulary) -> Rag
     available = np.diff(edges)
     wanted = np.minimum(np.maximum(np.rint(data.objective.density * tokens.lengths), 1).astype(np.int64), available)
     if data.objective.whole_words:
-        begins = vocabulary.begins_word[tokens.values[ordinary]]
-        begins |= np.diff(ordinary, prepend=-2) > 1  # a special token stands before it
-        begins[edges[:-1][available > 0]] = True
+        first = np.diff(ordinary, prepend=-2) > 1  # a special token stands before it
+        first[edges[:-1][available > 0]] = True
+        if data.objective.words == "pieces":
+            begins = vocabulary.begins_word[tokens.values[ordinary]] | first
+        else:
+            begins = word_begins(tokens.values[ordinary], first, vocabulary, data.objective.words == "chinese")
         flags = _choose_words(hash_of(keys, CHOICE), begins, edges, wanted)
     else:
         flags = choose(hash_of(keys, CHOICE), available, wanted)

@@ -12,7 +12,7 @@ from t5like.data.order import hash_of
 from t5like.data.ragged import Lengths, PartLengths, Ragged, RaggedFeatures, slices, text_lengths
 from t5like.data.vocabulary import Vocabulary
 
-SPLIT, REARRANGED, FIRST_CUT, SECOND_CUT = 1, 2, 3, 4
+SPLIT, REARRANGED, FIRST_CUT, SECOND_CUT, ORDER = 1, 2, 3, 4, 5
 """Set the random choices of an example apart."""
 
 
@@ -122,12 +122,16 @@ def prompt_target_sizes(lengths: PartLengths, keys: Keys, data: Data) -> Int[np.
 
 
 def fill_in_the_middle(parts: tuple[Ragged, ...], draws: Draws, data: Data, vocabulary: Vocabulary) -> RaggedFeatures:
-    """A text's middle after its end (Bavarian et al. 2022, the order prefix, suffix, middle), at `middle_rate`.
+    """A text's middle after its end (Bavarian et al. 2022), at `middle_rate`, in one of two orders.
 
     The two cuts are at any positions, also equal ones. With tokens 7 8 9 6 5 1 cut after the first and the third, the
-    tokens 50, 51 and 52 for prefix, middle and suffix, and EOS 1:
+    tokens 50, 51 and 52 for prefix, middle and suffix, and EOS 1, prefix, suffix and middle (PSM) are
 
         decoder_target_tokens  50 7 52 6 5 51 8 9 1
+
+    and suffix, prefix and middle (SPM, in the paper's second variant), at `suffix_first_rate`,
+
+        decoder_target_tokens  50 52 6 5 51 7 8 9 1
 
     Other texts stay as they are.
     """
@@ -136,9 +140,12 @@ def fill_in_the_middle(parts: tuple[Ragged, ...], draws: Draws, data: Data, voca
     text = np.minimum(text_lengths(part, vocabulary.eos), data.length - 4)
     cuts = [below(hash_of(draws.noise, salt), text + 1) for salt in (FIRST_CUT, SECOND_CUT)]
     low, high = np.minimum(*cuts), np.maximum(*cuts)
+    # Where the suffix comes first, the prefix is no slice of its own, but the beginning of the middle's.
+    suffix_first = below(hash_of(draws.noise, ORDER), 2**32) < data.objective.suffix_first_rate * 2**32
+    begin = np.where(suffix_first, 0, low)  # of the middle's slice, and the width of the prefix's
     # Each slice begins one early, to leave room for its special token.
-    starts = part.starts[:, None] + np.stack([np.zeros_like(low), high, low], axis=1) - moved[:, None]
-    widths = np.where(moved[:, None], np.stack([low, text - high, high - low + 1], axis=1) + 1, 0)
+    starts = part.starts[:, None] + np.stack([np.zeros_like(low), high, begin], axis=1) - moved[:, None]
+    widths = np.where(moved[:, None], np.stack([begin, text - high, high - begin + 1], axis=1) + 1, 0)
     widths[~moved, 0] = part.lengths[~moved]
     tokens = Ragged(slices(part.values, starts.ravel(), widths.ravel()), widths.sum(axis=1))
     begins = (np.cumsum(widths) - widths.ravel()).reshape(-1, 3)[moved]

@@ -5,32 +5,29 @@ done has a record on disk, so an interrupted preparation goes on with the units 
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from etils import epath
 
 from t5like import config
-from t5like.config.conditions import effective
-from t5like.data import sources
 from t5like.data.files import is_remote, write_whole
 from t5like.data.packing.pack_table import make_tables
-from t5like.data.prepare.held_out import Tail, find_tail
-from t5like.data.prepare.job import DUPLICATES, SIGNATURES, UNITS, Job, Task
+from t5like.data.prepare.begin import Lost, Update, begin, check_vocabulary, grows_still, is_current
+from t5like.data.prepare.held_out import Tail
+from t5like.data.prepare.job import DROPPED, DUPLICATES, SIGNATURES, UNITS, Job, Task
 from t5like.data.prepare.manifest import finish
+from t5like.data.prepare.plan import check_plan, plan_of
 from t5like.data.prepare.progress import Progress, Report
 from t5like.data.prepare.sampling import sample
 from t5like.data.prepare.signatures import find_duplicates, sign
 from t5like.data.prepare.tokenise import tokenise
 from t5like.data.prepare.workers import Workers, pool
-from t5like.data.store import FORMAT, SPLITS, VERIFIED, Store, read_manifest
+from t5like.data.store import SPLITS, VERIFIED, Store
 from t5like.data.vocabulary import (
     Bytes,
     Pieces,
@@ -42,33 +39,39 @@ from t5like.data.vocabulary import (
 )
 from t5like.errors import UserError
 
-LEARNED = ("kind", "size", "path", "coverage", "lowercase", "train_characters")
-MIXING = ("name", "rate", "on_error")
-"""Fields of a source that a store does not depend on."""
 SMALL = 2**23
 """Bytes of input that are not worth the start of other processes."""
 
 
-def prepare(data: config.Data, report: Report = print, workers: Workers | None = None) -> Vocabulary:
+def prepare(
+    data: config.Data,
+    report: Report = print,
+    workers: Workers | None = None,
+    update: Update = "none",
+    lost: Lost | None = None,
+) -> Vocabulary:
     """Make the store of `data` unless it is finished, and return its vocabulary with the run's special tokens.
 
     Args:
       workers: who does the units; by default a process for each CPU.
+      update: what a finished store takes in of files that differ from those it was made from: "all" changes, "added"
+        files alone, or "none", without a look at them.
+      lost: the store that was there, which is made again with its units and vocabulary where there is none.
 
     Raises:
-      UserError: the folder is the store of something else or damaged, a source is missing or empty, or a vocabulary
-        of that size cannot be learned.
+      UserError: the folder is the store of something else or damaged, a source is missing or empty, a vocabulary
+        of that size cannot be learned, or files changed that are not taken in.
     """
     folder = epath.Path(data.store).expanduser()
-    plan = _plan(data)
     _check_reach(folder)
-    _check_plan(folder, plan)
-    if read_manifest(folder) is None or (folder / UNITS).exists():
+    check_plan(folder, data)
+    if (folder / UNITS).exists() or not is_current(folder, data, update):
         with _alone(folder, report):
-            _check_plan(folder, plan)
-            if read_manifest(folder) is None:
-                _make(folder, data, plan, report, workers)
-            _tidy(folder)
+            check_plan(folder, data)
+            if not is_current(folder, data, update):
+                _make(folder, data, report, workers, lost)
+            if update != "none" or not grows_still(folder):
+                _tidy(folder)
     store = Store(folder)
     if store.bytes <= VERIFIED:
         for damaged in store.verify():
@@ -113,32 +116,34 @@ def _alone(folder: epath.Path, report: Report) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _make(folder: epath.Path, data: config.Data, plan: dict[str, Any], report: Report, workers: Workers | None) -> None:
+def _make(folder: epath.Path, data: config.Data, report: Report, workers: Workers | None, lost: Lost | None) -> None:
     started = time.monotonic()
-    tasks = list(enumerate(sources.units(data.sources)))
-    sizes = [unit.size for _, unit in tasks]
-    workers = workers or pool(1 if sum(sizes) <= SMALL else cpus())
+    inputs, tasks, tail = begin(folder, data, report, lost)
+    sizes = {number: unit.size for number, unit in tasks}
+    workers = workers or pool(1 if sum(sizes.values()) <= SMALL else cpus())
     _remove_partial(folder)
-    write_whole(folder / "plan.json", json.dumps(plan, indent=2).encode())
-    tail = find_tail(data, tasks)
+    write_whole(folder / "plan.json", json.dumps(plan_of(data), indent=2).encode())
     if tail:
         report(str(tail))
+    if lost and not (folder / "vocabulary" / "vocabulary.json").exists():
+        Vocabulary(lost.pieces).save(folder / "vocabulary")
     pieces = _pieces(folder, data, tasks, tail, report)
-    _check_inputs(folder, tasks, pieces)
+    check_vocabulary(folder, Vocabulary(pieces))
     job = Job(str(folder), data, tail)
-    if job.duplicate_filters:
+    if job.together:
         progress = Progress("Searched for duplicates:", sizes, _done(folder / SIGNATURES), report)
         for number in workers(functools.partial(sign, job), tasks):
             progress(number, sizes[number])
-        find_duplicates(job, len(tasks))
-    progress, records = Progress("Tokenised", sizes, _done(folder / UNITS), report), []
+        find_duplicates(job, tasks)
+    progress, records = Progress("Tokenised", sizes, _done(folder / UNITS), report), {}
     for record in workers(functools.partial(tokenise, job), tasks):
-        records.append(record)
+        records[record["number"]] = record
         tokens = sum(split["tokens"] for split in record["splits"].values())
         read = record["read"]
         progress(record["number"], read["bytes"], documents=read["documents"], tokens=tokens)
-    records.sort(key=lambda record: record["number"])
-    finish(folder, data, pieces, tasks, records, report, time.monotonic() - started)
+    finish(folder, data, pieces, inputs, tasks, tail, records, report, time.monotonic() - started)
+    if (folder / "packs").exists() and not is_remote(folder):
+        (folder / "packs").rmtree()  # of the store as it was
 
 
 def _done(folder: epath.Path) -> set[int]:
@@ -146,30 +151,19 @@ def _done(folder: epath.Path) -> set[int]:
     return {int(path.stem) for path in folder.glob("*") if path.stem.isdecimal()} if folder.exists() else set()
 
 
-def _check_inputs(folder: epath.Path, tasks: Sequence[Task], pieces: Pieces) -> None:
-    """Refuse to mix the units of a preparation with those of other files or of another vocabulary."""
-    units = hashlib.sha256(repr([unit for _, unit in tasks]).encode()).hexdigest()
-    inputs = {"The files of data.sources": units, "The vocabulary": Vocabulary(pieces).hash}
-    path = folder / UNITS / "inputs"
-    if not path.exists():
-        write_whole(path, json.dumps(inputs).encode())
-    before = json.loads(path.read_text())
-    for name, hash in inputs.items():
-        if before.get(name) != hash:
-            raise UserError(f"{name} changed while {folder} was being prepared: delete that folder and start again.")
-
-
 def _tidy(folder: epath.Path) -> None:
-    """Remove what only the preparation needed; the folder of units goes last, so that a kill leaves it to be found."""
+    """Remove what only the preparation needed, and files of units that the store no longer has; the folder of units
+    goes last, so that a kill leaves it to be found."""
     _remove_partial(folder)
-    for name in (SIGNATURES, DUPLICATES, UNITS):
+    Store(folder).remove_others()
+    for name in (SIGNATURES, DUPLICATES, DROPPED, UNITS):
         if (folder / name).exists():
             (folder / name).rmtree()
 
 
 def _remove_partial(folder: epath.Path) -> None:
     """Remove the files that killed processes were writing."""
-    for each in (folder, *(folder / name for name in ("vocabulary", *SPLITS, SIGNATURES, DUPLICATES, UNITS))):
+    for each in (folder, *(folder / name for name in ("vocabulary", *SPLITS, SIGNATURES, DUPLICATES, DROPPED, UNITS))):
         for partial in each.glob("*.partial"):
             partial.unlink(missing_ok=True)
 
@@ -177,20 +171,6 @@ def _remove_partial(folder: epath.Path) -> None:
 def cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _plan(data: config.Data) -> dict[str, Any]:
-    """All that a store depends on."""
-    read = [dataclasses.asdict(source) for source in data.sources]
-    learned = {name: getattr(data.vocabulary, name) for name in LEARNED}
-    plan = {
-        "format": FORMAT,
-        "sources": [{name: value for name, value in source.items() if name not in MIXING} for source in read],
-        "filters": [dataclasses.asdict(filter) for filter in data.filters],
-        "vocabulary": learned,
-        "held_out": data.held_out,
-    }
-    return json.loads(json.dumps(plan))
 
 
 def _check_reach(folder: epath.Path) -> None:
@@ -201,35 +181,6 @@ def _check_reach(folder: epath.Path) -> None:
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"data.store={folder} cannot be reached: {reason}.") from None
-
-
-def _used(plan: dict[str, Any]) -> dict[str, Any]:
-    """A plan without the settings that have no effect beside the others, which older stores may hold, and with the
-    defaults of those that are newer."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config.Source) if field.name not in MIXING}
-    newer = json.loads(json.dumps(defaults))
-    read = [effective(config.Source, newer | source) for source in plan.get("sources", [])]
-    return plan | {"sources": read, "vocabulary": effective(config.Vocabulary, plan.get("vocabulary", {}))}
-
-
-def _check_plan(folder: epath.Path, plan: dict[str, Any]) -> None:
-    """Refuse a folder in which something was prepared by another plan; one without a vocabulary holds nothing yet."""
-    if not (folder / "vocabulary" / "vocabulary.json").exists():
-        return
-    try:
-        there = json.loads((folder / "plan.json").read_text())
-    except (FileNotFoundError, ValueError):
-        there = None
-    if not isinstance(there, dict):
-        raise UserError(f"{folder / 'plan.json'} is missing or damaged: delete {folder} and prepare it again.")
-    if there.get("format") != FORMAT:
-        raise UserError(f"{folder} is a store of another version of t5like: choose another data.store, or delete it.")
-    before, now = _used(there), _used(plan)
-    if different := [name for name in plan if before.get(name) != now.get(name)]:
-        raise UserError(
-            f"{folder} was prepared with other {' and '.join(f'data.{name}' for name in different)}: "
-            "choose another data.store, or delete that folder."
-        )
 
 
 def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], tail: Tail | None, report: Report) -> Pieces:

@@ -11,7 +11,7 @@ from t5like.data.cleaning import Cleaner
 from t5like.data.cleaning.duplicates import Duplicates
 from t5like.data.prepare.held_out import Tail
 
-UNITS, SIGNATURES, DUPLICATES = "units", "signatures", "duplicates"
+UNITS, SIGNATURES, DUPLICATES, DROPPED = "units", "signatures", "duplicates", "dropped"
 """Folders of a store that is being prepared."""
 
 
@@ -30,8 +30,18 @@ class Job:
 
     @property
     def duplicate_filters(self) -> dict[int, Duplicates]:
-        """The filters that see all documents at once, by their numbers."""
+        """The filters of duplicates, by their numbers."""
         return {number: each for number, each in enumerate(self.data.filters) if isinstance(each, Duplicates)}
+
+    @property
+    def line_filters(self) -> dict[int, config.RepeatedLines]:
+        """The filters of repeated lines, by their numbers."""
+        return {n: each for n, each in enumerate(self.data.filters) if isinstance(each, config.RepeatedLines)}
+
+    @property
+    def together(self) -> bool:
+        """True if a filter sees all documents at once."""
+        return bool(self.duplicate_filters or self.line_filters)
 
 
 Task = tuple[int, sources.Unit]

@@ -1,7 +1,7 @@
 """The manifest of a store: what the records of all units say together."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -9,8 +9,12 @@ from etils import epath
 import t5like
 from t5like import config
 from t5like.data.files import write_whole
-from t5like.data.prepare.job import Task
+from t5like.data.prepare.dropped import FILE, join_parts
+from t5like.data.prepare.held_out import Tail
+from t5like.data.prepare.inputs import described
+from t5like.data.prepare.job import Job, Task
 from t5like.data.prepare.progress import Report
+from t5like.data.sources.identity import Inputs
 from t5like.data.store import FORMAT, SPLITS, token_type
 from t5like.data.vocabulary import Pieces, Vocabulary
 from t5like.errors import UserError
@@ -24,29 +28,31 @@ def finish(
     folder: epath.Path,
     data: config.Data,
     pieces: Pieces,
+    inputs: Inputs,
     tasks: Sequence[Task],
-    records: Sequence[dict[str, Any]],
+    tail: Tail | None,
+    by_number: Mapping[int, dict[str, Any]],
     report: Report,
     seconds: float,
 ) -> None:
-    """Write the manifest from the units' records, and report what was dropped.
+    """Write the manifest from the units' records, and before it the list of what was dropped, and report it.
 
     Raises:
       UserError: a split has no documents.
     """
-    described = []
+    records = [by_number[number] for number, _ in tasks]
+    sources = []
     for number, source in enumerate(data.sources):
         own = [record for record, (_, unit) in zip(records, tasks, strict=True) if unit.source == number]
-        described.append(
+        sources.append(
             {"name": data.source_names[number], "kind": source.kind, "parts": source.parts} | _sums(data, own)
         )
-    for source in described:
+    for source in sources:
         if skipped := source.get("skipped"):
             report(f"Source {source['name']!r}: {skipped['count']:,} records skipped, e.g. {skipped['examples'][0]}")
     totals = {
         split: {
-            name: sum(source["splits"][split][name] for source in described)
-            for name in ("documents", "bytes", "tokens")
+            name: sum(source["splits"][split][name] for source in sources) for name in ("documents", "bytes", "tokens")
         }
         for split in SPLITS
     }
@@ -63,13 +69,20 @@ def finish(
         "vocabulary_sha256": Vocabulary(pieces).hash,
         "created_with": {"t5like": t5like.__version__, **versions(("sentencepiece", "tokenizers"))},
         "invalid_sequences": invalid,
-        "sources": described,
+        "sources": sources,
     }
-    write_whole(folder / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+    join_parts(Job(str(folder), data), tasks)
+    # All but the inputs, of which there may be many, is for people too.
+    head = json.dumps(manifest, indent=2, ensure_ascii=False).removesuffix("\n}")
+    end = json.dumps(described(data, inputs, tasks, tail is not None, records))
+    write_whole(folder / "manifest.json", f'{head},\n  "inputs": {end}\n}}\n'.encode())
     if invalid:
         report(f"{invalid:,} invalid UTF-8 sequences were replaced by U+FFFD.")
     for filter, counts in zip(data.filters, _filter_sums(data, records), strict=True):
-        report(f"Filter {filter.kind}: {counts['dropped']:,} documents dropped, {counts['noted']:,} reported.")
+        lines = f", {counts['lines']:,} lines removed" if filter.kind == "repeated_lines" else ""
+        report(f"Filter {filter.kind}: {counts['dropped']:,} documents dropped, {counts['noted']:,} reported{lines}.")
+    if data.filters:
+        report(f"Every document that was dropped, with the reason: {folder / FILE}.")
     train, held_out = totals["train"], totals["validation"]
     report(
         f"Prepared {folder} in {seconds:.0f} s: {train['documents']:,} documents, {train['tokens']:,} tokens, "
@@ -103,6 +116,6 @@ def _filter_sums(data: config.Data, records: Sequence[dict[str, Any]]) -> list[d
     for number, filter in enumerate(data.filters):
         counts = [record["filters"][number] for record in records]
         examples = [example for count in counts for example in count["examples"]][:EXAMPLES]
-        totals = {name: sum(count[name] for count in counts) for name in ("dropped", "noted")}
+        totals = {name: sum(count.get(name, 0) for count in counts) for name in ("dropped", "noted", "lines")}
         sums.append({"kind": filter.kind, **totals, "examples": examples})
     return sums

@@ -3,7 +3,7 @@
 import collections
 import datetime
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping
 
 Report = Callable[[str], None]
 REPORT_SECONDS = 5.0
@@ -12,16 +12,16 @@ REPORT_SECONDS = 5.0
 class Progress:
     """A line every few seconds: units, what was counted in them, speed, and the time that the rest will take."""
 
-    def __init__(self, done: str, sizes: Sequence[int], before: Container[int], report: Report):
+    def __init__(self, done: str, sizes: Mapping[int, int], before: Container[int], report: Report):
         """
         Args:
           done: what was done to units, the line's first word.
-          sizes: the bytes of each unit's input.
+          sizes: the bytes of each unit's input, by its number.
           before: the units that an earlier run did; they are counted, but tell nothing of the speed.
         """
         self._word, self._sizes, self._before, self._report = done, sizes, before, report
         self._started = self._reported = time.monotonic()
-        self._left, self._units, self._read, self._bytes = sum(sizes), 0, 0, 0
+        self._left, self._units, self._read, self._bytes = sum(sizes.values()), 0, 0, 0
         self._counts = collections.Counter[str]()
 
     def __call__(self, unit: int, bytes: int, **counts: int) -> None:

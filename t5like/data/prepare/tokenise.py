@@ -5,6 +5,7 @@ or not at all and the unit's record comes last, so a unit is done exactly when i
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator
@@ -12,20 +13,23 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from jaxtyping import Bool
 
+from t5like import config
 from t5like.data import sources
 from t5like.data.cleaning import Dropped
+from t5like.data.cleaning.repeated_lines import reason_after, without
 from t5like.data.files import WholeFile, write_whole
+from t5like.data.prepare.dropped import EXCERPT, DroppedPart, part_of
 from t5like.data.prepare.held_out import splits_of
 from t5like.data.prepare.job import UNITS, Job, Task, cleaner
-from t5like.data.prepare.signatures import repeated
+from t5like.data.prepare.signatures import decisions
 from t5like.data.sources.faults import Faults
 from t5like.data.store import SPLITS, Split, documents_name, token_type
 from t5like.data.vocabulary import Vocabulary, open_vocabulary
 
 EXAMPLES = 3
 """Dropped documents that a unit's record shows for each filter."""
-EXCERPT = 200
 BATCH_CHARACTERS = 2**20
 """Text that is given to the tokeniser at once."""
 
@@ -40,8 +44,11 @@ def tokenise(job: Job, task: Task) -> dict[str, Any]:
     path = job.folder / UNITS / f"{number:05}.json"
     if path.exists():
         return json.loads(path.read_text())
-    counts = Counts(job, number, unit)
-    record = {"number": number, **_write(job, number, unit, counts), **counts.record()}
+    with WholeFile(part_of(job, number)) if job.data.filters else contextlib.nullcontext() as file:
+        dropped = DroppedPart(file, number, unit.source)
+        counts = Counts(job, number, unit, dropped)
+        record = {"number": number, **_write(job, number, unit, counts), **counts.record()}
+        dropped.close()
     write_whole(path, json.dumps(record).encode())
     return record
 
@@ -49,33 +56,55 @@ def tokenise(job: Job, task: Task) -> dict[str, Any]:
 class Counts:
     """Counts of a unit: what was read, and what each filter kept, edited and dropped."""
 
-    def __init__(self, job: Job, number: int, unit: sources.Unit):
-        self._job, self._unit = job, unit
+    def __init__(self, job: Job, number: int, unit: sources.Unit, dropped: DroppedPart):
+        self._job, self._unit, self._dropped = job, unit, dropped
         self._documents = self._bytes = self._invalid = self._lines = 0
-        self._filters: list[dict[str, Any]] = [{"dropped": 0, "noted": 0, "examples": []} for _ in job.data.filters]
-        self._duplicates = repeated(job, number)
+        empty = {"dropped": 0, "noted": 0, "lines": 0}
+        self._filters: list[dict[str, Any]] = [{**empty, "examples": []} for _ in job.data.filters]
+        self._repeated = decisions(job, number)
         self._faults = Faults()
 
     def kept(self) -> Iterator[sources.Document]:
         """The documents that every filter lets through, cleaned."""
-        clean, position = cleaner(self._job), 0
+        clean, position, line = cleaner(self._job), 0, 0
+        partners = iter(self._repeated.partner)
         for document in sources.read(self._job.data.sources[self._unit.source], self._unit, self._faults):
             self._documents += 1
             self._bytes += _bytes_of(document)
             self._invalid += document.invalid
             cleaned = clean(document)
             if isinstance(cleaned, Dropped):
-                self._note(cleaned.filter, "dropped", document, cleaned.reason)
+                self._drop(cleaned.filter, document, cleaned.reason)
                 continue
             self._lines += cleaned.lines_removed
             for filter, reason in cleaned.notes:
                 self._note(filter, "noted", document, reason)
-            by = next((filter for filter, drop in self._duplicates.items() if drop[position]), None)
-            position += 1
-            if by is None:
-                yield cleaned.document
-            else:
-                self._note(by, "dropped", document, "an earlier document has this text")
+            by = int(self._repeated.filter[position]) if len(self._repeated.filter) else -1
+            position, first = position + 1, line
+            if self._job.line_filters:
+                line += sum(not text.isspace() for text in cleaned.document.parts[0].split("\n") if text)
+            if by >= 0:
+                same = isinstance(self._job.data.filters[by], config.ExactDuplicates)
+                partner = next(partners)
+                self._drop(by, document, f"{'the' if same else 'nearly the'} text of {partner}", partner)
+            elif left := self._without_lines(cleaned.document, self._repeated.lines[first:line]):
+                yield left
+
+    def _without_lines(self, document: sources.Document, flags: Bool[np.ndarray, " lines"]) -> sources.Document | None:
+        """The document without its repeated lines, or None where too little is left."""
+        for filter, settings in self._job.line_filters.items():
+            self._filters[filter]["lines"] += int(flags.sum())
+            text = without(document.parts[0], flags)
+            if reason := reason_after(settings, text):
+                self._drop(filter, document, reason)
+                return None
+            document = dataclasses.replace(document, parts=(text,))
+        return document
+
+    def _drop(self, filter: int, document: sources.Document, reason: str, partner: str | None = None) -> None:
+        id, text = sources.document_id(self._unit, document), " | ".join(document.parts)[:EXCERPT]
+        self._dropped.add(self._job.data.filters[filter].kind, id, reason, text, partner)
+        self._note(filter, "dropped", document, reason)
 
     def _note(self, filter: int, what: str, document: sources.Document, reason: str) -> None:
         counts = self._filters[filter]

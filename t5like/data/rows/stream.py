@@ -16,6 +16,7 @@ from t5like.config import Data
 from t5like.data.draws import Draws
 from t5like.data.inspection import RowOrigin
 from t5like.data.objectives import make_features, require_special_tokens
+from t5like.data.objectives.words import require_segmenter
 from t5like.data.order import example_key, locate
 from t5like.data.ragged import Ragged
 from t5like.data.rows.examples import Documents, Examples, Reader, SentencePairs, Windows
@@ -45,6 +46,7 @@ class Rows:
         self.data, self.vocabulary = data, vocabulary
         self.split: Split = split
         require_special_tokens(data, vocabulary)
+        require_segmenter(data)
         self.store = Store(epath.Path(data.store).expanduser(), remote)
         kind = _reader(data)
         self.sources: list[Reader] = [kind(self.store, data, n, split) for n in range(len(data.sources))]

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ from t5like.data.sources.encoding import check_share, check_text
 from t5like.data.sources.faults import DamagedError, Faults
 from t5like.data.sources.files import is_utf8, readable
 from t5like.data.sources.folders import files_of
+from t5like.data.sources.identity import Key, root_of
 from t5like.data.sources.library import library_files, read_library
 from t5like.data.sources.matching import opened, reached
 from t5like.data.sources.readers import is_array, read_json, read_json_lines, read_text
@@ -92,8 +93,9 @@ class Document:
     """Sequences that were no UTF-8, each of which is now U+FFFD."""
 
 
-def units(sources: tuple[Source, ...]) -> list[Unit]:
-    """The units of all sources in a fixed order: source by source, training before validation, files by name.
+def units(sources: tuple[Source, ...], only: Collection[Key] | None = None) -> list[Unit]:
+    """The units of all sources, or of the inputs in `only`, in a fixed order: source by source, training before
+    validation, files by name.
 
     Raises:
       UserError: no file matches, or what matches cannot be what the source says.
@@ -102,7 +104,12 @@ def units(sources: tuple[Source, ...]) -> list[Unit]:
     for number, source in enumerate(sources):
         splits: tuple[Split | None, ...] = ("train", "validation") if source.validation else (None,)
         for split in splits:
-            pieces[number, split] = list(_pieces(source, split))
+            if only is None:
+                pieces[number, split] = list(_pieces(source, split))
+            elif names := {key.name for key in only if (key.source, key.split) == (number, split or "")}:
+                root = root_of(source, split == "validation")
+                found = _pieces(source, split)
+                pieces[number, split] = [p for p in found if p[0].name.removeprefix(root) in names]
     most = unit_bytes(sum(size for whole in pieces.values() for _, size, _ in whole))
     return [
         Unit(number, split, parts, size)

@@ -31,7 +31,7 @@ TOPICS = "pydoc_data/topics.py"
 
 def library_files() -> list[tuple[str, int]]:
     """Python's own modules, without tests and tables, and the pydoc topics; relative to the library's folder."""
-    root = _root()
+    root = library_folder()
     paths = (path for path in root.rglob("*.py") if not SKIPPED & set(path.relative_to(root).parts))
     files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in paths)
     if not files:
@@ -49,12 +49,13 @@ def read_library(source: Source, name: str, start: int, stop: int | None) -> Ite
         for number, (group, text) in enumerate(texts + _builtin_docstrings()):
             yield Row(number, {field: text}, where, group=group)
         return
-    text, invalid = decode((_root() / name).read_bytes())
+    text, invalid = decode((library_folder() / name).read_bytes())
     yield Row(0, {field: text}, where, invalid, name)
     yield Row(1, {field: _docstrings(text)}, where, group=name)
 
 
-def _root() -> Path:
+def library_folder() -> Path:
+    """The folder of Python's own modules."""
     return Path(sysconfig.get_paths()["stdlib"])
 
 

@@ -97,6 +97,18 @@ def tfds_shards(source: Source, split: str) -> list[int]:
     return [total * length // max(1, sum(lengths)) for length in lengths]
 
 
+def tfds_files(source: Source, split: str) -> list[tuple[str, int]]:
+    """The paths and sizes of a split's files, of the version that is read.
+
+    Raises:
+      UserError: the data set is not on the disk, or has no such split or field.
+    """
+    from etils import epath
+
+    paths = map(epath.Path, _builder(source, split).info.splits[split].filepaths)
+    return [(str(path), path.stat().length) for path in paths]
+
+
 def read_tfds(source: Source, split: str, start: int, stop: int | None) -> Iterator[Row]:
     """The examples of the shards [start, stop) of a split; a row's number is that of the example in the split."""
     import tensorflow_datasets as tfds

@@ -8,7 +8,8 @@ A store is a folder:
     train/00000.documents for each of these documents: tokens of each part, file of the unit, record in the file; uint64
     validation/...        the same for the documents of the validation split
     packs/<key>/          which documents make up which row, for runs whose rows are made of documents (pack_table.py)
-    manifest.json         counts and hashes, written last: a store without it is not finished
+    dropped.jsonl         the documents that filters dropped, with reasons and, of duplicates, the one that stayed
+    manifest.json         counts, hashes and the identity of inputs, written last: a store without it is not finished
 
 The tokens of a source's split are those of its files one after the other.
 """
@@ -113,6 +114,14 @@ class Store:
         hashes = [sha256 for _, name, _, sha256 in self._files() if name.endswith(".documents")]
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
+    @functools.cached_property
+    def hash(self) -> str:
+        """A hash of all that rows are made of: the vocabulary, and the tokens and documents of each source's splits in
+        their order, wherever the store and its sources lie."""
+        splits = [source["splits"][split]["files"] for source in self.manifest["sources"] for split in SPLITS]
+        content = [[(file["sha256"], file["documents_sha256"]) for file in files] for files in splits]
+        return hashlib.sha256(json.dumps([self.manifest["vocabulary_sha256"], content]).encode()).hexdigest()
+
     def documents_between(self, source: int, split: Split, first: int, last: int) -> Iterator[str]:
         """The ids, file and record, of the documents that the tokens from `first` to `last` belong to."""
         starts = self.tokens(source, split).starts
@@ -146,6 +155,14 @@ class Store:
                     path = described.parent / f"{name}.{kind}"
                     if not _is_content(path, sha256):
                         yield f"{path} has changed since it was written: {REMEDY.format(described.parent)}."
+
+    def remove_others(self) -> None:
+        """Remove files of units that the store does not have any more."""
+        names = {(split, name) for split, name, _, _ in self._files()}
+        for split in SPLITS:
+            for path in (self.folder / split).glob("*"):
+                if (split, path.name) not in names and path.suffix in (".bin", ".documents"):
+                    path.unlink(missing_ok=True)
 
     @property
     def bytes(self) -> int:

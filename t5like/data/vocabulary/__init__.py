@@ -16,7 +16,7 @@ from typing import SupportsInt
 
 import numpy as np
 from etils import epath
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 
 from t5like import config
 from t5like.config import ROLES, Role
@@ -172,6 +172,13 @@ class Vocabulary:
         lengths[: self.pieces.size] = [len(self.pieces.spelt(number)) for number in range(self.pieces.size)]
         lengths[list(self._names)] = 0
         return lengths
+
+    @functools.cached_property
+    def spelling(self) -> tuple[UInt8[np.ndarray, " bytes"], Int[np.ndarray, " size"]]:
+        """The UTF-8 bytes of all tokens, one after the other, and where those of each token begin (`bytes_of`)."""
+        lengths = self.bytes_of
+        text = b"".join(self.pieces.spelt(number) for number in np.flatnonzero(lengths).tolist())
+        return np.frombuffer(text, np.uint8), np.cumsum(lengths, dtype=np.int64) - lengths
 
     @functools.cached_property
     def is_special(self) -> Bool[np.ndarray, " size"]:
