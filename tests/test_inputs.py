@@ -67,6 +67,19 @@ def test_added_files_make_new_units_alone_and_rows_in_another_order(tmp_path):
     assert said == []
 
 
+def test_units_whose_split_ends_the_text_are_made_anew_with_what_is_added(tmp_path):
+    """Where few documents are, the end of all text is held out, and that is another one then."""
+    source = config.Source(kind="text", path=f"{tmp_path}/text/*.txt", document="file")
+    data, said = settings(tmp_path, sources=(source,), held_out=0.01), []
+    prepare(data, [].append)
+    (tmp_path / "text" / "e.txt").write_text(lines("e"))
+    prepare(data, said.append, update="all")
+    assert "(added e.txt): 1 unit to make, 0 kept" in said[0]
+    fresh = dataclasses.replace(data, store=f"{tmp_path}/fresh")
+    prepare(fresh, [].append)
+    assert hash_of(data) == hash_of(fresh)
+
+
 def test_a_file_that_goes_again_leaves_the_store_as_it_was(tmp_path):
     data, said = settings(tmp_path), []
     prepare(data, [].append)
