@@ -5,7 +5,6 @@ The commands themselves, with their options and help lines, are those that the f
 
 import io
 import os
-import pathlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 from t5like.commands import SHOWN, Command, convert, data, models, plan, vocabulary
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, UserError, did_you_mean
+from t5like.storage import path_of
 from t5like.xla import set_flags
 
 COMMANDS = {command.name: command for group in (models, data, plan, convert, vocabulary) for command in group.COMMANDS}
@@ -99,11 +99,11 @@ def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Con
     def override(config: Config) -> tuple[Config, Any]:
         return presets.override(config, command.options, flags, f"t5like {command.name} {source}")
 
-    given = RunDirectory(pathlib.Path(source))
+    given = RunDirectory(path_of(source))
     config, options = override(relocated(given.config(), source) if given.path.is_dir() else presets.load(source))
     if command.takes == "config":
         return config, options
-    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    run = RunDirectory(path_of(config.train.directory))
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
     config, options = override(relocated(run.config(), str(run.path)))
@@ -112,7 +112,7 @@ def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Con
 
 
 def main() -> None:
-    """The entry point `t5like`: 0 done, 1 a bug, 2 a user's mistake, 128 + n stopped by signal n."""
+    """The entry point `t5like`: 0 done, 1 a bug, 2 a user's mistake, 75 no answer, 128 + n stopped by signal n."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Whatever that level, TensorFlow says of oneDNN that it is on. Here it reads data, and multiplies no matrices.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -125,7 +125,7 @@ def main() -> None:
         run(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        _end(2, str(error))
+        _end(error.status, str(error))
     except PermissionError as error:
         _end(2, f"{error.filename} cannot be opened: {error.strerror}.")
     except KeyboardInterrupt:

@@ -8,6 +8,15 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake that the user can mend: one sentence saying what was given, what is possible and what to do."""
 
+    status = 2
+    """What the command ends with."""
+
+
+class StorageError(UserError):
+    """A bucket that did not answer: nothing is wrong with the command, and the same one may do later."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
+
 
 class InterruptedRunError(Exception):
     """The run was asked to stop and has saved its state; `status` is what a shell expects of the signal."""

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import itertools
 import json
-import pathlib
 import re
 import runpy
 import types
@@ -23,6 +22,7 @@ from t5like.config.checks import require
 from t5like.config.conditions import effective
 from t5like.config.marks import without_prefix
 from t5like.errors import UserError, did_you_mean
+from t5like.storage import Path, path_of, write_small
 
 FILE = "config.json"
 
@@ -33,7 +33,7 @@ def load(source: str) -> Config:
     Raises:
       UserError: no such file, no config in it, or a field that does not exist or has a wrong value.
     """
-    path = pathlib.Path(source)
+    path = path_of(source)
     if path.is_dir():
         return read(path)
     if not path.is_file():
@@ -51,7 +51,7 @@ def load(source: str) -> Config:
     return config
 
 
-def read(run: pathlib.Path) -> Config:
+def read(run: Path) -> Config:
     """The config that a run directory keeps."""
     file = run / FILE
     if not file.is_file():
@@ -63,11 +63,9 @@ def read(run: pathlib.Path) -> Config:
         raise UserError(f"{file} is not valid JSON: {error}.") from None
 
 
-def write(config: Config, run: pathlib.Path) -> None:
+def write(config: Config, run: Path) -> None:
     """Write `config.json` into the run directory, whole or not at all."""
-    partial = run / f"{FILE}.partial"
-    partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
-    partial.replace(run / FILE)
+    write_small(run / FILE, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def from_json(kind: Any, values: Any, where: str) -> Any:

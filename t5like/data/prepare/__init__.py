@@ -22,7 +22,7 @@ from t5like import config
 from t5like.config.conditions import effective
 from t5like.data import sources
 from t5like.data.cleaning import Cleaner, Dropped
-from t5like.data.files import is_remote, write_whole
+from t5like.data.files import write_whole
 from t5like.data.order import permute
 from t5like.data.packing.pack_table import make_tables
 from t5like.data.prepare.job import DUPLICATES, SIGNATURES, UNITS, Job, Task
@@ -42,6 +42,7 @@ from t5like.data.vocabulary import (
     train_pieces,
 )
 from t5like.errors import UserError
+from t5like.storage import etils_path, is_remote
 
 LEARNED = ("kind", "size", "path", "coverage", "lowercase", "train_characters")
 MIXING = ("name", "rate")
@@ -60,9 +61,8 @@ def prepare(data: config.Data, report: Report = print, workers: Workers | None =
       UserError: the folder is the store of something else or damaged, a source is missing or empty, or a vocabulary
         of that size cannot be learned.
     """
-    folder = epath.Path(data.store).expanduser()
+    folder = etils_path(data.store)
     plan = _plan(data)
-    _check_reach(folder)
     _check_plan(folder, plan)
     if read_manifest(folder) is None or (folder / UNITS).exists():
         with _alone(folder, report):
@@ -191,16 +191,6 @@ def _plan(data: config.Data) -> dict[str, Any]:
     return json.loads(json.dumps(plan))
 
 
-def _check_reach(folder: epath.Path) -> None:
-    """Ask once for a file of a remote store, whose libraries have errors of their own."""
-    if is_remote(folder):
-        try:
-            (folder / "plan.json").exists()
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"data.store={folder} cannot be reached: {reason}.") from None
-
-
 def _used(plan: dict[str, Any]) -> dict[str, Any]:
     """A plan without the settings that have no effect beside the others, which older stores may hold."""
     read = [effective(config.Source, source) for source in plan.get("sources", [])]
@@ -234,7 +224,7 @@ def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], report
     if settings.kind == "bytes":
         pieces: Pieces = Bytes()
     elif settings.path:
-        pieces = load_pieces(epath.Path(settings.path).expanduser(), settings.lowercase)
+        pieces = load_pieces(etils_path(settings.path), settings.lowercase)
     else:
         report(f"Learning {settings.size:,} {settings.kind} pieces from {data.store}'s sources ...")
         units = [unit for _, unit in tasks]

@@ -9,6 +9,7 @@ from t5like import config
 from t5like.data import sources
 from t5like.data.cleaning import Cleaner
 from t5like.data.cleaning.duplicates import Duplicates
+from t5like.storage import etils_path
 
 UNITS, SIGNATURES, DUPLICATES = "units", "signatures", "duplicates"
 """Folders of a store that is being prepared."""
@@ -23,7 +24,7 @@ class Job:
 
     @property
     def folder(self) -> epath.Path:
-        return epath.Path(self.store)
+        return etils_path(self.store)
 
     @property
     def duplicate_filters(self) -> dict[int, Duplicates]:

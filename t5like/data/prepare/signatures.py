@@ -18,8 +18,9 @@ from jaxtyping import Bool, UInt64
 from t5like.data import sources
 from t5like.data.cleaning import Dropped
 from t5like.data.cleaning.duplicates import columns, duplicates, signature
-from t5like.data.files import WholeFile, is_remote, write_whole
+from t5like.data.files import WholeFile, write_whole
 from t5like.data.prepare.job import DUPLICATES, SIGNATURES, Job, Task, cleaner
+from t5like.storage import is_remote
 
 
 def sign(job: Job, task: Task) -> int:

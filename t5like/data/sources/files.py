@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import IO, Protocol, cast, runtime_checkable
 
 from t5like.errors import UserError
+from t5like.storage import etils_path
 
 COMPRESSED = (".gz", ".xz", ".zst")
 BLOCK = 2**18
@@ -37,16 +38,14 @@ def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]
     Raises:
       UserError: there is none; `setting` is the field of the source that the pattern comes from.
     """
-    from etils import epath
-
-    path = epath.Path(pattern).expanduser()
+    path = etils_path(pattern)
     if path.is_file():
         paths = [path]
     elif "://" in pattern:
         root, *rest = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)
-        paths = epath.Path(root).glob(rest[0]) if rest else []
+        paths = etils_path(root).glob(rest[0]) if rest else []
     else:
-        paths = map(epath.Path, glob.glob(str(path), recursive=True))
+        paths = map(etils_path, glob.glob(str(path), recursive=True))
     files = sorted({(str(path), path.stat().length) for path in paths if path.is_file()})
     if not files:
         raise UserError(
@@ -58,9 +57,7 @@ def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]
 @contextlib.contextmanager
 def open_binary(name: str) -> Iterator[Readable]:
     """Open a file wherever `etils.epath` can, through .gz, .xz and .zst."""
-    from etils import epath
-
-    with cast(IO[bytes], epath.Path(name).open("rb")) as raw:
+    with cast(IO[bytes], etils_path(name).open("rb")) as raw:
         match PurePosixPath(name).suffix:
             case ".gz":
                 yield gzip.GzipFile(fileobj=raw)
