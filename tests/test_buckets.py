@@ -173,6 +173,7 @@ def test_checkpoints_in_a_bucket_are_kept_pruned_and_restored(root):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("server", ("s3",), indirect=True)
 def test_a_run_in_a_bucket_goes_on_and_serves_every_command(server, root, corpus, tmp_path, say):
     """It is saved, resumed, pruned, logged and read as a local run, and has its numbers."""
     run, settings = RunDirectory(root / "run"), run_config(corpus, root / "run", root / "store")
@@ -193,7 +194,11 @@ def test_a_run_in_a_bucket_goes_on_and_serves_every_command(server, root, corpus
     assert figures["loss"] == pytest.approx(here[-1]["eval/loss"])
     assert say("generate", root / "run", "--prompt", "the", "--tokens", 4)
     assert say("data", "verify", root / "store").startswith(f"{root / 'store'}: all files are as they were written")
-    assert "step 4" in say("inspect", root / "run", "--step", 4)
+    assert say("inspect", root / "run")
+    assert "as LlamaForCausalLM" in say("export", root / "run", root / "folder")
+    say("import", root / "folder", root / "imported", "--vocabulary", "bytes")
+    assert (root / "imported" / "config.json").is_file() and RunDirectory(root / "imported").steps() == [0]
+    assert "bit for bit" in say("verify", root / "imported", root / "folder")
 
 
 def test_a_slow_server_costs_time_alone(server, root):
@@ -231,6 +236,7 @@ def test_a_server_that_stays_busy_is_one_sentence(server, root, monkeypatch, cap
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("server", ("gs",), indirect=True)
 def test_a_server_that_vanishes_leaves_the_last_checkpoint_and_the_run_goes_on(server, root, corpus, monkeypatch):
     monkeypatch.setenv("T5LIKE_STORAGE_SECONDS", "1")
     settings = run_config(corpus, root / "run", root / "store", train__tensorboard=False)

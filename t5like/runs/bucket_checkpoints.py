@@ -8,6 +8,7 @@ import contextlib
 import functools
 from collections.abc import Iterator
 
+import absl.logging
 from orbax.checkpoint._src.path import gcs_utils
 from orbax.checkpoint._src.serialization import tensorstore_utils
 
@@ -18,6 +19,7 @@ from t5like.storage import Path, is_remote
 @functools.cache
 def open_buckets() -> None:
     """Let Orbax open the arrays of checkpoints in buckets."""
+    absl.logging.set_verbosity(absl.logging.FATAL)  # Orbax logs with tracebacks what it raises as well
     normalised = tensorstore_utils._normalize_path
     tensorstore_utils._normalize_path = lambda path: path.rstrip("/") if is_remote(path) else normalised(path)
     tensorstore_utils._use_gcs_driver = is_remote
