@@ -6,7 +6,6 @@ A local path stays a `pathlib.Path`; what buckets need is imported when the firs
 import contextlib
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -93,6 +92,8 @@ def local_copy(folder: Path, beside: str = "") -> Iterator[pathlib.Path]:
     if not is_remote(folder):
         yield pathlib.Path(folder)
         return
+    import tempfile
+
     with tempfile.TemporaryDirectory() as made:
         copy_folder(folder, pathlib.Path(made, folder.name))
         if beside and (folder.parent / beside).is_file():
@@ -106,6 +107,8 @@ def local_stage(folder: Path, last: str = "") -> Iterator[pathlib.Path]:
     if not is_remote(folder):
         yield pathlib.Path(folder)
         return
+    import tempfile
+
     with tempfile.TemporaryDirectory() as made:
         yield pathlib.Path(made)
         copy_folder(pathlib.Path(made), folder, last)

@@ -198,7 +198,6 @@ def test_a_run_in_a_bucket_goes_on_and_serves_every_command(server, root, corpus
     assert "as LlamaForCausalLM" in say("export", root / "run", root / "folder")
     say("import", root / "folder", root / "imported", "--vocabulary", "bytes")
     assert (root / "imported" / "config.json").is_file() and RunDirectory(root / "imported").steps() == [0]
-    assert "bit for bit" in say("verify", root / "imported", root / "folder")
 
 
 def test_a_slow_server_costs_time_alone(server, root):

@@ -27,6 +27,7 @@ TOWER = {
     "train.step": 4,
     "train.state": 4,
     "train.logger": 4,
+    "train.board": 4,
     "train.guard": 4,
     "train.profile": 4,
     "train.chunked": 3,

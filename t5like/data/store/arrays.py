@@ -121,6 +121,10 @@ class Array:
                 try:
                     part = np.frombuffer(future.result().value, self.kind)
                 except ValueError as error:
+                    if is_remote(self.folder):
+                        from t5like.buckets import unreached
+
+                        raise unreached(self.folder / self.names[number], error) from None
                     raise UserError(f"{self.folder / self.names[number]} cannot be read: {error}.") from None
                 if len(part) != count:
                     raise UserError(
