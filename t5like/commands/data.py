@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import shutil
 import sys
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ from t5like.config import Config, presets
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import applies_to
 from t5like.errors import UserError
+from t5like.storage import etils_path, path_of
 
 if TYPE_CHECKING:
-    import etils.epath
-
     import t5like.data.store
     import t5like.data.vocabulary
 
@@ -63,7 +61,7 @@ def prepare(config: Config, options: PrepareOptions) -> None:
 
     prepare(config.data, report, workers, update="all")
     if not reported:
-        store = Store(path_of(config.data.store))
+        store = Store(etils_path(config.data.store))
         files = len(store.manifest.get("inputs", {}).get("files", []))
         seen = f"{store.bytes:,} bytes" + (f" from {files:,} files that have not changed" if files else "")
         print(f"{store.folder} is prepared already ({seen}); try: t5like data stats {store.folder}")
@@ -127,7 +125,7 @@ def _vocabulary_of_run(
     from t5like.data.vocabulary import open_vocabulary
     from t5like.runs.directory import RunDirectory
 
-    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    run = RunDirectory(path_of(config.train.directory))
     if not (run.vocabulary / "vocabulary.json").exists() or not run.exists() or run.config().data != config.data:
         return prepared
     kept = open_vocabulary(run.vocabulary)
@@ -169,7 +167,7 @@ def _store(path: str) -> t5like.data.store.Store:
     from t5like.data.store import Store
 
     named = has_config(path)
-    folder = path_of(presets.load(path).data.store if named else path)
+    folder = etils_path(presets.load(path).data.store if named else path)
     if not any((folder / name).exists() for name in ("plan.json", "manifest.json")):
         remedy = f"run `t5like prepare {path}`" if named else "give a store, a preset or a run directory"
         raise UserError(f"There is no store in {folder}: {remedy}.")
@@ -180,13 +178,6 @@ def has_config(path: str) -> bool:
     """True if a path is a preset, or its name in the package, or a run directory. A glob of Python files is text."""
     given = presets.find(path)
     return (given.suffix == ".py" and not set("*?[") & set(path)) or (given / presets.FILE).is_file()
-
-
-def path_of(path: str) -> etils.epath.Path:
-    """A path that may be remote, such as gs://bucket/store."""
-    from etils import epath
-
-    return epath.Path(path).expanduser()
 
 
 COMMANDS = (

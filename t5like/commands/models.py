@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from t5like.config.checks import FLAGS, require, require_fields, require_positiv
 from t5like.config.marks import applies_to, repeatable, without_prefix
 from t5like.config.sampling import Sampling
 from t5like.errors import UserError
+from t5like.storage import Path, path_of
 
 if TYPE_CHECKING:
     import t5like.infer.generate
@@ -210,7 +210,7 @@ def _prompts(options: GenerateOptions) -> Iterator[str]:
     yield from options.prompt
     if options.prompt_file:
         try:
-            file = sys.stdin if options.prompt_file == "-" else open(options.prompt_file, encoding="utf-8")
+            file = sys.stdin if options.prompt_file == "-" else path_of(options.prompt_file).open(encoding="utf-8")
             with file:
                 yield from (line.rstrip("\n") for line in file)
         except (OSError, UnicodeDecodeError) as error:
@@ -244,7 +244,7 @@ def longer(config: Config) -> str:
     return f"--train.steps {steps}" + (f" --optimizer.schedule_steps {steps}" if ended else "")
 
 
-def _keep(file: pathlib.Path, text: str) -> None:
+def _keep(file: Path, text: str) -> None:
     """Write a result into the run directory, from one process of the run."""
     from t5like.processes.distributed import is_primary_process
 

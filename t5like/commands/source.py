@@ -2,7 +2,6 @@
 and with the vocabulary of the run that it starts from."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 
 from t5like.commands.models import BranchOptions
@@ -14,6 +13,7 @@ from t5like.errors import UserError, did_you_mean
 from t5like.runs.branch import branch_of, step_of
 from t5like.runs.changes import inherited_vocabulary, require_branch, require_unbegun, with_schedule_of
 from t5like.runs.directory import RunDirectory, relocated
+from t5like.storage import path_of
 
 ARCHITECTURE = ("--architecture", "--model")
 COMPUTED = ("dtype", "dropout", "attention", "remat")
@@ -44,16 +44,16 @@ def branched(
     Raises:
       UserError: there is no such run or step, or the new run would be over, or cannot have what the flags change.
     """
-    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    run = RunDirectory(path_of(config.train.directory))
     step = step_of(run, take(flags, ("--at",), "a step")[0])
     before = relocated(run.config(), str(run.path))
     own = {"directory": f"{run.path}_at_{step}", "branch_from": f"{run.checkpoints / str(step)}", "init_from": ""}
     new, options = overridden(unchecked(before, train=unchecked(before.train, **own)))
-    if pathlib.Path(new.train.directory).expanduser().resolve() == run.path.resolve():
+    if path_of(new.train.directory).resolve() == run.path.resolve():
         raise UserError(f"train.directory={run.path} is the run's own directory: choose another one for the branch.")
     require_branch(run, new)
     new = with_schedule_of(run, branch_of(run, before, new, step))
-    require_unbegun(RunDirectory(pathlib.Path(new.train.directory).expanduser()), new)
+    require_unbegun(RunDirectory(path_of(new.train.directory)), new)
     return new, options
 
 

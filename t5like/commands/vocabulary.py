@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import pathlib
 import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from t5like.commands import Command
-from t5like.commands.data import has_config, path_of
+from t5like.commands.data import has_config
 from t5like.config import Filter, Source, Vocabulary, presets
 from t5like.config.checks import FLAGS, require, require_fields
 from t5like.config.marks import applies_to, repeatable
 from t5like.config.sources import FILES, PLAIN, SAVED, kind_of
 from t5like.config.vocabulary import COVERING
 from t5like.errors import UserError
+from t5like.storage import etils_path, path_of
 
 if TYPE_CHECKING:
     import etils.epath
@@ -82,7 +82,7 @@ def _train(paths: list[str], options: VocabularyOptions) -> None:
         train_characters=options.characters,
         sentinels=100 if options.kind in ("unigram", "bpe") else 0,
     )
-    output = path_of(options.output)
+    output = etils_path(options.output)
     _check_output(options.output, output)
     sources, filters = _given(paths, options)
 
@@ -152,11 +152,11 @@ def _vocabulary(path: str) -> t5like.data.vocabulary.Vocabulary:
 
     if presets.find(path).suffix == ".py":
         settings = presets.load(path).data
-        folder = path_of(settings.store) / "vocabulary"
+        folder = etils_path(settings.store) / "vocabulary"
         if not (folder / "vocabulary.json").exists():
             raise UserError(f"{folder} holds no vocabulary yet: run `t5like prepare {path}`.")
         return make_vocabulary(open_vocabulary(folder).pieces, settings.vocabulary)
-    given = path_of(path)
+    given = etils_path(path)
     folder = next((f for f in (given, given / "vocabulary") if (f / "vocabulary.json").exists()), None)
     return open_vocabulary(folder) if folder else Pieces(load_pieces(given))
 
@@ -185,7 +185,7 @@ def _sources(path: str, options: VocabularyOptions) -> tuple[tuple[Source, ...],
     if has_config(path):
         data = presets.load(path).data
         return data.sources, data.filters
-    folder = pathlib.Path(path)
+    folder = path_of(path)
     kind = "arrow" if any((folder / name).is_file() for name in SAVED) else kind_of(path) or "files"
     if folder.is_dir() and kind != "arrow":
         raise UserError(f"{path} is a folder without a config.json: give files in it, such as '{path}/**/*.txt'.")

@@ -9,7 +9,6 @@ import ast
 import dataclasses
 import functools
 import json
-import pathlib
 import re
 import runpy
 import types
@@ -23,6 +22,7 @@ from t5like.config.checks import require
 from t5like.config.conditions import effective, field_types
 from t5like.config.other_names import OTHER_NAMES
 from t5like.errors import UserError, did_you_mean
+from t5like.storage import Path, path_of, write_small
 
 FILE = "config.json"
 FOLDER = "configs"
@@ -55,27 +55,27 @@ def load(source: str) -> Config:
     return config
 
 
-def find(source: str) -> pathlib.Path:
+def find(source: str) -> Path:
     """The file or folder of a SOURCE: what is there, or else the preset of the package that has this name."""
-    path = pathlib.Path(source)
+    path = path_of(source)
     return path if path.exists() else packaged().get(source, path)
 
 
 @functools.cache
-def packaged() -> dict[str, pathlib.Path]:
+def packaged() -> dict[str, Path]:
     """The presets of the package by name. They are in it where it is installed, and beside it in the repository."""
-    root = pathlib.Path(t5like.__file__).parent
+    root = Path(t5like.__file__).parent
     folder = next((f for f in (root / FOLDER, root.parent / FOLDER) if f.is_dir()), root)
     return {file.stem: file for file in sorted(folder.glob("*.py")) if folder != root}
 
 
-def title(preset: pathlib.Path) -> str:
+def title(preset: Path) -> str:
     """The first sentence of a preset's docstring."""
     said = ast.get_docstring(ast.parse(preset.read_text("utf-8"))) or ""
     return " ".join(said.partition("\n\n")[0].split())
 
 
-def read(run: pathlib.Path) -> Config:
+def read(run: Path) -> Config:
     """The config that a run directory keeps."""
     file = run / FILE
     if not file.is_file():
@@ -87,11 +87,9 @@ def read(run: pathlib.Path) -> Config:
         raise UserError(f"{file} is not valid JSON: {error}.") from None
 
 
-def write(config: Config, run: pathlib.Path) -> None:
+def write(config: Config, run: Path) -> None:
     """Write `config.json` into the run directory, whole or not at all."""
-    partial = run / f"{FILE}.partial"
-    partial.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
-    partial.replace(run / FILE)
+    write_small(run / FILE, json.dumps(dataclasses.asdict(config), indent=2) + "\n")
 
 
 def from_json(kind: Any, values: Any, where: str) -> Any:

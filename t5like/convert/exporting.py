@@ -37,9 +37,10 @@ from t5like.errors import UserError
 from t5like.infer.constraints import FILE, constraints_of
 from t5like.model.sharding import Params
 from t5like.runs.opened import Restored
+from t5like.storage import Path
 
 
-def export_run(restored: Restored, target: pathlib.Path, options: ExportOptions) -> str:
+def export_run(restored: Restored, target: Path, options: ExportOptions) -> str:
     """Writes the folder `target` of a restored run and returns the class of transformers that loads it.
 
     Raises:

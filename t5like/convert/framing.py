@@ -4,7 +4,6 @@ The classes of T5 and BERT have a frame of their own. All others take the post-p
 that file `add_bos_token` and `add_eos_token` of tokenizer_config.json.
 """
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +14,14 @@ from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.data.vocabulary.files import special_names
 from t5like.data.vocabulary.frame import frame_of_post_processor
 from t5like.errors import UserError
+from t5like.storage import Path
 
 USUAL = {"GPT2Tokenizer": dict.fromkeys(("bos", "eos"), "<|endoftext|>")}
 """Names that a class gives to special tokens that its folder does not name; other classes give those of `OTHERS`."""
 OTHERS = {"bos": "<s>", "eos": "</s>", "cls": CLS, "sep": SEP}
 
 
-def frame_of(folder: pathlib.Path, config: Mapping[str, Any], vocabulary: Vocabulary) -> Frame:
+def frame_of(folder: Path, config: Mapping[str, Any], vocabulary: Vocabulary) -> Frame:
     """The frame of a text by the tokenizer of a folder whose config.json is `config`.
 
     Raises:

@@ -37,6 +37,7 @@ from t5like.model.network import make_network
 from t5like.model.sharding import Params, make_mesh
 from t5like.runs.checkpoints import Checkpoints, shapes_of
 from t5like.runs.directory import RunDirectory
+from t5like.storage import Path, local_copy, path_of
 
 LONGEST = 512
 """Tokens of a row in an imported run's config; any command can change them."""
@@ -64,7 +65,7 @@ class Imported:
     non_finite: list[str] = field(default_factory=list)
 
 
-def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOptions) -> Imported:
+def import_run(source: Path, target: Path, options: ImportOptions) -> Imported:
     """Makes the run directory `target` of the checkpoint at `source`.
 
     Raises:
@@ -74,6 +75,11 @@ def import_run(source: pathlib.Path, target: pathlib.Path, options: ImportOption
         raise UserError(f"{target} is there already: name a new run directory, or move that away.")
     if not source.is_dir():
         raise UserError(f"There is no folder {source} to import.")
+    with local_copy(source, beside="config.gin") as folder:
+        return _import_folder(folder, target, options)
+
+
+def _import_folder(source: pathlib.Path, target: Path, options: ImportOptions) -> Imported:
     theirs = is_t5x(source) and not (source / "config.json").exists()
     found = _open_t5x(source, options) if theirs else _open_hugging_face(source, options)
     _fit_rows(found, options)
@@ -117,7 +123,7 @@ def read_params(tensors: Tensors, mappings: TensorMappings, abstract: Params, no
     return unflatten_dict(filled, sep="/")
 
 
-def imported_config(found: Imported, target: pathlib.Path, options: ImportOptions) -> Config:
+def imported_config(found: Imported, target: Path, options: ImportOptions) -> Config:
     """A config with which every command can use the run; its data are for the user to name before training."""
     model, vocabulary = found.model, found.vocabulary
     length = min(LONGEST, model.max_positions or LONGEST)
@@ -141,7 +147,7 @@ def imported_config(found: Imported, target: pathlib.Path, options: ImportOption
     )
 
 
-def vocabulary_settings(vocabulary: Vocabulary, target: pathlib.Path) -> VocabularySettings:
+def vocabulary_settings(vocabulary: Vocabulary, target: Path) -> VocabularySettings:
     """The settings that find the vocabulary in the run directory `target`."""
     extra = tuple(name for name in vocabulary.special if name not in vocabulary.pieces.special)
     extra = tuple(name for name in extra if not name.startswith("<extra_id_"))
@@ -163,7 +169,7 @@ def _open_hugging_face(source: pathlib.Path, options: ImportOptions) -> Imported
     if vocabulary is None:
         vocabulary = read_tokenizer(source, fields)
     elif vocabulary.frame is None:
-        path = pathlib.Path(options.vocabulary).expanduser()
+        path = path_of(options.vocabulary)
         vocabulary = with_frame(vocabulary, path if path.is_dir() else path.parent, settings.fields)
     kind = settings.get("model_type", "")
     return Imported(
@@ -217,7 +223,7 @@ def _given(options: ImportOptions) -> Vocabulary | None:
         return None
     if options.vocabulary == "bytes":
         return Vocabulary(Bytes(), sentinels=11)
-    path = pathlib.Path(options.vocabulary).expanduser()
+    path = path_of(options.vocabulary)
     if (path / "vocabulary.json").is_file():
         return open_vocabulary(path)
     pieces = load_pieces(path)

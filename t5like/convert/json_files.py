@@ -1,14 +1,14 @@
 """JSON objects in files, as folders of Hugging Face and run directories keep them."""
 
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from t5like.errors import UserError
+from t5like.storage import Path
 
 
-def json_object(file: pathlib.Path) -> dict[str, Any]:
+def json_object(file: Path) -> dict[str, Any]:
     """A file's JSON object, empty where there is no file.
 
     Raises:
@@ -25,6 +25,6 @@ def json_object(file: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def write_json(file: pathlib.Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
+def write_json(file: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
     """Writes a JSON object."""
     file.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", "utf-8")

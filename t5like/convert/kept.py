@@ -4,14 +4,13 @@ They lie in the run's `hugging_face/` as they were, and a run that starts from a
 tokenizer that belong to the original's class, which the exported tokenizer does not have, are written anew.
 """
 
-import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from t5like.convert.json_files import json_object, write_json
 from t5like.data.vocabulary.files import NAMED, special_names
 from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, Constraints, not_followed
+from t5like.storage import Path, copy_folder
 
 TOKENIZER = "tokenizer_config.json"
 VERBATIM = (FILE, TOKENIZER, "special_tokens_map.json", "chat_template.jinja", "chat_template.json")
@@ -27,7 +26,7 @@ OF_CLASS += ("init_inputs", "local_files_only", "additional_special_tokens")
 """Fields that tokenizer.json has instead, or that belong to the original's class or folder."""
 
 
-def keep_files(folder: pathlib.Path, kept_in: pathlib.Path, config: Mapping[str, Any], generates: bool) -> list[str]:
+def keep_files(folder: Path, kept_in: Path, config: Mapping[str, Any], generates: bool) -> list[str]:
     """Copies the files of `folder` to `kept_in`; the result is a line for each field that is lost or not followed.
 
     Where a model that generates has no generation_config.json, the fields of its config.json become one.
@@ -35,9 +34,9 @@ def keep_files(folder: pathlib.Path, kept_in: pathlib.Path, config: Mapping[str,
     kept_in.mkdir(parents=True, exist_ok=True)
     for name in VERBATIM:
         if (folder / name).is_file():
-            shutil.copyfile(folder / name, kept_in / name)
+            (kept_in / name).write_bytes((folder / name).read_bytes())
     if (folder / TEMPLATES).is_dir():
-        shutil.copytree(folder / TEMPLATES, kept_in / TEMPLATES)
+        copy_folder(folder / TEMPLATES, kept_in / TEMPLATES)
     written = {name: config[name] for name in GENERATION if config.get(name) is not None}
     if generates and written and not (kept_in / FILE).exists():
         write_json(kept_in / FILE, {"_from_model_config": True, **written})
@@ -49,14 +48,14 @@ def keep_files(folder: pathlib.Path, kept_in: pathlib.Path, config: Mapping[str,
     return lines
 
 
-def generation_config(kept_in: pathlib.Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:
+def generation_config(kept_in: Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:
     """An exported generation_config.json: the original's, with the run's ids where it has none, and the run's ends."""
     ends, kept = list(constraints.ends), json_object(kept_in / FILE)
     own = {name: number for name, number in ids.items() if name not in kept}
     return {**kept, **own, "eos_token_id": ends if ends[1:] else ends[0]}
 
 
-def tokenizer_config(kept_in: pathlib.Path, ours: Mapping[str, Any]) -> dict[str, Any]:
+def tokenizer_config(kept_in: Path, ours: Mapping[str, Any]) -> dict[str, Any]:
     """An exported tokenizer_config.json: the original's fields around those that say how the tokenizer is loaded."""
     kept = json_object(kept_in / TOKENIZER)
     names = {f"{role}_token" for role in NAMED}
@@ -73,10 +72,10 @@ def tokenizer_config(kept_in: pathlib.Path, ours: Mapping[str, Any]) -> dict[str
     return {name: value for name, value in {**ours, **fields, **own, **always}.items() if name not in silent}
 
 
-def copy_templates(kept_in: pathlib.Path, target: pathlib.Path) -> None:
+def copy_templates(kept_in: Path, target: Path) -> None:
     """Copies the chat templates into an exported folder."""
     for name in VERBATIM[3:]:
         if (kept_in / name).is_file():
-            shutil.copyfile(kept_in / name, target / name)
+            (target / name).write_bytes((kept_in / name).read_bytes())
     if (kept_in / TEMPLATES).is_dir():
-        shutil.copytree(kept_in / TEMPLATES, target / TEMPLATES)
+        copy_folder(kept_in / TEMPLATES, target / TEMPLATES)

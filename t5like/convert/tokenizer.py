@@ -19,6 +19,7 @@ from t5like.data.vocabulary.files import FILES, special_names
 from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
 from t5like.data.vocabulary.pieces import SENTINEL, Control, SentencePiece
 from t5like.errors import UserError
+from t5like.storage import Path
 
 BYTE_SENTINELS = 11
 """Byte values that UTF-8 never uses, which a ByT5 has for sentinels."""
@@ -61,7 +62,7 @@ def read_tokenizer(folder: pathlib.Path, config: Mapping[str, Any]) -> Vocabular
     return with_frame(_with_control(vocabulary, _special_ids(folder, config), folder), folder, config)
 
 
-def with_frame(vocabulary: Vocabulary, folder: pathlib.Path, config: Mapping[str, Any]) -> Vocabulary:
+def with_frame(vocabulary: Vocabulary, folder: Path, config: Mapping[str, Any]) -> Vocabulary:
     """The same vocabulary with the frame of texts that the tokenizer of a folder has."""
     return _rebuilt(vocabulary, vocabulary.pieces, frame_of(folder, config, vocabulary))
 

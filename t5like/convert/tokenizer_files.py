@@ -20,10 +20,11 @@ from t5like.convert.json_files import write_json
 from t5like.convert.kept import TOKENIZER, copy_templates, tokenizer_config
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.data.vocabulary.frame import frame_of_post_processor
+from t5like.storage import Path
 
 
 def write_tokenizer(
-    vocabulary: Vocabulary, model: Model, frame: Frame, folder: pathlib.Path, kept: pathlib.Path | None = None
+    vocabulary: Vocabulary, model: Model, frame: Frame, folder: pathlib.Path, kept: Path | None = None
 ) -> None:
     """Writes the files of `vocabulary` into `folder`, with the frame of a text and, of an imported run, the fields and
     chat templates that lie in `kept`.

@@ -10,6 +10,7 @@ from typing import IO, cast
 from etils import epath
 
 from t5like.errors import UserError
+from t5like.storage import is_remote
 
 
 class WholeFile:
@@ -20,16 +21,20 @@ class WholeFile:
 
     def __init__(self, path: epath.Path):
         self.path, self._partial = path, path.parent / f"{path.name}.{os.getpid()}.partial"
-        self._hash = hashlib.sha256()
+        self._hash, self._opened = hashlib.sha256(), contextlib.ExitStack()
         with self._sentences():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = cast(IO[bytes], self._partial.open("wb"))
+            opened = path.open("wb") if is_remote(path) else self._partial.open("wb")
+            self._file = cast(IO[bytes], self._opened.enter_context(opened))
 
     def __enter__(self) -> "WholeFile":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Leave no partial file behind."""
+        if is_remote(self.path):
+            self._opened.pop_all()  # an object that nothing has closed does not appear
+            return
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
@@ -42,10 +47,12 @@ class WholeFile:
 
     def close(self) -> str:
         with self._sentences():
-            if not is_remote(self.path):
-                # A machine that stops must not leave an empty file of that name.
-                self._file.flush()
-                os.fsync(self._file.fileno())
+            if is_remote(self.path):
+                self._opened.close()
+                return self._hash.hexdigest()
+            # A machine that stops must not leave an empty file of that name.
+            self._file.flush()
+            os.fsync(self._file.fileno())
             self._file.close()
             self._partial.replace(self.path)
         return self._hash.hexdigest()
@@ -71,8 +78,3 @@ def write_whole(path: epath.Path, content: bytes) -> str:
     with WholeFile(path) as file:
         file.write(content)
         return file.close()
-
-
-def is_remote(path: epath.Path) -> bool:
-    """True if a path lies in object storage such as gs:// or s3://."""
-    return "://" in str(path)

@@ -22,7 +22,7 @@ import jax
 from jax._src import clusters, distributed
 from jaxlib._jax import DistributedRuntimeClient
 
-from t5like.errors import TransientError, UserError
+from t5like.errors import StorageError, TransientError, UserError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 TOGETHER = 10
@@ -33,7 +33,7 @@ _tasks = itertools.count()
 Result = TypeVar("Result")
 Outcome = list[str]
 """An error as processes send it to each other: the name of its class, and its sentence."""
-ERRORS = {error.__name__: error for error in (UserError, TransientError)}
+ERRORS = {error.__name__: error for error in (UserError, TransientError, StorageError)}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from t5like.processes.distributed import (
     is_primary_process,
 )
 from t5like.processes.handshake import PATIENCE, assemble
+from t5like.storage import path_of
 from t5like.versions import versions
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "numpy")
@@ -65,7 +66,7 @@ def processes(config: Config, asked: Mapping[str, object], writes: bool = False)
         assert connected is not None
         require_alike(connected, report_of(info, config, asked))
         if writes:
-            directory = pathlib.Path(config.train.directory).expanduser()
+            directory = path_of(config.train.directory)
             require_shared(connected, socket.gethostname(), str(directory))
     with _print_on_primary() if connection() is not None else contextlib.nullcontext():
         yield
@@ -166,7 +167,7 @@ def require_shared(connected: Connection, host: str, directory: str) -> None:
       UserError: one cannot.
       TransientError: one does not answer.
     """
-    file = pathlib.Path(directory) / f".{uuid.uuid4().hex}"
+    file = path_of(directory) / f".{uuid.uuid4().hex}"
     try:
         if connected.index == 0:
             writes = not complaint_about(directory)
@@ -195,7 +196,7 @@ def complaint_about(directory: str, token: str = "") -> str:
     Args:
       token: the name of a file in it that process 0 has written.
     """
-    folder = pathlib.Path(directory)
+    folder = path_of(directory)
     deadline = time.monotonic() + VISIBLE
     while token and not (folder / token).exists():
         if time.monotonic() > deadline:

@@ -4,7 +4,6 @@ Training goes on with the numbers that it would have had, so all that would chan
 """
 
 import dataclasses
-import pathlib
 import re
 from typing import Any
 
@@ -14,6 +13,7 @@ from t5like.errors import UserError
 from t5like.runs.branch import OWN, command_for, may_branch
 from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, with_vocabulary_in
 from t5like.runs.rows import check_rows, knows_rows
+from t5like.storage import path_of
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
@@ -140,7 +140,7 @@ def inherited_vocabulary(data: Data, init_from: str, directory: str, other_text:
     Args:
       other_text: True if flags will change the text of `data`.
     """
-    source, own = named_checkpoint(init_from)[0], RunDirectory(pathlib.Path(directory).expanduser())
+    source, own = named_checkpoint(init_from)[0], RunDirectory(path_of(directory))
     begun = own.config().data.vocabulary if own.path.is_dir() and own.begun() else None
     if begun is not None:
         inherited = begun.kind == "bytes" or begun.path == str(source.vocabulary)

@@ -6,7 +6,6 @@ without the rest. Saving goes on in the background; a checkpoint appears whole o
 """
 
 import contextlib
-import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import orbax.checkpoint as ocp
 from t5like.errors import UserError
 from t5like.model.network import path_name
 from t5like.model.sharding import Params
+from t5like.storage import Path, is_remote
 from t5like.versions import versions
 
 PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
@@ -40,7 +40,7 @@ class State(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run, `<folder>/<step>/`."""
 
-    def __init__(self, folder: pathlib.Path, keep: int | None = None, vocabulary_hash: str = ""):
+    def __init__(self, folder: Path, keep: int | None = None, vocabulary_hash: str = ""):
         """Without `keep` the checkpoints can only be read; with it, the newest `keep` of them stay. A `vocabulary_hash`
         is written into checkpoints, and those of another vocabulary are not read."""
         self.folder, self._vocabulary_hash = folder, vocabulary_hash
@@ -50,17 +50,20 @@ class Checkpoints:
             read_only=not writes,
             create=writes,
             cleanup_tmp_directories=writes,
+            temporary_path_class=_committed_by_file() if is_remote(folder) else None,
         )
         handlers = ocp.handlers.create_default_handler_registry(
             state=ocp.PyTreeCheckpointHandler(), about=ocp.JsonCheckpointHandler()
         )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=handlers)
+        with self._reaching():
+            self._manager = ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=handlers)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._manager.close()
+        with self._reaching():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps that have a whole checkpoint, ascending."""
@@ -72,7 +75,8 @@ class Checkpoints:
             return
         about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES)}
         saved = ocp.args.PyTreeSave(state), ocp.args.JsonSave(about)  # pyright: ignore[reportCallIssue]
-        self._manager.save(step, args=ocp.args.Composite(state=saved[0], about=saved[1]))
+        with self._reaching():
+            self._manager.save(step, args=ocp.args.Composite(state=saved[0], about=saved[1]))
 
     def save_params(self, params: Params, step: int) -> None:
         """Begin to write a checkpoint without optimizer state, which other runs can start from."""
@@ -81,7 +85,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Wait until everything that was begun is on disk."""
-        self._manager.wait_until_finished()
+        with self._reaching():
+            self._manager.wait_until_finished()
 
     def param_shapes(self, step: int | None = None) -> dict[str, tuple[int, ...]]:
         """Path and shape of every parameter of a step, or the newest, without reading any.
@@ -175,16 +180,32 @@ class Checkpoints:
                 )
             return self._manager.restore(step, args=args.Composite(state=state))["state"]
 
+    def _reaching(self) -> contextlib.AbstractContextManager[None]:
+        if not is_remote(self.folder):
+            return contextlib.nullcontext()
+        from t5like.runs import bucket_checkpoints
+
+        return bucket_checkpoints.errors(self.folder)
+
     @contextlib.contextmanager
     def _sentences(self, step: int) -> Iterator[None]:
         """Turn the errors of Orbax into a sentence."""
         try:
-            yield
+            with self._reaching():
+                yield
         except (ValueError, OSError, KeyError) as error:
             raise UserError(
                 f"The checkpoint {self.folder / str(step)} cannot be read "
                 f"({str(error).strip().splitlines()[0].rstrip(':.')}): delete it to go on from the one before."
             ) from error
+
+
+def _committed_by_file() -> type[ocp.path.atomicity.CommitFileTemporaryPath]:
+    """Make ready for checkpoints in a bucket; they are whole once a file says so, since folders are not renamed."""
+    from t5like.runs.bucket_checkpoints import open_buckets
+
+    open_buckets()
+    return ocp.path.atomicity.CommitFileTemporaryPath
 
 
 def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:

@@ -1,51 +1,54 @@
 """The run directory: the names of its files, and the config in it. It may lie elsewhere than where it was written."""
 
 import dataclasses
-import pathlib
-import shutil
 from dataclasses import dataclass
 
 from t5like.config import Config, Vocabulary, presets
 from t5like.config.conditions import effective
 from t5like.errors import UserError
+from t5like.storage import Path, copy_folder, is_remote, path_of
+
+COMMITTED = "commit_success.txt"
+"""What Orbax writes last into a checkpoint in a bucket, where no folder can be renamed."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
     """Paths of one run."""
 
-    path: pathlib.Path
+    path: Path
 
     @property
-    def vocabulary(self) -> pathlib.Path:
+    def vocabulary(self) -> Path:
         return self.path / "vocabulary"
 
     @property
-    def checkpoints(self) -> pathlib.Path:
+    def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     @property
-    def samples(self) -> pathlib.Path:
+    def samples(self) -> Path:
         return self.path / "samples"
 
     @property
-    def import_record(self) -> pathlib.Path:
+    def import_record(self) -> Path:
         """The source of an imported run; runs that were trained have no such file."""
         return self.path / "import.json"
 
     @property
-    def hugging_face(self) -> pathlib.Path:
+    def hugging_face(self) -> Path:
         """Files of the imported folder that an export writes back; a run that starts from another has its."""
         return self.path / "hugging_face"
 
     def take_hugging_face(self, source: "RunDirectory") -> None:
         """Copy the files that another run keeps of a Hugging Face folder, for a run that starts with its parameters."""
         if source.hugging_face.is_dir():
-            shutil.copytree(source.hugging_face, self.hugging_face, dirs_exist_ok=True)
+            copy_folder(source.hugging_face, self.hugging_face)
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, ascending."""
-        return sorted(int(step.name) for step in self.checkpoints.glob("*") if step.name.isdecimal())
+        """The steps that have a whole checkpoint, ascending."""
+        named = [step for step in self.checkpoints.glob("*") if step.name.isdecimal()]
+        return sorted(int(step.name) for step in named if not is_remote(step) or (step / COMMITTED).exists())
 
     def begun(self) -> bool:
         """True if the run has a checkpoint."""
@@ -73,7 +76,7 @@ class RunDirectory:
 
 def named_checkpoint(given: str) -> tuple[RunDirectory, int | None]:
     """The run, and the step if one is named, of `runs/x` or `runs/x/checkpoints/500`."""
-    path = pathlib.Path(given).expanduser()
+    path = path_of(given)
     if path.name.isdecimal() and path.parent.name == "checkpoints":
         return RunDirectory(path.parent.parent), int(path.name)
     return RunDirectory(path), None
@@ -96,7 +99,7 @@ def with_vocabulary_in(config: Config, directory: str) -> Config:
     """The config with its vocabulary's path in `directory`, if that was in the run directory:
     runs/a/vocabulary/spiece.model of runs/a -> old/b/vocabulary/spiece.model for old/b."""
     settings = config.data.vocabulary
-    old, new, file = (pathlib.Path(p).expanduser() for p in (config.train.directory, directory, settings.path))
+    old, new, file = (path_of(p) for p in (config.train.directory, directory, settings.path))
     if not (settings.path and file.is_relative_to(old)) or old.resolve() == new.resolve():
         return config
     settings = dataclasses.replace(settings, path=str(new / file.relative_to(old)))

@@ -5,13 +5,11 @@ The optimizer state is not read, so that a run that was imported, which has none
 
 import contextlib
 import dataclasses
-import pathlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
-from etils import epath
 
 from t5like.config import Config, Data
 from t5like.data.objectives import trained_frame
@@ -25,6 +23,7 @@ from t5like.processes.distributed import run_on_primary
 from t5like.runs.changes import is_other_text
 from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.directory import RunDirectory, kept_vocabulary
+from t5like.storage import path_of
 from t5like.xla import keep_programs
 
 
@@ -61,7 +60,7 @@ def open_run(config: Config, step: int | None = None) -> Iterator[Restored]:
     Raises:
       UserError: no such run, checkpoint or vocabulary, or a config that the checkpoint does not fit.
     """
-    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    run = RunDirectory(path_of(config.train.directory))
     run.config()
     mesh = make_mesh(config.mesh)
     keep_programs(config.train.compilation_cache, mesh)
@@ -93,7 +92,7 @@ def prepare_store(restored: Restored) -> None:
     """
     run, data = restored.run, restored.config.data
     settings = data.vocabulary
-    at_hand = settings.kind == "bytes" or (settings.path and epath.Path(settings.path).expanduser().exists())
+    at_hand = settings.kind == "bytes" or (settings.path and path_of(settings.path).exists())
     if not at_hand and is_other_text(data, run.config().data):
         settings = kept_vocabulary(settings, str(run.vocabulary.resolve()))
         data = dataclasses.replace(data, vocabulary=settings)

@@ -19,6 +19,7 @@ from t5like.data.store import Store, read_manifest
 from t5like.data.vocabulary import Vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.runs.directory import RunDirectory
+from t5like.storage import etils_path
 
 
 def prepare_rows(run: RunDirectory, config: Config) -> Vocabulary:
@@ -32,7 +33,7 @@ def prepare_rows(run: RunDirectory, config: Config) -> Vocabulary:
     check_rows(run, config)
     known = _known(run) if run.begun() else None
     there = prepared_in(known) if known else None
-    lost = Lost(there, open_vocabulary(epath.Path(run.vocabulary)).pieces) if there else None
+    lost = Lost(there, open_vocabulary(etils_path(run.vocabulary)).pieces) if there else None
     vocabulary = prepare(config.data, update="none" if run.begun() else "added", lost=lost)
     check_rows(run, config)
     return vocabulary
@@ -51,7 +52,7 @@ def check_rows(run: RunDirectory, config: Config) -> None:
     """
     if not run.begun() or (known := _known(run)) is None:
         return
-    folder, before = epath.Path(config.data.store).expanduser(), inputs_in(known)
+    folder, before = etils_path(config.data.store), inputs_in(known)
     if read_manifest(folder) is None:
         _refuse(run, config, compare(before, inputs_of(config.data)))
         return
@@ -71,13 +72,13 @@ def keep_rows(run: RunDirectory, config: Config) -> None:
     has them."""
     if knows_rows(run):
         return
-    store = Store(epath.Path(config.data.store).expanduser())
+    store = Store(etils_path(config.data.store))
     inputs = store.manifest.get("inputs", {}) | {"records": []}
     write_whole(_path(run), json.dumps({"sha256": store.hash, **inputs}).encode())
 
 
 def _path(run: RunDirectory) -> epath.Path:
-    return epath.Path(run.path) / "store.json"
+    return etils_path(run.path) / "store.json"
 
 
 def _known(run: RunDirectory) -> dict | None:

@@ -5,22 +5,19 @@ where the whole state is taken. All of it is checked before data is prepared, as
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-
-from etils import epath
 
 from t5like import config
 from t5like.config import Config, Data, presets
 from t5like.config.conditions import effective
-from t5like.data.files import is_remote
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
 from t5like.runs.changes import UNTRAINED, Changes, branch_changes, differences, is_other_text, listed
 from t5like.runs.checkpoints import Checkpoints, first_difference, shapes_of
 from t5like.runs.directory import RunDirectory, named_checkpoint
+from t5like.storage import is_remote, path_of
 
 BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
 """First names of the parameters that every model of a kind has; all others are those of heads, which runs may add and
@@ -79,7 +76,7 @@ def find_start(config: Config) -> Start:
     """
     whole, named = bool(config.train.branch_from), config.train.branch_from or config.train.init_from
     given, (run, step) = f"train.{'branch_from' if whole else 'init_from'}={named}", named_checkpoint(named)
-    if run.path.resolve() == pathlib.Path(config.train.directory).expanduser().resolve():
+    if run.path.resolve() == path_of(config.train.directory).resolve():
         raise UserError(f"{given} is the run's own directory: choose another train.directory, or leave it out.")
     if not (run.path / presets.FILE).is_file():
         raise UserError(f"{given} is not a run directory: {run.path} has no {presets.FILE}.")
@@ -135,8 +132,8 @@ def _heads(paths: Iterable[str]) -> list[str]:
 def check_vocabulary_early(start: Start, data: Data) -> None:
     """Raise the error of `require_vocabulary` before data is prepared, where it is already certain, so that a mistake
     costs seconds and not hours."""
-    settings, store = data.vocabulary, epath.Path(data.store).expanduser()
-    file = epath.Path(settings.path).expanduser()
+    settings, store = data.vocabulary, path_of(data.store)
+    file = path_of(settings.path)
     if settings.kind == "bytes":
         require_vocabulary(start, make_vocabulary(Bytes(), settings), settings)
     elif settings.path and file.exists():

@@ -5,8 +5,6 @@ On a terminal the line is rewritten in place; elsewhere (a file, a pipe, a pod's
 
 import contextlib
 import datetime
-import json
-import pathlib
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +12,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from t5like.errors import UserError
+from t5like.runs.lines import Appended, drop_lines
+from t5like.storage import Path
+from t5like.train.board import Board
 
 
 class Logger:
@@ -22,18 +23,15 @@ class Logger:
     Without a folder, as on all processes of a run but the first, nothing is kept.
     """
 
-    def __init__(self, folder: pathlib.Path | None, first_step: int, tensorboard: bool):
+    def __init__(self, folder: Path | None, first_step: int, tensorboard: bool):
         self._width, self._live = 0, sys.stdout.isatty()
         self._metrics = self._events = self._board = None
         if folder is None:
             return
-        _drop_later_steps(folder / "metrics.jsonl", first_step)
-        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._events = (folder / "events.jsonl").open("a", encoding="utf-8")
+        drop_lines(folder / "metrics.jsonl", lambda record: record["step"] <= first_step)
+        self._metrics, self._events = Appended(folder / "metrics.jsonl"), Appended(folder / "events.jsonl")
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step or None)
+            self._board = Board(folder / "tensorboard", first_step)
 
     def __enter__(self) -> "Logger":
         return self
@@ -47,9 +45,7 @@ class Logger:
         """Keep figures of a step; figures of one name over steps make a curve."""
         _append(self._metrics, {"step": step, **values})
         if self._board:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+            self._board.add(step, values)
 
     def event(self, name: str, **fields: Any) -> None:
         """Keep that something happened, with its time."""
@@ -132,27 +128,10 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _append(file: Any, record: dict[str, Any]) -> None:
-    if file is None:
+def _append(log: Appended | None, record: dict[str, Any]) -> None:
+    if log is None:
         return
     try:
-        file.write(json.dumps(record) + "\n")
-        file.flush()
+        log.append(record)
     except OSError as error:
-        raise UserError(f"{file.name} cannot be written: {error.strerror}; the last checkpoint is safe.") from None
-
-
-def _drop_later_steps(file: pathlib.Path, last_step: int) -> None:
-    """Keep the whole lines of steps up to the last one; a line cut short by a kill goes too."""
-    if not file.exists():
-        return
-    kept = []
-    for line in file.read_text("utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= last_step:
-                kept.append(line + "\n")
-        except ValueError:
-            continue
-    partial = file.with_suffix(".partial")
-    partial.write_text("".join(kept), "utf-8")
-    partial.replace(file)
+        raise UserError(f"{log.log} cannot be written: {error.strerror}; the last checkpoint is safe.") from None

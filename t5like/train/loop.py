@@ -1,7 +1,6 @@
 """A training run, from a config to the last checkpoint."""
 
 import itertools
-import pathlib
 import time
 
 import jax
@@ -19,6 +18,7 @@ from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.rows import keep_rows, prepare_rows
 from t5like.runs.start import check_start, find_source, require_vocabulary
+from t5like.storage import path_of
 from t5like.train.compile import compile_step
 from t5like.train.evaluate import Evaluator, check_rows, require_objective
 from t5like.train.guard import PreemptionHandler, check_finite
@@ -40,7 +40,7 @@ def train(config: Config) -> None:
     """
     began = time.monotonic()
     require_objective(config)
-    run = RunDirectory(pathlib.Path(config.train.directory).expanduser())
+    run = RunDirectory(path_of(config.train.directory))
     before, config = run.config() if run.begun() else None, with_words_of(run, with_schedule_of(run, config))
     start = check_start(run, config)
     changed = run_on_primary("take the run directory", lambda: acquire(run, config))
@@ -110,7 +110,7 @@ def run_steps(
     stream = itertools.chain([next(stream)], stream)
     throughput = Throughput(first, last)
     report = Reporter(training, logger, throughput, began)
-    profile = Profile(pathlib.Path(settings.directory).expanduser() / "profile", settings.profile_steps)
+    profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     with jax.transfer_guard("disallow"), PreemptionHandler() as preemption:
         for step in range(first + 1, last + 1):

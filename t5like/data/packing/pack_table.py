@@ -22,12 +22,13 @@ from etils import epath
 from jaxtyping import Int, Integer
 
 from t5like import config
-from t5like.data.files import is_remote, write_whole
+from t5like.data.files import write_whole
 from t5like.data.packing.arrangement import Table, write_table
 from t5like.data.store import REMEDY, SPLITS, Split, Store, TableEntry, fills, read_tables
 from t5like.data.store.arrays import Array
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.storage import is_remote
 
 UINT64 = np.dtype("<u8")
 

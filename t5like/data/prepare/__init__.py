@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 
 from t5like import config
-from t5like.data.files import is_remote, write_whole
+from t5like.data.files import write_whole
 from t5like.data.packing.pack_table import make_tables
 from t5like.data.prepare.begin import Lost, Update, begin, check_vocabulary, grows_still, is_current
 from t5like.data.prepare.held_out import Tail
@@ -38,6 +38,7 @@ from t5like.data.vocabulary import (
     train_pieces,
 )
 from t5like.errors import UserError
+from t5like.storage import etils_path, is_remote
 
 SMALL = 2**23
 """Bytes of input that are not worth the start of other processes."""
@@ -62,8 +63,7 @@ def prepare(
       UserError: the folder is the store of something else or damaged, a source is missing or empty, a vocabulary
         of that size cannot be learned, or files changed that are not taken in.
     """
-    folder = epath.Path(data.store).expanduser()
-    _check_reach(folder)
+    folder = etils_path(data.store)
     check_plan(folder, data)
     if (folder / UNITS).exists() or not is_current(folder, data, update):
         with _alone(folder, report):
@@ -173,16 +173,6 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_reach(folder: epath.Path) -> None:
-    """Ask once for a file of a remote store, whose libraries have errors of their own."""
-    if is_remote(folder):
-        try:
-            (folder / "plan.json").exists()
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"data.store={folder} cannot be reached: {reason}.") from None
-
-
 def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], tail: Tail | None, report: Report) -> Pieces:
     settings = data.vocabulary
     if (folder / "vocabulary" / "vocabulary.json").exists():
@@ -190,7 +180,7 @@ def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], tail: 
     if settings.kind == "bytes":
         pieces: Pieces = Bytes()
     elif settings.path:
-        pieces = load_pieces(epath.Path(settings.path).expanduser(), settings.lowercase)
+        pieces = load_pieces(etils_path(settings.path), settings.lowercase)
     else:
         report(f"Learning {settings.size:,} {settings.kind} pieces from {data.store}'s sources ...")
         texts = sample(data.sources, data.filters, data.held_out, "train", settings.train_characters, tasks, tail)

@@ -27,6 +27,7 @@ from t5like.data.sources.identity import (
     root_of,
 )
 from t5like.data.store import read_manifest
+from t5like.storage import etils_path
 
 BESIDE = -1
 """`Key.source` of files that the sources do not name: evaluation sets, and the file of a vocabulary."""
@@ -56,7 +57,7 @@ def inputs_of(data: config.Data) -> dict[Key, Identity]:
             for key, identity in identify(filter.sources).items():
                 place = f"data.filters.{number}.sources.{key.source}"
                 found[Key(BESIDE, place, key.name)] = identity
-    path = epath.Path(data.vocabulary.path).expanduser()
+    path = etils_path(data.vocabulary.path)
     if data.vocabulary.path and path.is_file():
         found[Key(BESIDE, "data.vocabulary.path", path.name)] = identify_file(str(path))
     return found

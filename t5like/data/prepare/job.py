@@ -10,6 +10,7 @@ from t5like.data import sources
 from t5like.data.cleaning import Cleaner
 from t5like.data.cleaning.duplicates import Duplicates
 from t5like.data.prepare.held_out import Tail
+from t5like.storage import etils_path
 
 UNITS, SIGNATURES, DUPLICATES, DROPPED = "units", "signatures", "duplicates", "dropped"
 """Folders of a store that is being prepared."""
@@ -26,7 +27,7 @@ class Job:
 
     @property
     def folder(self) -> epath.Path:
-        return epath.Path(self.store)
+        return etils_path(self.store)
 
     @property
     def duplicate_filters(self) -> dict[int, Duplicates]:

@@ -22,8 +22,9 @@ from t5like.data import sources
 from t5like.data.cleaning import Dropped
 from t5like.data.cleaning.duplicates import columns, partners, signature
 from t5like.data.cleaning.repeated_lines import line_hashes, repeated
-from t5like.data.files import WholeFile, is_remote, write_whole
+from t5like.data.files import WholeFile, write_whole
 from t5like.data.prepare.job import DUPLICATES, SIGNATURES, Job, Task, cleaner
+from t5like.storage import is_remote
 
 PLACES, LINES, COUNTS = "places", "lines", "counts"
 """Ends of the names of files beside the signatures: file and record of each document, hashes of all lines, and lines of

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import SupportsInt
 
 import numpy as np
-from etils import epath
 from jaxtyping import Int
 
 from t5like.config import Data
@@ -25,6 +24,7 @@ from t5like.data.rows.mixture import Mixture, mixture
 from t5like.data.store import SPLITS, Split, Store
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.storage import etils_path
 
 PREFETCH = 2
 """Computed parts that wait for the loop."""
@@ -47,7 +47,7 @@ class Rows:
         self.split: Split = split
         require_special_tokens(data, vocabulary)
         require_segmenter(data)
-        self.store = Store(epath.Path(data.store).expanduser(), remote)
+        self.store = Store(etils_path(data.store), remote)
         kind = _reader(data)
         self.sources: list[Reader] = [kind(self.store, data, n, split) for n in range(len(data.sources))]
         self.sizes = [source.rows for source in self.sources]

@@ -8,6 +8,7 @@ from t5like.config import Source
 from t5like.config.sources import SAVED
 from t5like.data.sources.matching import by_fsspec, matching_files, reached
 from t5like.errors import UserError, did_you_mean
+from t5like.storage import etils_path
 
 
 def files_of(source: Source, own: bool) -> list[tuple[str, int]]:
@@ -23,7 +24,7 @@ def files_of(source: Source, own: bool) -> list[tuple[str, int]]:
 
 def _saved_files(source: Source, own: bool) -> list[tuple[str, int]]:
     """The files of the split that is read of a folder that `datasets` saved, or of a folder of one split."""
-    path, split = epath.Path(source.path).expanduser(), source.validation if own else source.split
+    path, split = etils_path(source.path), source.validation if own else source.split
     with reached(source.path):
         if (path / "dataset_dict.json").exists():
             splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
@@ -31,7 +32,7 @@ def _saved_files(source: Source, own: bool) -> list[tuple[str, int]]:
                 return _saved(path / split)
             if not own:
                 raise UserError(f"data.sources.N.split: {path} has no split {split!r}{did_you_mean(split, splits)}")
-        folder = epath.Path(source.validation).expanduser() if own else path
+        folder = etils_path(source.validation) if own else path
         if (folder / "state.json").exists():
             return _saved(folder)
     return matching_files(source.validation if own else source.path, "validation" if own else "path")
@@ -42,7 +43,7 @@ def is_saved(path: str) -> bool:
     if by_fsspec(path):
         return False
     with reached(path):
-        folder = epath.Path(path).expanduser()
+        folder = etils_path(path)
         return any((folder / name).exists() for name in SAVED)
 
 

@@ -22,6 +22,7 @@ from t5like.data.sources.library import library_files, library_folder
 from t5like.data.sources.matching import opened, reached
 from t5like.data.sources.tensorflow_records import tfds_files
 from t5like.errors import UserError
+from t5like.storage import etils_path
 
 SAMPLES, BLOCK = 8, 2**14
 """Blocks of a large file that are hashed, and the bytes of each."""
@@ -98,7 +99,7 @@ def root_of(source: Source, own: bool) -> str:
     if source.kind in ("tfds", "python_library"):
         return ""
     pattern = source.validation if own else source.path
-    pattern = pattern if "://" in pattern else str(epath.Path(pattern).expanduser())
+    pattern = pattern if "://" in pattern else str(etils_path(pattern))
     fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     return fixed[: fixed.rfind("/") + 1]
 

@@ -10,6 +10,7 @@ from typing import Protocol, cast, runtime_checkable
 from etils import epath
 
 from t5like.errors import UserError
+from t5like.storage import SCHEMES, etils_path, is_remote
 
 
 @runtime_checkable
@@ -31,12 +32,12 @@ def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]
         if by_fsspec(pattern):
             files, folder = _elsewhere(pattern), False
         else:
-            path = epath.Path(pattern).expanduser()
+            path = etils_path(pattern)
             if path.is_file():
                 paths = [path]
             elif "://" in pattern:
                 root, *rest = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)
-                paths = epath.Path(root).glob(rest[0]) if rest else []
+                paths = etils_path(root).glob(rest[0]) if rest else []
             else:
                 paths = map(epath.Path, _once(_expanded(str(path))))
             files = sorted({(str(path), path.stat().length) for path in paths if path.is_file()})
@@ -51,8 +52,8 @@ def matching_files(pattern: str, setting: str = "path") -> list[tuple[str, int]]
 
 
 def by_fsspec(name: str) -> bool:
-    """True if a file is opened by fsspec: all remote ones but those at gs://, which TensorFlow reads faster."""
-    return "://" in name and not name.startswith("gs://")
+    """True if a file is opened by fsspec: all remote ones but those of `storage.SCHEMES`."""
+    return is_remote(name) and not name.startswith(SCHEMES)
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def opened(name: str) -> Iterator[Readable]:
         system, path = fsspec.url_to_fs(name)
         file = system.open(path, "rb")
     else:
-        file = epath.Path(name).open("rb")
+        file = etils_path(name).open("rb")
     with file:
         yield cast(Readable, file)
 

@@ -19,6 +19,7 @@ from t5like.data.sources.files import readable
 from t5like.data.sources.matching import Readable
 from t5like.data.sources.records import Row, column_of, too_long, unknown_field
 from t5like.errors import UserError, did_you_mean
+from t5like.storage import etils_path
 
 
 def read_tfrecord(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
@@ -178,10 +179,9 @@ def _directory(source: Source) -> str:
     `name`, `name/config`, `name:version` and `name/config:version` are found in the layout that TensorFlow Datasets
     writes, name/[config/]version; without a version it is the newest.
     """
-    from etils import epath
     from tensorflow_datasets.core import constants
 
-    root = epath.Path(source.path or constants.DATA_DIR).expanduser()
+    root = etils_path(source.path or constants.DATA_DIR)
     asked, _, version = source.dataset.partition(":")
     found = {name: path for path in _versions(root) for name in [_name(root, path)]}
     there = sorted((key for key in found if asked in (key[0], key[0].partition("/")[0])), key=_newest)

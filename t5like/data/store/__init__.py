@@ -25,9 +25,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt64
 
-from t5like.data.files import is_remote
 from t5like.data.store.arrays import Array
 from t5like.errors import UserError
+from t5like.storage import is_remote
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")

@@ -9,13 +9,14 @@ import functools
 import os
 import resource
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from etils import epath
 from jaxtyping import Integer
 
-from t5like.data.files import is_remote
 from t5like.errors import UserError
+from t5like.storage import is_remote
 
 Span = tuple[int, int, int]
 """File, first number in it, count."""
@@ -102,8 +103,12 @@ class Array:
     def _through_tensorstore(self) -> Fetch:
         import tensorstore
 
-        url = str(self.folder) if is_remote(self.folder) else f"file://{self.folder.resolve()}"
-        files = tensorstore.KvStore.open(f"{url}/").result()
+        place: str | dict[str, Any] = f"file://{self.folder.resolve()}/"
+        if is_remote(self.folder):
+            from t5like.buckets import kvstore
+
+            place = kvstore(f"{self.folder}/")
+        files = tensorstore.KvStore.open(place).result()
         width = self.kind.itemsize
 
         def fetch(spans: list[Span]) -> list[np.ndarray]:
@@ -116,6 +121,10 @@ class Array:
                 try:
                     part = np.frombuffer(future.result().value, self.kind)
                 except ValueError as error:
+                    if is_remote(self.folder):
+                        from t5like.buckets import unreached
+
+                        raise unreached(self.folder / self.names[number], error) from None
                     raise UserError(f"{self.folder / self.names[number]} cannot be read: {error}.") from None
                 if len(part) != count:
                     raise UserError(

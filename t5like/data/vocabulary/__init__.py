@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from typing import SupportsInt
 
 import numpy as np
-from etils import epath
 from jaxtyping import Bool, Int, UInt8
 
 from t5like import config
@@ -27,6 +26,7 @@ from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces
 from t5like.data.vocabulary.tables import begins_word
 from t5like.data.vocabulary.training import train_pieces
 from t5like.errors import UserError
+from t5like.storage import etils_path
 
 __all__ = ["Bytes", "Frame", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary"]
 __all__ += ["train_pieces"]
@@ -208,7 +208,7 @@ class Vocabulary:
 
     def save(self, folder: Path) -> None:
         """Write the folder that `open_vocabulary` reads; vocabulary.json comes last."""
-        folder, pieces = epath.Path(folder), self.pieces
+        folder, pieces = etils_path(folder), self.pieces
         extra = [name for name in self.special if name not in pieces.special and not SENTINEL.fullmatch(name)]
         description = {
             "kind": {"spiece.model": "sentencepiece", "tokenizer.json": "tokenizers", "": "bytes"}[pieces.file],
