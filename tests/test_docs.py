@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import yaml
 from command_line import ROOT
-from documents import FENCED, PAGES, anchors, blocks, commands, links, name_of, paths, presets, prose
+from documents import PAGES, anchors, commands, links, name_of, paths, presets, prose
 from golden_runs import GOLDEN, on_one_device
 
 import t5like
@@ -97,25 +97,6 @@ def test_every_page_is_reached_from_the_readme():
     assert [
         name_of(page) for page in PAGES[2:] if page not in reached
     ] == []  # beside README.zh.md, its own counterpart
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_block_is_one_that_is_tried(page):
-    """Commands, presets by their file names, and output of commands and trees, which have no language."""
-    assert {kind for kind, _ in FENCED.findall(page.read_text("utf-8"))} <= {"bash", "python", ""}
-    assert len(presets(page)) == len(blocks(page, "python"))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_within_the_text_exist(page):
-    for name, after in re.findall(r"`t5like ([a-z]+)(?: ([a-z]+))?", prose(page)):
-        assert name in COMMANDS or f"{name} {after}" in COMMANDS, name
-
-
-def test_the_chinese_page_has_the_commands_of_the_quick_start():
-    english, chinese = ([line.words for line in commands(ROOT / page)] for page in ("README.md", "README.zh.md"))
-    ours = [words for words in english if "launch/test.sh" not in words]
-    assert ours == [words for words in chinese if words in ours]
 
 
 def test_the_file_tree_names_what_exists():

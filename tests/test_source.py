@@ -59,6 +59,29 @@ def test_a_preset_of_the_package_is_found_by_its_name_in_any_folder(configured, 
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["train", "tiny_t6"],
+            "tiny_t6 is neither a preset nor a run directory; `t5like configs` lists the presets here.",
+        ),
+        (
+            ["train", "configs/tiny_t5.py"],
+            "configs/tiny_t5.py is neither a preset nor a run directory; 'tiny_t5' is in ",
+        ),
+        (["branch"], "t5like branch needs a RUN first: a run directory."),
+        (
+            ["branch", str(CONFIGS / "tiny_t5.py"), "--train.directory", "none"],
+            "runs/tiny_t5 holds no checkpoint to branch from: train there ",
+        ),
+        (["configs", "tiny_t6"], "There is no preset 'tiny_t6' in the package; did you mean 'tiny_t5'?"),
+    ],
+)
+def test_a_source_that_is_none_is_a_sentence(words, expected, elsewhere):
+    assert sentence(run, words).startswith(expected)
+
+
 def test_an_installation_has_the_presets(monkeypatch, tmp_path):
     said = {}
     fake = types.SimpleNamespace(setup=said.update, find_packages=lambda include: ["t5like"])
