@@ -11,7 +11,6 @@ from t5like.config import Config, Data, presets
 from t5like.config.training import ENDING
 from t5like.errors import UserError
 from t5like.runs.directory import RunDirectory, with_vocabulary_in
-from t5like.runs.rows import check_rows, knows_rows
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
@@ -42,6 +41,8 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
       UserError: the directory cannot be written, or belongs to another config, or the rows would be others; the
         sentence names the fields, or the files.
     """
+    from t5like.runs.rows import check_rows, knows_rows  # with numpy, which mistakes of the config need not wait for
+
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         changed = differences(run, config) if run.exists() else {}
