@@ -12,7 +12,6 @@ from t5like.config.training import ENDING
 from t5like.errors import UserError
 from t5like.runs.branch import OWN, command_for, may_branch
 from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, with_vocabulary_in
-from t5like.runs.rows import check_rows, knows_rows
 from t5like.storage import path_of
 
 RESUMABLE = (
@@ -44,6 +43,8 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
       UserError: the directory cannot be written, or belongs to another config, or the rows would be others; the
         sentence names the fields, or the files.
     """
+    from t5like.runs.rows import check_rows, knows_rows  # with numpy, which mistakes of the config need not wait for
+
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         changed = differences(run, config) if run.exists() else {}
