@@ -14,7 +14,7 @@ import pytest
 from command_line import CONFIGS, command, complaint, environment, succeed, t5like
 from settings import sentence
 
-from t5like.cli import run
+from t5like.cli import COMMANDS, run
 
 T5 = CONFIGS / "tiny_t5.py"
 FAMILIES = {
@@ -90,8 +90,7 @@ def test_a_switch_that_stands_alone_is_on():
     [
         (
             ["dance", T5],
-            "There is no command 'dance'; there are architectures, check, data verify, eval, export, fill, "
-            "generate, import, inspect, plan, prepare, train, verify, vocabulary show, vocabulary train.",
+            f"There is no command 'dance'; there are {', '.join(sorted(COMMANDS))}.",
         ),
         (["data", T5], "t5like data needs one of stats, verify after it."),
         (["vocabulary", "shaw", T5], "t5like vocabulary needs one of train, show after it."),
