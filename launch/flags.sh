@@ -6,7 +6,7 @@
 source launch/dry_run.sh
 
 SWITCHES="--spot, --delete-at-end, --unchecked, --dry-run"
-PASSED="" ANY=""
+PASSED="" ANY="" OVER=""
 passed=()
 
 # Flags may also come before the action.
@@ -67,6 +67,10 @@ take() {
 
 # A flag without a value here; a word behind it that is neither an action nor a file may have been meant as its value.
 pass_on() {
+  if among "$1" "$OVER"; then
+    passed+=("$1")
+    return
+  fi
   if [ -z "$ANY" ] || { [ -n "$action" ] && ! among "$action" "$CREATING"; }; then unknown "$1"; fi
   case $2 in
     "" | -* | *.py) ;;

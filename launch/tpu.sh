@@ -9,6 +9,7 @@ FLAGS="--name, --zone, --project, --accelerator, --runtime, --bucket, --spot, --
 FLAGS="$FLAGS, --dry-run"
 PASSED="--network, --subnetwork, --service-account, --labels, --tags, --scopes, --metadata, --max-run-duration"
 PASSED="$PASSED, --provisioning-model, --reservation, --valid-after-duration, --data-disk, --boot-disk, --description"
+OVER="--internal-ip, --tunnel-through-iap" # the way to the hosts, as are --ssh-key-file=FILE and --batch-size=N
 ANY=yes
 ALPHA="--max-run-duration, --provisioning-model, --reservation, --boot-disk, --best-effort, --autocheckpoint-enabled"
 ALPHA="$ALPHA, --workload-type, --network-config"
@@ -19,7 +20,7 @@ failures=0
 PATIENT="-o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=4"
 
 action="" name="" zone="" project="" accelerator="" runtime="" bucket="" spot="" worker="" slices="" valid_until=""
-delete_at_end="" unchecked="" time_limit="" directory="" gcloud=(gcloud) over=()
+delete_at_end="" unchecked="" time_limit="" directory="" gcloud=(gcloud) way=(gcloud) over=()
 
 # Reads the command line, and checks what every action needs. CREATING are the actions that ask for hosts.
 parse_tpu() {
@@ -47,7 +48,11 @@ sort_passed() {
   passed=()
   for flag in ${all[@]+"${all[@]}"}; do
     case $flag in
-      --internal-ip | --tunnel-through-iap | --ssh-key-file=* | --batch-size=*) over+=("$flag") ;;
+      --internal-ip | --ssh-key-file=* | --batch-size=*) over+=("$flag") ;;
+      --tunnel-through-iap)
+        over+=("$flag")
+        [ "$here" != tpu-vm ] || way=(gcloud alpha) # which has it only there
+        ;;
       *) passed+=("$flag") ;;
     esac
   done
@@ -95,12 +100,12 @@ remind() {
 }
 
 on_hosts() {
-  run gcloud compute tpus "$here" ssh "$name" "${where[@]}" "${everywhere[@]}" ${over[@]+"${over[@]}"} \
+  run "${way[@]}" compute tpus "$here" ssh "$name" "${where[@]}" "${everywhere[@]}" ${over[@]+"${over[@]}"} \
     --ssh-flag="$PATIENT" --command="$1"
 }
 
 on_first() {
-  run gcloud compute tpus "$here" ssh "$name" "${where[@]}" "${first[@]}" ${over[@]+"${over[@]}"} \
+  run "${way[@]}" compute tpus "$here" ssh "$name" "${where[@]}" "${first[@]}" ${over[@]+"${over[@]}"} \
     --ssh-flag="$PATIENT" --command="$1"
 }
 
@@ -153,7 +158,7 @@ begin() {
 install() {
   run mkdir -p build &&
     run git archive --format=tar.gz --output=build/t5like.tar.gz HEAD &&
-    run gcloud compute tpus "$here" scp build/t5like.tar.gz "$name:" "${where[@]}" "${everywhere[@]}" \
+    run "${way[@]}" compute tpus "$here" scp build/t5like.tar.gz "$name:" "${where[@]}" "${everywhere[@]}" \
       ${over[@]+"${over[@]}"} --scp-flag="$PATIENT" &&
     on_hosts "mkdir -p t5like && tar -xzf t5like.tar.gz -C t5like && $(host install 3600)"
 }

@@ -86,8 +86,8 @@ SYNTAX = {
     "t5like train": Syntax((WORD,), {}),
     "t5like check": Syntax((WORD,), {}),
 }
-for _group in ("tpu-vm", "queued-resources"):
-    SYNTAX[f"gcloud alpha compute tpus {_group} create"] = SYNTAX[f"gcloud compute tpus {_group} create"]
+for _words in ("tpu-vm create", "queued-resources create", "tpu-vm ssh", "tpu-vm scp"):
+    SYNTAX[f"gcloud alpha compute tpus {_words}"] = SYNTAX[f"gcloud compute tpus {_words}"]
 REST_IS_THEIRS = ("srun", "t5like train", "t5like check")
 """Commands whose words after the first position belong to another program."""
 

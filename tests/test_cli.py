@@ -15,7 +15,7 @@ from command_line import CONFIGS, command, complaint, environment, t5like
 from golden_runs import on_one_device
 from settings import sentence
 
-from t5like.cli import run
+from t5like.cli import COMMANDS, run
 
 T5 = CONFIGS / "tiny_t5.py"
 FAMILIES = {
@@ -92,9 +92,7 @@ def test_a_switch_that_stands_alone_is_on():
     [
         (
             ["dance", T5],
-            "There is no command 'dance'; there are architectures, branch, check, configs, data stats, data verify, "
-            "eval, export, fill, generate, import, inspect, plan, prepare, train, verify, vocabulary show, vocabulary "
-            "train.",
+            f"There is no command 'dance'; there are {', '.join(sorted(COMMANDS))}.",
         ),
         (["data", T5], "t5like data needs one of stats, verify after it."),
         (["vocabulary", "shaw", T5], "t5like vocabulary needs one of train, show after it."),

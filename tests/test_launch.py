@@ -25,6 +25,7 @@ COMMANDS = [
     f"{VM} up --accelerator v5litepod-8 --bucket b.1 {TINY} --train.directory 'bucket/my run'",
     f"{VM} create --accelerator v6e-8 --spot --runtime=an-image --network net --labels=a=b",
     f"{VM} start --delete-at-end {KEPT}",
+    f"{VM} install --tunnel-through-iap",
     *(f"{VM} {action}" for action in ("install", "logs", "logs --worker all", "status", "stop", "delete", "list")),
     f"{VM} start {TINY}",
     f"{POD} up {ASKED} {KEPT} --train.steps 7",

@@ -59,6 +59,21 @@ def test_a_run_refuses_a_store_that_grew_and_names_the_files(begun, tmp_path):
     prepare_rows(run, config)
 
 
+def test_a_branch_has_the_rows_of_its_run_unless_it_is_given_other_data(begun, tmp_path):
+    run, config = begun
+    branch = RunDirectory(tmp_path / "branch")
+    train = dataclasses.replace(config.train, directory=str(branch.path), branch_from=f"{run.path}/checkpoints/4")
+    same = dataclasses.replace(config, train=train)
+    (tmp_path / "text" / "a.txt").write_text(lines("a"))
+    prepare_rows(branch, same)
+    prepare(config.data, [].append, update="all")
+    assert "run was trained on other rows" in sentence(prepare_rows, branch, same)
+    prepare_rows(
+        branch,
+        dataclasses.replace(same, data=dataclasses.replace(config.data, held_out=0.3, store=f"{tmp_path}/other")),
+    )
+
+
 def test_a_run_whose_store_is_lost_refuses_other_files_before_they_are_prepared(begun, tmp_path):
     run, config = begun
     shutil.rmtree(config.data.store)

@@ -1,7 +1,8 @@
 """The rows that a run learns from: it knows the hash of its store, and the files that this was made from.
 
 Both lie in `store.json` of the run directory. A run that goes on refuses another store, wherever that and its sources
-lie; one that is lost is made again as it was. Runs of earlier versions have no such file: they go on, and get one.
+lie; one that is lost is made again as it was. A branch has the rows of its run, unless it
+is given other data. Runs of earlier versions have no such file: they go on, and get one.
 """
 
 import json
@@ -14,11 +15,12 @@ from t5like.data.objectives.words import require_segmenter
 from t5like.data.prepare import prepare
 from t5like.data.prepare.begin import Lost
 from t5like.data.prepare.inputs import compare, inputs_in, inputs_of, prepared_in
+from t5like.data.prepare.plan import plan_of
 from t5like.data.sources.identity import Differences
 from t5like.data.store import Store, read_manifest
 from t5like.data.vocabulary import Vocabulary, open_vocabulary
 from t5like.errors import UserError
-from t5like.runs.directory import RunDirectory
+from t5like.runs.directory import RunDirectory, named_checkpoint
 from t5like.storage import etils_path
 
 
@@ -31,10 +33,10 @@ def prepare_rows(run: RunDirectory, config: Config) -> Vocabulary:
     """
     require_segmenter(config.data)
     check_rows(run, config)
-    known = _known(run) if run.begun() else None
-    there = prepared_in(known) if known else None
-    lost = Lost(there, open_vocabulary(etils_path(run.vocabulary)).pieces) if there else None
-    vocabulary = prepare(config.data, update="none" if run.begun() else "added", lost=lost)
+    owner = _owner(run, config)
+    there = prepared_in(_known(owner) or {}) if owner else None
+    lost = Lost(there, open_vocabulary(etils_path(owner.vocabulary)).pieces) if owner and there else None
+    vocabulary = prepare(config.data, update="none" if owner else "added", lost=lost)
     check_rows(run, config)
     return vocabulary
 
@@ -50,20 +52,21 @@ def check_rows(run: RunDirectory, config: Config) -> None:
     Raises:
       UserError: the rows would not be those that the run has learned from so far.
     """
-    if not run.begun() or (known := _known(run)) is None:
+    owner = _owner(run, config)
+    if owner is None or (known := _known(owner)) is None:
         return
     folder, before = etils_path(config.data.store), inputs_in(known)
     if read_manifest(folder) is None:
-        _refuse(run, config, compare(before, inputs_of(config.data)))
+        _refuse(owner, config, compare(before, inputs_of(config.data)))
         return
     store = Store(folder)
     if store.hash == known["sha256"]:
         return
-    _refuse(run, config, compare(before, inputs_in(store.manifest.get("inputs", {}))))
+    _refuse(owner, config, compare(before, inputs_in(store.manifest.get("inputs", {}))))
     raise UserError(
-        f"{run.path} was trained on other rows than {folder} holds, although these were made from the same files, "
+        f"{owner.path} was trained on other rows than {folder} holds, although these were made from the same files, "
         f"perhaps in another order or by another version: put the run's own store back, or delete {folder} and have it "
-        f"made again. {_remedy(run)}"
+        f"made again. {_remedy(owner)}"
     )
 
 
@@ -75,6 +78,17 @@ def keep_rows(run: RunDirectory, config: Config) -> None:
     store = Store(etils_path(config.data.store))
     inputs = store.manifest.get("inputs", {}) | {"records": []}
     write_whole(_path(run), json.dumps({"sha256": store.hash, **inputs}).encode())
+
+
+def _owner(run: RunDirectory, config: Config) -> RunDirectory | None:
+    """The run whose rows a run goes on with: itself once it has begun, or the one that it is a branch of."""
+    if run.begun():
+        return run
+    if not config.train.branch_from:
+        return None
+    source = named_checkpoint(config.train.branch_from)[0]
+    before, now = (plan_of(data) | {"vocabulary": None} for data in (source.config().data, config.data))
+    return source if before == now else None
 
 
 def _path(run: RunDirectory) -> epath.Path:
