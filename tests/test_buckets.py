@@ -1,6 +1,7 @@
 """Runs, stores and their files at gs:// and s3://, against servers on this machine that are slow, refuse and vanish."""
 
 import dataclasses
+import gzip
 import json
 
 import jax
@@ -11,6 +12,7 @@ from small import small_config
 
 from t5like import config
 from t5like.cli import main
+from t5like.data import sources
 from t5like.data.prepare import prepare
 from t5like.errors import StorageError, UserError
 from t5like.runs.checkpoints import Checkpoints
@@ -151,6 +153,30 @@ def test_a_store_in_a_bucket_has_the_bytes_of_a_local_one(root, corpus, tmp_path
     assert left == right and "units" not in [path.name for path in (root / "store").iterdir()]
     for name in left:
         assert (tmp_path / "store" / "train" / name).read_bytes() == (root / "store" / "train" / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "tfrecord"])
+def test_sources_in_a_bucket_give_the_same_documents(root, tmp_path, kind):
+    import pyarrow
+    import pyarrow.parquet
+    import tensorflow as tf
+
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/a.text").write_text("one\n二\n")
+    (tmp_path / "deep/a.jsonl.gz").write_bytes(gzip.compress('{"text": "one"}\n{"text": "二"}'.encode()))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["one", "二"]}), tmp_path / "deep/a.parquet")
+    with tf.io.TFRecordWriter(str(tmp_path / "deep/a.tfrecord")) as writer:
+        for text in ("one", "二"):
+            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+            writer.write(tf.train.Example(features=tf.train.Features(feature={"text": feature})).SerializeToString())
+    copy_folder(tmp_path, root)
+    for path in (f"{root}/*/a.{kind}*", f"{root}/deep/a.{kind}{'.gz' if kind == 'jsonl' else ''}"):
+        lines = {"document": "line"} if kind == "text" else {}
+        (source,) = given = (config.Source(kind=kind, path=path, **lines),)
+        documents = [document for unit in sources.units(given) for document in sources.read(source, unit)]
+        assert [document.parts for document in documents] == [("one",), ("二",)]
+    with pytest.raises(UserError, match="No file matches"):
+        sources.units((config.Source(kind=kind, path=f"{root}/b*"),))
 
 
 def test_checkpoints_in_a_bucket_are_kept_pruned_and_restored(root):

@@ -1,6 +1,5 @@
 """Documents come out of real files as they went in, and every broken file is a sentence."""
 
-import contextlib
 import gzip
 import itertools
 import json
@@ -12,8 +11,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import zstandard
-from etils.epath import gpath
-from etils.epath.testing import mock_epath
 
 from t5like import config
 from t5like.data import sources
@@ -150,46 +147,6 @@ def test_a_glob_finds_each_matching_file_once_in_sorted_order(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     pattern = pattern if relative else f"{tmp_path}/{pattern}"
     assert texts(kind="text", path=pattern) == [f"I am {name}" for name in found]
-
-
-@contextlib.contextmanager
-def bucket(folder, monkeypatch):
-    """gs://bucket, as epath sees it, in a local folder."""
-
-    def local(path) -> str:
-        return str(path).replace("gs://bucket", str(folder))
-
-    def here(original, path, *arguments):
-        return original(local(path), *arguments)
-
-    def glob(original, path):
-        return [name.replace(str(folder), "gs://bucket") for name in original(local(path))]
-
-    monkeypatch.setattr(gpath, "_is_tf_installed", lambda: False)
-    with mock_epath(open=here, exists=here, isdir=here, stat=here, glob=glob):
-        yield
-
-
-@pytest.mark.parametrize("kind", ["text", "jsonl", "parquet", "tfrecord"])
-def test_paths_that_only_epath_can_read_give_the_same_documents(tmp_path, monkeypatch, kind):
-    import pyarrow
-    import pyarrow.parquet
-    import tensorflow as tf
-
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep/a.text").write_text("one\n二\n")
-    (tmp_path / "deep/a.jsonl.gz").write_bytes(gzip.compress('{"text": "one"}\n{"text": "二"}'.encode()))
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["one", "二"]}), tmp_path / "deep/a.parquet")
-    with tf.io.TFRecordWriter(str(tmp_path / "deep/a.tfrecord")) as writer:
-        for text in ("one", "二"):
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
-            writer.write(tf.train.Example(features=tf.train.Features(feature={"text": feature})).SerializeToString())
-    with bucket(tmp_path, monkeypatch):
-        for path in (f"gs://bucket/*/a.{kind}*", f"gs://bucket/deep/a.{kind}{'.gz' if kind == 'jsonl' else ''}"):
-            documents = read_all(kind=kind, path=path, **({"document": "line"} if kind == "text" else {}))
-            assert [document.parts for document in documents] == [("one",), ("二",)]
-        with pytest.raises(UserError, match="No file matches 'gs://bucket/b"):
-            read_all(kind=kind, path="gs://bucket/b*")
 
 
 @pytest.mark.parametrize("kind", ["text", "jsonl"])
