@@ -26,7 +26,7 @@ def main(presets: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for preset in presets:
             run = pathlib.Path(folder) / pathlib.Path(preset).stem
-            flags = ["--train.directory", str(run), "--data.store", f"{run}_store", "--train.compilation_cache", ""]
+            flags = ["--train.directory", str(run), "--data.store", f"{folder}/store", "--train.compilation_cache", ""]
             seconds, before = {}, cpu_seconds()
             for command, *options in (["train"], ["eval"], GENERATE):
                 started = time.monotonic()

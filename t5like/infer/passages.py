@@ -1,5 +1,6 @@
 """Held-out passages: the input, the truth, and the answers of the trained and of the initial parameters."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -184,7 +185,7 @@ def split_spans(ids: Sequence[int], vocabulary: Vocabulary) -> dict[int, Tokens]
     """Sentinel -> the tokens that follow it, as `generate.spans_of` does for texts."""
     bounds = [number for number, token in enumerate(ids) if token in vocabulary.sentinels]
     spans: dict[int, Tokens] = {}
-    for first, last in zip(bounds, [*bounds[1:], len(ids)], strict=True):
+    for first, last in itertools.pairwise([*bounds, len(ids)]):
         spans.setdefault(ids[first], tuple(ids[first + 1 : last]))
     return spans
 
