@@ -35,9 +35,8 @@ config = Config(
     optimizer=Optimizer(
         name="muon",
         learning_rate=0.004,
-        schedule="warmup_stable_decay",
+        schedule="linear",
         warmup=20,
-        decay=500,
         beta2=0.98,
         groups=Groups(embedding=Group(rate=3)),
     ),

@@ -27,9 +27,8 @@ config = Config(
     optimizer=Optimizer(
         name="muon",
         learning_rate=0.006,
-        schedule="warmup_stable_decay",
+        schedule="linear",
         warmup=20,
-        decay=300,
         beta2=0.98,
         groups=Groups(embedding=Group(rate=2)),
     ),

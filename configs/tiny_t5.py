@@ -29,9 +29,8 @@ config = Config(
     optimizer=Optimizer(
         name="muon",
         learning_rate=0.002,
-        schedule="warmup_stable_decay",
+        schedule="linear",
         warmup=20,
-        decay=500,
         beta2=0.98,
         groups=Groups(embedding=Group(rate=3), relative=Group(rate=10, decay=False)),
     ),
