@@ -30,7 +30,7 @@ config = Config(
         schedule="linear",
         warmup=20,
         beta2=0.98,
-        groups=Groups(embedding=Group(rate=2)),
+        groups=Groups(embedding=Group(rate=2.0)),
     ),
     train=Train(directory="runs/tiny_gpt", steps=900, batch=16, save_every=300),
     eval=Eval(every=450, rows=256, batch=32),

@@ -32,7 +32,7 @@ config = Config(
         schedule="linear",
         warmup=20,
         beta2=0.98,
-        groups=Groups(embedding=Group(rate=3), relative=Group(rate=10, decay=False)),
+        groups=Groups(embedding=Group(rate=3.0), relative=Group(rate=10.0, decay=False)),
     ),
     train=Train(directory="runs/tiny_t5", steps=1500, batch=96, save_every=500),
     eval=Eval(every=750, rows=2048, batch=256),
