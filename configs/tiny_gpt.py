@@ -1,6 +1,6 @@
 """A decoder-only model with rotary positions on Python's own library: next-token prediction in minutes on a laptop."""
 
-from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, Vocabulary
+from t5like.config import Config, Data, Eval, Group, Groups, Model, Objective, Optimizer, Train, Vocabulary
 
 config = Config(
     model=Model(
@@ -23,7 +23,15 @@ config = Config(
         length=128,
         held_out=0.05,
     ),
-    optimizer=Optimizer(name="adafactor", learning_rate=0.1, schedule="cosine", warmup=30, clip=1.0),
-    train=Train(directory="runs/tiny_gpt", steps=400, batch=32, save_every=200),
-    eval=Eval(every=200, rows=256, batch=32),
+    # With Muon 300 steps of half a batch come farther than 400 steps of a whole one with Adafactor.
+    optimizer=Optimizer(
+        name="muon",
+        learning_rate=0.006,
+        schedule="linear",
+        warmup=20,
+        beta2=0.98,
+        groups=Groups(embedding=Group(rate=2.0)),
+    ),
+    train=Train(directory="runs/tiny_gpt", steps=900, batch=16, save_every=300),
+    eval=Eval(every=450, rows=256, batch=32),
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains a preset on this machine, evaluates it and shows what it says of held-out text.
+# Trains a preset on this machine, evaluates it and shows what it makes of held-out text.
 #   bash launch/local.sh [PRESET] [--field value ...]     PYTHON=python3.12 chooses the interpreter
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,4 +12,4 @@ if [[ $# -gt 0 && $1 != -* ]]; then
 fi
 t5like train "$preset" "$@"
 t5like eval "$preset" "$@"
-t5like generate "$preset" --held_out 3 "$@"
+t5like generate "$preset" --held_out 256 --show 5 "$@"

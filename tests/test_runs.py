@@ -128,9 +128,14 @@ def test_held_out_passages_stand_beside_the_truth_and_are_kept(family, trained, 
     passages = json_lines(said)
     assert len(passages) == 2
     assert all(passage["shown"] and passage["gaps"] for passage in passages)
-    assert all(gap.keys() == {"name", "truth", "model", "untrained"} for gap in passages[0]["gaps"])
+    assert all(gap.keys() == {"name", "truth", "model", "untrained", "exact"} for gap in passages[0]["gaps"])
     assert (folder / "samples" / "6.jsonl").read_text() == said
-    assert "--- held-out passage 2 ---" in say("generate", folder, "--held_out", 2)
+    said = say("generate", folder, "--held_out", 2, "--show", 1)
+    shares = json.loads((folder / "samples" / "6.shares.json").read_text())
+    assert "--- held-out passage 1 ---" in said and "--- held-out passage 2 ---" not in said
+    assert f"Of {shares['gaps']:,} held-out {shares['unit']}s in 2 passages" in said
+    say("generate", folder, "--held_out=2", "--json=True", "--seed=1")
+    assert json_lines((folder / "samples" / "6.jsonl").read_text())[0]["shown"] != passages[0]["shown"]
 
 
 def test_masks_are_filled_with_the_likeliest_pieces(trained, say):

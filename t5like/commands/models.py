@@ -90,13 +90,17 @@ class GenerateOptions:
     prompt_file: Annotated[str, applies_to("held_out", 0)] = ""
     """File with a prompt on each line; - reads standard input. The answer to an empty line is empty."""
     held_out: int = 0
-    """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers."""
+    """Instead of prompts, this many held-out passages, beside the truth and the untrained model's answers, and the
+    share of their gaps that the model fills exactly, beside that of the commonest answer."""
+    show: Annotated[int | None, applies_to("held_out")] = None
+    """Held-out passages that are printed; None: all. The shares are of all in any case."""
     tokens: Annotated[int, applies_to("held_out", 0)] = 64
     """Most tokens of an answer."""
     sampling: Annotated[Sampling, without_prefix()] = Sampling()
     """The choice of the next token."""
-    seed: Annotated[int, applies_to("sampling.temperature", words="--temperature above 0")] = 0
-    """Seed of the sampling; a prompt's choices depend on it and on the prompt's number."""
+    seed: Annotated[int, applies_to("draws", words="--temperature above 0 or --held_out")] = 0
+    """Seed of the sampling; a prompt's choices depend on it and on the prompt's number. With `held_out`: of the choice
+    of passages and gaps."""
     batch: Annotated[int, applies_to("held_out", 0)] = 16
     """Prompts that are answered at once; no answer depends on it."""
     json: bool = False
@@ -108,7 +112,8 @@ class GenerateOptions:
         require_fields(FLAGS, self)
         require_positive(FLAGS, self, "tokens", "batch")
         require_seed("generate", self)
-        require(self.held_out >= 0, f"--held_out {self.held_out} must not be negative.")
+        for name in ("held_out", "show"):
+            require((given := getattr(self, name) or 0) >= 0, f"--{name} {given} must not be negative.")
         require(
             not self.held_out or self.sampling == Sampling(),
             "--temperature, --top_k and --top_p have no effect with --held_out: leave them out.",
@@ -117,6 +122,11 @@ class GenerateOptions:
             bool(self.held_out or self.prompt or self.prompt_file),
             "There is nothing to answer: give --prompt, --prompt_file or --held_out.",
         )
+
+    @property
+    def draws(self) -> bool:
+        """True if anything is drawn at random."""
+        return bool(self.held_out or self.sampling.temperature)
 
 
 def generate(config: Config, options: GenerateOptions) -> None:
@@ -218,15 +228,18 @@ def _prompts(options: GenerateOptions) -> Iterator[str]:
 
 
 def _print_passages(restored: t5like.runs.opened.Restored, options: GenerateOptions) -> None:
-    from t5like.infer.passages import as_json_lines, as_text, held_out_passages
+    from t5like.infer.passages import as_json_lines, as_text, held_out_passages, shares_as_text
     from t5like.runs.opened import prepare_store
 
     prepare_store(restored)
-    passages = held_out_passages(restored, options.held_out)
+    passages, shares = held_out_passages(restored, options.held_out, options.seed)
     file = restored.run.samples / f"{restored.step}.jsonl"
     _keep(file, as_json_lines(passages))
-    print(as_json_lines(passages) if options.json else as_text(passages), end="")
+    _keep(file.with_suffix(".shares.json"), json.dumps(shares._asdict(), ensure_ascii=False, indent=2) + "\n")
+    shown = passages[: options.show]
+    print(as_json_lines(shown) if options.json else as_text(shown), end="")
     if not options.json:
+        print(shares_as_text(shares, len(passages)))
         run = restored.run.path
         print(f"Everything lies in {run}; these passages in {file}. Next:")
         for command in (
