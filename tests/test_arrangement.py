@@ -128,7 +128,7 @@ def test_prefixes_of_packed_texts_end_at_every_place_equally_often(folder):
         first, rest = (part.lengths for part in examples.parts)
         text = first + rest - (first + rest < rows.data.window)
         long = text > 100
-        shares.append(((first - 1) / (text - 2))[long])
+        shares.append((first - 1)[long] / (text - 2)[long])
         assert ((first >= 1) & (first < text))[text > 1].all()
     counts = np.histogram(np.concatenate(shares), bins=10, range=(0, 1))[0]
     expected = counts.sum() / 10

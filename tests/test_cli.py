@@ -148,7 +148,7 @@ def test_checkpoints_without_a_config_are_not_touched(tmp_path):
                 "--data.vocabulary.size",
                 "300",
             ],
-            r"data\.vocabulary\.size=300 cannot be reached with 11 characters of text: they hold at most \d+ pieces; "
+            r"data\.vocabulary\.size=300 cannot be reached with 8 characters of text: they hold at most \d+ pieces; "
             r"lower data\.vocabulary\.size or add text\.",
         ),
         (

@@ -117,6 +117,7 @@ TABLE = [
     (PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
     (InspectOptions, "color", "never", dict(json=True), dict()),
     (PlanOptions, "price", 1.0, dict(explain=True), dict()),
+    (PlanOptions, "tokens", 1e9, dict(explain=True), dict()),
     (PlanOptions, "search", "batch", dict(explain=True), dict()),
     (PlanOptions, "full", True, dict(explain=True), dict()),
     (PlanOptions, "generate", 8, dict(explain=True), dict()),

@@ -18,7 +18,7 @@ def test_every_block_is_one_that_is_tried(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_within_the_text_exist(page):
-    for name, after in re.findall(r"`t5like ([a-z]+)(?: ([a-z]+))?", prose(page)):
+    for name, after in re.findall(r"`t5like\s([a-z]+)(?:\s([a-z]+))?", prose(page)):
         assert name in COMMANDS or f"{name} {after}" in COMMANDS, name
 
 
