@@ -11,9 +11,12 @@ from t5like.cli import COMMANDS
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_is_one_that_is_tried(page):
-    """Commands, presets by their file names, and output of commands and trees, which have no language."""
+    """Commands, presets by their file names, other Python, and output of commands and trees, which have no language."""
     assert {kind for kind, _ in FENCED.findall(page.read_text("utf-8"))} <= {"bash", "python", ""}
-    assert len(presets(page)) == len(blocks(page, "python"))
+    others = [block for block in blocks(page, "python") if not block.startswith("# configs/")]
+    assert len(presets(page)) + len(others) == len(blocks(page, "python"))
+    for block in others:
+        exec(compile(block, str(page), "exec"), {})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

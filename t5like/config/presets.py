@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import functools
 import json
+import pathlib
 import re
 import runpy
 import types
@@ -64,7 +65,7 @@ def find(source: str) -> Path:
 @functools.cache
 def packaged() -> dict[str, Path]:
     """The presets of the package by name. They are in it where it is installed, and beside it in the repository."""
-    root = Path(t5like.__file__).parent
+    root = pathlib.Path(t5like.__file__).parent
     folder = next((f for f in (root / FOLDER, root.parent / FOLDER) if f.is_dir()), root)
     return {file.stem: file for file in sorted(folder.glob("*.py")) if folder != root}
 
