@@ -40,7 +40,6 @@ config = Config(
         beta2=0.98,
         groups=Groups(embedding=Group(rate=3.0)),
     ),
-    # Many small steps: three quarters of a short row are enough to see around a mask.
     train=Train(directory="runs/tiny_bert", steps=1800, batch=48, save_every=600),
     eval=Eval(every=900, rows=1024, batch=128),
 )
