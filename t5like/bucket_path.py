@@ -19,7 +19,6 @@ from etils import epath
 from etils.epath import gpath, stat_utils
 
 from t5like.buckets import errors, head_of, located
-from t5like.storage import SCHEMES
 
 BLOCK = 2**22
 """Bytes that are read at once."""
@@ -131,7 +130,7 @@ class _Buckets:
         return [f"{root[0]}/{each}" for each in found["common_prefixes"]], files
 
 
-@epath.register_path_cls(SCHEMES)
+@epath.register_path_cls(("gs://", "s3://"))  # `storage.SCHEMES`
 class BucketPath(gpath.PosixGPath):
     """A path at gs:// or s3://."""
 

@@ -100,7 +100,7 @@ def test_a_switch_that_stands_alone_is_on():
         (["vocabulary", "show", "--text", "a"], "t5like vocabulary show needs a PATH first."),
         (["data", "stats", T5, "--jsn"], "t5like data stats PATH... has no flag --jsn;"),
         (["inspect", T5, "--step", "0"], "--step 0 must be above 0."),
-        (["inspect", T5, "--row", "96"], "--row 96 must be at least 0 and below train.batch=96."),
+        (["inspect", T5, "--row", "80"], "--row 80 must be at least 0 and below train.batch=80."),
         (["train"], "t5like train needs a SOURCE first: a preset such as tiny_t5, or a run directory."),
         (["train", "--train.steps", "3"], "t5like train needs a SOURCE first: "),
         (["train", T5.parent], f"{T5.parent} is not a run directory: it has no config.json."),

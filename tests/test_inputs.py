@@ -220,7 +220,9 @@ def test_a_plan_without_fields_that_are_newer_is_taken(tmp_path):
     plan = json.loads(path.read_text())
     del plan["sources"][0]["most_bytes"], plan["filters"][0]["ngram"]
     path.write_text(json.dumps(plan))
+    before = contents(data.store)
     prepare(data, [].append)
+    assert contents(data.store) == before
 
 
 def test_large_files_are_sampled_from_the_first_byte_to_the_last(tmp_path):
