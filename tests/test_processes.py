@@ -197,7 +197,8 @@ def test_one_process_alone_writes_the_logs(of_two):
     assert len(list((path / "tensorboard").iterdir())) == 1
     names = {entry.name for entry in path.iterdir()}
     assert names == {
-        *("checkpoints", "config.json", "eval.json", "events.jsonl", "metrics.jsonl", "tensorboard", "vocabulary"),
+        *("checkpoints", "config.json", "eval.json", "events.jsonl", "metrics.jsonl", "store.json"),
+        *("tensorboard", "vocabulary"),
     }
 
 

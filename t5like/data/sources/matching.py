@@ -66,8 +66,8 @@ def opened(name: str) -> Iterator[Readable]:
         file = system.open(path, "rb")
     else:
         file = etils_path(name).open("rb")
-    with file:
-        yield cast(Readable, file)
+    with file as entered:
+        yield cast(Readable, entered)
 
 
 def _elsewhere(pattern: str) -> list[tuple[str, int]]:
