@@ -31,7 +31,7 @@ config = Config(
         length=32,
         held_out=0.05,
     ),
-    # Muon leaves the plateau of a unigram model in 250 steps, AdamW not in 700; embeddings bear a higher rate.
+    # In single trials Muon left the plateau of a unigram model in 250 steps, AdamW not in 700.
     optimizer=Optimizer(
         name="muon",
         learning_rate=0.004,

@@ -24,8 +24,8 @@ config = Config(
         length=24,
         held_out=0.05,
     ),
-    # Low rates: from 0.006 on, or with AdamW, this stayed on the plateau of a unigram model. Embeddings and relative
-    # positions have to move first.
+    # Low rates: single trials with 0.006 and more, or with AdamW, stayed on the plateau of a unigram model. Embeddings
+    # and relative positions have to move first.
     optimizer=Optimizer(
         name="muon",
         learning_rate=0.002,

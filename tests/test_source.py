@@ -112,7 +112,8 @@ def test_a_published_size_may_need_other_flags_beside_it(configured):
     assert sentence(run, [*words]).startswith(
         "data.objective.kind='span_corruption' is for the family 'encoder-decoder'"
     )
-    assert configured(*words, "--data.objective.kind", "causal").model.vocab == 50_257
+    usual = ("--data.objective.density", "0.15", "--data.objective.mean_span", "3")
+    assert configured(*words, "--data.objective.kind", "causal", *usual).model.vocab == 50_257
     assert configured("train", "tiny_bert", "--architecture", "bert_base").model.head == "vocabulary"
     assert configured("train", "bert_base", "--architecture", "bert_large").model.pooler
     assert sentence(run, ["train", "mt5_base", "--model", "t5_1_1_base"]).startswith(
