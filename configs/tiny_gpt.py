@@ -23,7 +23,7 @@ config = Config(
         length=128,
         held_out=0.05,
     ),
-    # With Muon 300 steps of half a batch come farther than 400 steps of a whole one with Adafactor.
+    # In single trials Muon with half a batch came farther than Adafactor with a whole one in the same time.
     optimizer=Optimizer(
         name="muon",
         learning_rate=0.006,
