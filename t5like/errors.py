@@ -4,6 +4,9 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+TRY_AGAIN = 75
+"""The status after which supervisors start the same command again, EX_TEMPFAIL of sysexits.h."""
+
 
 class UserError(Exception):
     """A mistake that the user can mend: one sentence saying what was given, what is possible and what to do."""
@@ -15,14 +18,14 @@ class UserError(Exception):
 class StorageError(UserError):
     """A bucket that did not answer: nothing is wrong with the command, and the same one may do later."""
 
-    status = 75  # EX_TEMPFAIL of sysexits.h
+    status = TRY_AGAIN
 
 
 class TransientError(Exception):
     """A failure that the same command may not meet again, such as a process of the run that did not come: one sentence.
     Supervisors try again after its status, and not after that of a `UserError`."""
 
-    status = 75  # EX_TEMPFAIL of sysexits.h
+    status = TRY_AGAIN
 
 
 class InterruptedRunError(Exception):

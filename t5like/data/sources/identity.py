@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from etils import epath
-
 from t5like.config import Source
 from t5like.data.sources.folders import files_of
 from t5like.data.sources.library import library_files, library_folder
@@ -126,7 +124,7 @@ def identify_file(path: str) -> Identity:
     Raises:
       UserError: it cannot be read.
     """
-    return _identity((path, epath.Path(path).stat().length))
+    return _identity((path, etils_path(path).stat().length))
 
 
 def differences(before: Inputs, now: Inputs) -> Differences:

@@ -15,7 +15,7 @@ from t5like.storage import SCHEMES, etils_path, is_remote
 
 @runtime_checkable
 class Readable(Protocol):
-    """An opened file; TensorFlow's files at gs:// have little more."""
+    """An opened file, local or in a bucket."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
@@ -71,7 +71,7 @@ def opened(name: str) -> Iterator[Readable]:
 
 
 def _elsewhere(pattern: str) -> list[tuple[str, int]]:
-    """The files that a path or glob names at s3://, hf://, https:// and what else fsspec reads, with their sizes."""
+    """The files that a path or glob names at hf://, https:// and what else fsspec reads, with their sizes."""
     import fsspec
 
     system, path = fsspec.url_to_fs(pattern)
