@@ -11,6 +11,7 @@ from t5like.data import sources
 from t5like.data.prepare import prepare
 from t5like.data.prepare.held_out import Place, Tail, find_tail, split_of, splits_of
 from t5like.data.prepare.sampling import sample
+from t5like.data.splits import Shares
 from t5like.data.store import SPLITS
 
 LINES = [f"Line {n} of a long text, {n * 7919 % 1000}." for n in range(4000)]
@@ -52,7 +53,7 @@ def test_the_end_is_held_out_even_where_the_hash_would_hold_out_the_only_documen
         data = data_of(tmp_path, config.Source(kind="text", path=f"{tmp_path}/input.txt"), held_out=0.3)
         ((_, unit),) = numbered(data)
         (document,) = sources.read(data.sources[0], unit)
-        if split_of(unit, document, 0.3) == "validation":
+        if split_of(unit, document, Shares(0.3)) == "validation":
             break
     tail = find_tail(data, numbered(data))
     assert tail.kept == pytest.approx(0.7 * tail.characters, rel=0.01)
@@ -97,7 +98,7 @@ def test_places_before_the_tail_are_training_and_those_behind_it_validation():
 
     def split(number: int, file: int, record: int) -> list[tuple[str, str]]:
         document = sources.Document(("ab cd ef",), "", file, record)
-        return [(name, part.parts[0]) for name, part in splits_of((number, unit), document, 0.5, tail)]
+        return [(name, part.parts[0]) for name, part in splits_of((number, unit), document, Shares(0.5), tail)]
 
     assert split(2, 9, 99) == split(3, 0, 99) == split(3, 1, 9) == [("train", "ab cd ef")]
     assert split(3, 1, 10) == [("train", "ab "), ("validation", "cd ef")]
@@ -109,6 +110,6 @@ def test_the_vocabulary_is_learned_from_what_precedes_the_end(tmp_path):
     data = data_of(tmp_path, config.Source(kind="text", path=f"{tmp_path}/a.txt"), held_out=0.2)
     units = numbered(data)
     tail = find_tail(data, units)
-    texts = {split: "".join(sample(data.sources, (), 0.2, split, 10**6, units, tail)) for split in SPLITS}
+    texts = {split: "".join(sample(data.sources, (), Shares(0.2), split, 10**6, units, tail)) for split in SPLITS}
     assert set(texts["train"]) == {"x", "\n"} and len(texts["validation"]) == pytest.approx(0.2 * 110_001, rel=0.1)
     assert texts["train"] + texts["validation"] == (tmp_path / "a.txt").read_text()

@@ -58,6 +58,7 @@ DATA = {
     "data.rows": 6,
     "data.statistics": 6,
     "data.packing": 5,
+    "data.tasks": 4,
     "data.objectives": 4,
     "data.store": 4,
     "data.inspection": 4,

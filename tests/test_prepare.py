@@ -17,6 +17,7 @@ from t5like.data import sources
 from t5like.data.prepare import prepare
 from t5like.data.prepare.held_out import split_of
 from t5like.data.prepare.sampling import sample
+from t5like.data.splits import Shares
 from t5like.data.store import Store
 from t5like.data.vocabulary import open_vocabulary
 from t5like.errors import UserError
@@ -194,7 +195,7 @@ def test_a_module_and_its_prose_lie_in_the_same_split():
     unit = next(unit for unit in sources.units((source,)) if "queue.py" in [part.name for part in unit.parts])
     splits: dict[str, set[str]] = {}
     for document in sources.read(source, unit):
-        splits.setdefault(document.group, set()).add(split_of(unit, document, 0.5))
+        splits.setdefault(document.group, set()).add(split_of(unit, document, Shares(0.5)))
     assert all(len(split) == 1 for split in splits.values())
     assert len(set.union(*splits.values())) == 2
 
@@ -202,7 +203,7 @@ def test_a_module_and_its_prose_lie_in_the_same_split():
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.9])
 def test_the_share_held_out_is_the_share_asked_for(share):
     unit = sources.Unit(0, None, (), 0)
-    splits = [split_of(unit, sources.Document(("",), str(number), 0, 0), share) for number in range(20_000)]
+    splits = [split_of(unit, sources.Document(("",), str(number), 0, 0), Shares(share)) for number in range(20_000)]
     deviation = (share * (1 - share) / len(splits)) ** 0.5
     assert splits.count("validation") / len(splits) == pytest.approx(share, abs=4 * deviation)
 
@@ -227,7 +228,7 @@ def test_the_manifest_counts_what_the_store_holds(tmp_path):
 
 def test_the_vocabulary_is_learned_from_the_training_split_alone(tmp_path):
     data = settings(tmp_path)
-    whole, part = (list(sample(data.sources, (), data.held_out, "train", count)) for count in (10**9, 5000))
+    whole, part = (list(sample(data.sources, (), Shares(data.held_out), "train", count)) for count in (10**9, 5000))
     prepare(data, [].append)
     assert sorted(whole) == sorted(documents(data, "train"))
     assert sum(map(len, part)) == 5000
@@ -237,9 +238,9 @@ def test_every_source_gives_its_share_of_the_text_that_a_vocabulary_is_learned_f
     for name, count in (("a", 300), ("b", 100)):
         (tmp_path / f"{name}.txt").write_text(f"{name * 9}\n" * count)
     files = tuple(config.Source(kind="text", path=f"{tmp_path}/{name}.txt", document="line") for name in "ab")
-    text = "".join(sample(files, (), 1e-9, "train", 400))
+    text = "".join(sample(files, (), Shares(1e-9), "train", 400))
     assert (text.count("a"), text.count("b")) == (300, 100)
-    text = "".join(sample(files, (), 1e-9, "train", 10**6))
+    text = "".join(sample(files, (), Shares(1e-9), "train", 10**6))
     assert (text.count("a"), text.count("b")) == (2700, 900)
 
 

@@ -15,6 +15,7 @@ from t5like.commands.vocabulary import HELD_OUT
 from t5like.config import Source, Vocabulary
 from t5like.data.prepare.held_out import split_of
 from t5like.data.sources import read, units
+from t5like.data.splits import Shares
 from t5like.data.vocabulary import Bytes
 from t5like.data.vocabulary import Vocabulary as Pieces
 from t5like.data.vocabulary.files import load_pieces
@@ -109,7 +110,7 @@ def test_the_only_document_is_learned_from_though_its_hash_would_hold_it_out(tmp
     (tmp_path / "small.txt").write_text("number 16")
     (unit,) = units((Source(kind="text", path=str(tmp_path / "small.txt"), document="line"),))
     (document,) = read(Source(kind="text", path=str(tmp_path / "small.txt"), document="line"), unit)
-    assert split_of(unit, document, HELD_OUT) == "validation"
+    assert split_of(unit, document, Shares(HELD_OUT)) == "validation"
     words = ("--output", tmp_path / "new", "--kind", "byte_bpe", "--size", 257)
     assert "held-out text     none" in say("vocabulary", "train", tmp_path / "small.txt", *words)
 

@@ -87,14 +87,15 @@ def _train(paths: list[str], options: VocabularyOptions) -> None:
     sources, filters = _given(paths, options)
 
     from t5like.data.prepare.sampling import sample
+    from t5like.data.splits import Shares
     from t5like.data.vocabulary.report import as_text, learn
 
-    texts = functools.partial(sample, sources, filters)
-    held_out = list(texts(HELD_OUT, "validation", HELD_OUT_CHARACTERS))
-    training = texts(HELD_OUT, "train", options.characters)
+    texts, shares = functools.partial(sample, sources, filters), Shares(HELD_OUT)
+    held_out = list(texts(shares, "validation", HELD_OUT_CHARACTERS))
+    training = texts(shares, "train", options.characters)
     first = next(training, None)
     if first is None:  # too few documents to hold one out
-        first, held_out, training = "", [], texts(0.0, "train", options.characters)
+        first, held_out, training = "", [], texts(Shares(0.0), "train", options.characters)
     print(f"Learning {settings.size:,} {settings.kind} pieces ...", file=sys.stderr, flush=True)
     print(as_text(learn(settings, itertools.chain([first], training), held_out, output)), end="")
     sentinels = f", sentinels={settings.sentinels}"

@@ -28,6 +28,7 @@ from t5like.config.layout import STRATEGIES, Mesh, Rules
 from t5like.config.model import Model
 from t5like.config.objective import HEADS, UL2, Denoiser, Objective
 from t5like.config.sources import Source
+from t5like.config.tasks import Task
 from t5like.config.training import Eval, Optimizer, Train
 from t5like.config.vocabulary import CLS, FIM, MASK, ROLES, SEP, Role, Vocabulary
 
@@ -61,6 +62,7 @@ __all__ = [
     "Role",
     "Rules",
     "Source",
+    "Task",
     "Together",
     "Train",
     "UnicodeForm",

@@ -10,6 +10,7 @@ from t5like.config.filters import Filter
 from t5like.config.marks import applies_to
 from t5like.config.objective import Lengths, Objective
 from t5like.config.sources import Source
+from t5like.config.tasks import OBJECTIVES
 from t5like.config.vocabulary import ROLES, Vocabulary
 
 
@@ -44,6 +45,8 @@ class Data:
     """Rows that a source counts for at most, T5's K."""
     held_out: float = 0.01
     """Validation fraction: share of the documents that is held out as the validation split, chosen by a hash."""
+    held_out_test: Annotated[float, applies_to("has_tasks", words="sources with tasks")] = 0.0
+    """Test fraction: share of the examples that is held out as the test split of tasks without files for it."""
     seed: int = 0
     """Seed of the order of rows and of their noise."""
 
@@ -54,7 +57,13 @@ class Data:
         require(bool(self.store), "data.store is empty: name the folder for the tokenised documents.")
         require(self.length >= 8, f"data.length={self.length} must be at least 8.")
         require(0 < self.held_out < 1, f"data.held_out={self.held_out} must lie between 0 and 1.")
+        require(
+            0 <= self.held_out_test < 1 - self.held_out,
+            f"data.held_out_test={self.held_out_test} must be at least 0 and leave something to train on beside "
+            f"data.held_out={self.held_out}.",
+        )
         self._check_mixture()
+        self._check_tasks()
         self._check_parts()
         self.objective.spec.check(self.objective, self._row_lengths)
         self._check_vocabulary()
@@ -73,11 +82,23 @@ class Data:
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, f"Two of data.sources are called {', '.join(map(repr, twice))}: set data.sources.N.name.")
 
+    def _check_tasks(self) -> None:
+        kind = self.objective.kind
+        for name, source in zip(self.source_names, self.sources, strict=True):
+            if (task := source.task) is None:
+                continue
+            fitting = OBJECTIVES[task.kind]
+            require(
+                kind in fitting,
+                f"data.objective.kind={kind!r} does not learn the task {task.kind!r} of the source {name!r}: "
+                f"take one of {', '.join(map(repr, fitting))}.",
+            )
+
     def _check_parts(self) -> None:
         kind, needed = self.objective.kind, self.objective.spec.parts
         for name, source in zip(self.source_names, self.sources, strict=True):
             require(
-                source.parts == needed,
+                source.task is not None or source.parts == needed,
                 f"data.objective.kind={kind!r} learns from documents of {needed} part{'s' if needed > 1 else ''}, but "
                 f"the source {name!r} has {source.parts}: change data.sources.N.fields or data.sources.N.template.",
             )
@@ -131,6 +152,11 @@ class Data:
     def packs(self) -> bool:
         """True if a row may hold several examples."""
         return self.by_document and self.objective.spec.packs
+
+    @property
+    def has_tasks(self) -> bool:
+        """True if a source has a task."""
+        return any(source.task is not None for source in self.sources)
 
     @property
     def mixes_by_size(self) -> bool:

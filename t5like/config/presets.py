@@ -135,7 +135,12 @@ def _without_idle_decays(fields: dict[str, Any]) -> dict[str, Any]:
 def _alternative(kinds: tuple[Any, ...], values: Any, where: str) -> Any:
     """The alternative that a value is of: classes are told apart by their field `kind`."""
     if not isinstance(values, dict):
+        if values is None:
+            return type(None)
         return next((kind for kind in kinds if kind is float and isinstance(values, int)), type(values))
+    known = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+    if len(known) == 1:
+        return known[0]
     classes = {str(field.default): kind for kind in kinds for field in dataclasses.fields(kind) if field.name == "kind"}
     named = values.get("kind")
     if named not in classes:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive
 from t5like.config.marks import applies_to
+from t5like.config.tasks import Task
 
 FILES = ("files", "text", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "tfrecord")
 """Kinds that are read from files at a path."""
@@ -58,10 +59,14 @@ class Source:
     validation: str = ""
     """Documents of the validation split where the source has its own: files like `path`, or a split of tfds or of a
     folder of `datasets`. Without it, a hash of each document decides (`data.held_out`)."""
-    fields: tuple[str, ...] = ("text",)
+    test: str = ""
+    """Examples of the test split of a task, files like `path`, or a split of tfds or of a folder of `datasets`."""
+    task: Task | None = None
+    """The task whose examples the rows are; without, they are text."""
+    fields: Annotated[tuple[str, ...], applies_to("is_text", words="sources without a task")] = ("text",)
     """Names of the fields (columns, features) that are read; a dot enters a field within a field, `translation.en`,
     or a list by a number, `answers.text.0`. Columns without names have numbers, from 0."""
-    template: tuple[str, ...] = ()
+    template: Annotated[tuple[str, ...], applies_to("is_text", words="sources without a task")] = ()
     """The parts of a document, with {field} for a field: ("translate English to Chinese: {en}", "{zh}"). Without it,
     each field is a part."""
     document: Annotated[Literal["file", "line", "paragraph"], applies_to("kind", "text", "files")] = "file"
@@ -147,6 +152,11 @@ class Source:
     def fill(template: str, values: Mapping[str, str]) -> str:
         """A part's template with the text of each field instead of its name."""
         return re.sub(r"\{([^{}]+)\}", lambda name: values[name[1]], template)
+
+    @property
+    def is_text(self) -> bool:
+        """True if its rows are text as it stands, and no task."""
+        return self.task is None
 
     @property
     def parts(self) -> int:

@@ -27,6 +27,7 @@ from t5like.data.prepare.sampling import sample
 from t5like.data.prepare.signatures import find_duplicates, sign
 from t5like.data.prepare.tokenise import tokenise
 from t5like.data.prepare.workers import Workers, pool
+from t5like.data.splits import shares_of
 from t5like.data.store import SPLITS, VERIFIED, Store
 from t5like.data.vocabulary import (
     Bytes,
@@ -183,7 +184,7 @@ def _pieces(folder: epath.Path, data: config.Data, tasks: Sequence[Task], tail: 
         pieces = load_pieces(etils_path(settings.path), settings.lowercase)
     else:
         report(f"Learning {settings.size:,} {settings.kind} pieces from {data.store}'s sources ...")
-        texts = sample(data.sources, data.filters, data.held_out, "train", settings.train_characters, tasks, tail)
+        texts = sample(data.sources, data.filters, shares_of(data), "train", settings.train_characters, tasks, tail)
         pieces = train_pieces(settings, texts)
     make_vocabulary(pieces, settings)
     Vocabulary(pieces).save(folder / "vocabulary")

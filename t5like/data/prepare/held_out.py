@@ -5,13 +5,14 @@ the end of the text is held out: the last documents, or the last part of a long 
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from t5like import config
 from t5like.data import sources
 from t5like.data.cleaning import Cleaner, Dropped
+from t5like.data.prepare.documents import documents
+from t5like.data.splits import AnySplit, Shares, shares_of, split_by_hash
 from t5like.data.store import Split
 
 FEW = 100_000
@@ -54,20 +55,20 @@ class Tail(NamedTuple):
         )
 
 
-def split_of(unit: sources.Unit, document: sources.Document, held_out: float) -> Split:
+def split_of(unit: sources.Unit, document: sources.Document, shares: Shares) -> AnySplit:
     """The split of the unit, or the one that a hash of the document's group puts it in."""
-    if unit.split:
+    if unit.split == "validation":
         return unit.split
-    number = int.from_bytes(hashlib.blake2b(document.group.encode("utf-8", "replace"), digest_size=8).digest(), "big")
-    return "validation" if number < held_out * 2**64 else "train"
+    return split_by_hash(document.group, shares if unit.split is None else shares._replace(validation=0.0))
 
 
 def splits_of(
-    unit: Numbered, document: sources.Document, held_out: float, tail: Tail | None
+    unit: Numbered, document: sources.Document, shares: Shares, tail: Tail | None
 ) -> Iterator[tuple[Split, sources.Document]]:
-    """The split of a document, or both with its two parts where the tail begins within it."""
+    """The split of a document, or both with its two parts where the tail begins within it; none for the test's."""
     if tail is None:
-        yield split_of(unit[1], document, held_out), document
+        if (split := split_of(unit[1], document, shares)) != "test":
+            yield split, document
         return
     place = Place(unit[0], document.file, document.record)
     if place != tail.place or not tail.kept:
@@ -84,7 +85,7 @@ def splits_of(
 def find_tail(data: config.Data, units: Sequence[Numbered]) -> Tail | None:
     """The tail to hold out; None where the hash leaves no split empty, a source has a split of its own, or there is no
     more than one document, of several parts."""
-    if any(unit.split for _, unit in units) or _both(data, units):
+    if any(unit.split for _, unit in units) or any(s.task for s in data.sources) or _both(data, units):
         return None
     clean, lengths = Cleaner(data.filters), list[tuple[Place, int]]()
     for (number, _), document in _documents(data, units):
@@ -106,9 +107,9 @@ def find_tail(data: config.Data, units: Sequence[Numbered]) -> Tail | None:
 
 def _both(data: config.Data, units: Sequence[Numbered]) -> bool:
     """True if the hash gives each split a document that passes the filters, or there are too many to look at all."""
-    clean, seen = Cleaner(data.filters), set[Split]()
+    clean, seen = Cleaner(data.filters), set[AnySplit]()
     for count, ((_, unit), document) in enumerate(_documents(data, units)):
-        split = split_of(unit, document, data.held_out)
+        split = split_of(unit, document, shares_of(data))
         if split not in seen and not isinstance(clean(document), Dropped):
             seen.add(split)
         if len(seen) == 2 or count == FEW:
@@ -118,7 +119,7 @@ def _both(data: config.Data, units: Sequence[Numbered]) -> bool:
 
 def _documents(data: config.Data, units: Sequence[Numbered]) -> Iterator[tuple[Numbered, sources.Document]]:
     for number, unit in sorted(units, key=lambda unit: unit[0]):
-        for document in sources.read(data.sources[unit.source], unit):
+        for document in documents(data.sources[unit.source], unit):
             yield (number, unit), document
 
 

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 
+import numpy as np
 from etils import epath
 
 from t5like import config
@@ -10,6 +11,7 @@ from t5like.data import sources
 from t5like.data.cleaning import Cleaner
 from t5like.data.cleaning.duplicates import Duplicates
 from t5like.data.prepare.held_out import Tail
+from t5like.data.store import token_type
 from t5like.storage import etils_path
 
 UNITS, SIGNATURES, DUPLICATES, DROPPED = "units", "signatures", "duplicates", "dropped"
@@ -47,6 +49,13 @@ class Job:
 
 Task = tuple[int, sources.Unit]
 """A unit and its number."""
+
+
+def store_type(data: config.Data, pieces: int) -> np.dtype:
+    """The type of a store's numbers: the smallest that holds every learned piece, or, where examples are framed by
+    special tokens, every token."""
+    head = data.objective.spec.head and data.has_tasks
+    return token_type(max(pieces, data.vocabulary.pieces) if head else pieces)
 
 
 @functools.lru_cache(maxsize=1)

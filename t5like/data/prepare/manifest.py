@@ -12,10 +12,10 @@ from t5like.data.files import write_whole
 from t5like.data.prepare.dropped import FILE, join_parts
 from t5like.data.prepare.held_out import Tail
 from t5like.data.prepare.inputs import described
-from t5like.data.prepare.job import Job, Task
+from t5like.data.prepare.job import Job, Task, store_type
 from t5like.data.prepare.progress import Report
 from t5like.data.sources.identity import Inputs
-from t5like.data.store import FORMAT, SPLITS, token_type
+from t5like.data.store import FORMAT, SPLITS
 from t5like.data.vocabulary import Pieces, Vocabulary
 from t5like.errors import UserError
 from t5like.versions import versions
@@ -45,11 +45,18 @@ def finish(
     for number, source in enumerate(data.sources):
         own = [record for record, (_, unit) in zip(records, tasks, strict=True) if unit.source == number]
         sources.append(
-            {"name": data.source_names[number], "kind": source.kind, "parts": source.parts} | _sums(data, own)
+            {"name": data.source_names[number], "kind": source.kind, "parts": data.objective.spec.parts}
+            | _sums(data, own)
         )
     for source in sources:
         if skipped := source.get("skipped"):
             report(f"Source {source['name']!r}: {skipped['count']:,} records skipped, e.g. {skipped['examples'][0]}")
+        if any(cut := source.get("cut", ())):
+            where = "data.length" if len(data.lengths) == 1 else "data.length or data.target_length"
+            report(
+                f"Source {source['name']!r}: {cut[0]:,} questions and {cut[1]:,} targets are longer than their rows "
+                f"and lose their end; raise {where} to keep it."
+            )
     totals = {
         split: {
             name: sum(source["splits"][split][name] for source in sources) for name in ("documents", "bytes", "tokens")
@@ -65,7 +72,7 @@ def finish(
     invalid = sum(record["invalid"] for record in records)
     manifest = {
         "format": FORMAT,
-        "dtype": token_type(pieces.size).str,
+        "dtype": store_type(data, pieces.size).str,
         "vocabulary_sha256": Vocabulary(pieces).hash,
         "created_with": {"t5like": t5like.__version__, **versions(("sentencepiece", "tokenizers"))},
         "invalid_sequences": invalid,
@@ -105,6 +112,8 @@ def _sums(data: config.Data, records: Sequence[dict[str, Any]]) -> dict[str, Any
     read["lines_removed"] = sum(record["lines_removed"] for record in records)
     sums = {"units": len(records), "read": read, "splits": splits, "filters": _filter_sums(data, records)}
     faults = [record["skipped"] for record in records if record.get("skipped", {}).get("count")]
+    if any(cut := [sum(counts) for counts in zip(*(record.get("cut", (0, 0)) for record in records), strict=True)]):
+        sums["cut"] = cut
     if not faults:
         return sums
     examples = [example for fault in faults for example in fault["examples"]][:EXAMPLES]

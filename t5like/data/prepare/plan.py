@@ -19,21 +19,28 @@ from t5like.data.store import FORMAT
 from t5like.errors import UserError
 
 LEARNED = ("kind", "size", "path", "coverage", "lowercase", "train_characters")
-MIXING = ("name", "rate", "on_error")
+MIXING = ("name", "rate", "on_error", "test")
 """Fields of a source that a store does not depend on."""
+JUDGING = ("metric", "chinese", "tokens")
+"""Fields of a task that it does not depend on."""
 
 
 def plan_of(data: config.Data) -> dict[str, Any]:
     """All that a store depends on."""
     read = [dataclasses.asdict(source) for source in data.sources]
     learned = {name: getattr(data.vocabulary, name) for name in LEARNED}
-    plan = {
+    plan: dict[str, Any] = {
         "format": FORMAT,
-        "sources": [{name: value for name, value in source.items() if name not in MIXING} for source in read],
+        "sources": list(map(_kept, read)),
         "filters": [dataclasses.asdict(filter) for filter in data.filters],
         "vocabulary": learned,
         "held_out": data.held_out,
     }
+    if data.has_tasks:
+        plan["held_out_test"] = data.held_out_test
+        if data.objective.spec.head:
+            kind, own = data.objective.kind, data.vocabulary
+            plan["rows"] = [kind, data.length, own.extra, own.sentinels]
     return json.loads(json.dumps(plan))
 
 
@@ -91,7 +98,15 @@ def _used(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(stored: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in _complete(config.Source, stored).items() if name not in MIXING}
+    return _kept(_complete(config.Source, stored))
+
+
+def _kept(source: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a source that a store depends on."""
+    kept = {name: value for name, value in source.items() if name not in MIXING}
+    if (task := kept.pop("task", None)) is not None:
+        kept["task"] = {name: value for name, value in _complete(config.Task, task).items() if name not in JUDGING}
+    return kept
 
 
 def _complete(kind: type, stored: dict[str, Any]) -> dict[str, Any]:

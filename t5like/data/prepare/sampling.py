@@ -15,7 +15,9 @@ from t5like import config
 from t5like.data import sources
 from t5like.data.cleaning import Cleaner, Dropped
 from t5like.data.order import permute
+from t5like.data.prepare.documents import documents
 from t5like.data.prepare.held_out import Numbered, Tail, splits_of
+from t5like.data.splits import Shares
 from t5like.data.store import Split
 
 UNITS = 64
@@ -42,7 +44,7 @@ class Piece(NamedTuple):
 def sample(
     read: tuple[config.Source, ...],
     filters: tuple[config.Filter, ...],
-    held_out: float,
+    shares: Shares,
     split: Split,
     characters: int,
     units: Sequence[Numbered] | None = None,
@@ -57,7 +59,7 @@ def sample(
         own_size = sum(unit.size for _, unit in own)
         # What one source lacks, those after it may give.
         quota, size = left * own_size // max(size, 1), size - own_size
-        texts = _Texts(source, clean, held_out, split, tail)
+        texts = _Texts(source, clean, shares, split, tail)
         for text in texts.first(own, quota) if source.kind == "python_library" else texts.spread(own, quota):
             left -= len(text)
             yield text
@@ -66,13 +68,13 @@ def sample(
 class _Texts:
     """The text of a source's documents in a split."""
 
-    def __init__(self, source: config.Source, clean: Cleaner, held_out: float, split: Split, tail: Tail | None):
-        self._source, self._clean, self._held_out, self._split, self._tail = source, clean, held_out, split, tail
+    def __init__(self, source: config.Source, clean: Cleaner, shares: Shares, split: Split, tail: Tail | None):
+        self._source, self._clean, self._shares, self._split, self._tail = source, clean, shares, split, tail
 
     def first(self, units: Sequence[Numbered], quota: int) -> Iterator[str]:
         """The text of shuffled units one after the other, for sources whose units are all of one kind."""
         for unit in _shuffled(units):
-            for document in sources.read(self._source, unit[1]):
+            for document in documents(self._source, unit[1]):
                 for text in self._cleaned(unit, document):
                     if not quota:
                         return
@@ -107,7 +109,7 @@ class _Texts:
         share = max(most // max(len(chosen), 1), min(quota, 2**26))
         for unit in chosen:
             seen = 0
-            for document in sources.read(self._source, unit[1]):
+            for document in documents(self._source, unit[1]):
                 yield unit, document
                 seen += sum(map(len, document.parts))
                 if seen > share and len(chosen) > FEW:
@@ -117,13 +119,13 @@ class _Texts:
         """The parts of a document that are in the split."""
         cleaned = None
         if self._tail is None:
-            splits = {split for split, _ in splits_of(unit, document, self._held_out, None)}
+            splits = {split for split, _ in splits_of(unit, document, self._shares, None)}
             if self._split not in splits:
                 return
         cleaned = self._clean(document)
         if isinstance(cleaned, Dropped):
             return
-        for split, part in splits_of(unit, cleaned.document, self._held_out, self._tail):
+        for split, part in splits_of(unit, cleaned.document, self._shares, self._tail):
             if split == self._split:
                 yield from part.parts
 

@@ -18,11 +18,11 @@ import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int, UInt64
 
-from t5like.data import sources
 from t5like.data.cleaning import Dropped
 from t5like.data.cleaning.duplicates import columns, partners, signature
 from t5like.data.cleaning.repeated_lines import line_hashes, repeated
 from t5like.data.files import WholeFile, write_whole
+from t5like.data.prepare.documents import documents
 from t5like.data.prepare.job import DUPLICATES, SIGNATURES, Job, Task, cleaner
 from t5like.storage import is_remote
 
@@ -43,7 +43,7 @@ def sign(job: Job, task: Task) -> int:
     clean = cleaner(job)
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context(WholeFile(path)) for name, path in paths.items()}
-        for document in sources.read(job.data.sources[unit.source], unit):
+        for document in documents(job.data.sources[unit.source], unit):
             cleaned = clean(document)
             if isinstance(cleaned, Dropped):
                 continue

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,17 @@ from t5like.data import sources
 from t5like.data.cleaning import Dropped
 from t5like.data.cleaning.repeated_lines import reason_after, without
 from t5like.data.files import WholeFile, write_whole
+from t5like.data.prepare.documents import documents
 from t5like.data.prepare.dropped import EXCERPT, DroppedPart, part_of
 from t5like.data.prepare.held_out import splits_of
-from t5like.data.prepare.job import UNITS, Job, Task, cleaner
+from t5like.data.prepare.job import UNITS, Job, Task, cleaner, store_type
 from t5like.data.prepare.signatures import decisions
 from t5like.data.sources.faults import Faults
-from t5like.data.store import SPLITS, Split, documents_name, token_type
-from t5like.data.vocabulary import Vocabulary, open_vocabulary
+from t5like.data.splits import shares_of
+from t5like.data.store import SPLITS, Split, documents_name
+from t5like.data.tasks.encode import cut_texts, encode_example
+from t5like.data.tasks.few import chosen, key_of
+from t5like.data.vocabulary import Vocabulary, make_vocabulary, open_vocabulary
 
 EXAMPLES = 3
 """Dropped documents that a unit's record shows for each filter."""
@@ -61,6 +65,7 @@ class Counts:
         self._documents = self._bytes = self._invalid = self._lines = 0
         empty = {"dropped": 0, "noted": 0, "lines": 0}
         self._filters: list[dict[str, Any]] = [{**empty, "examples": []} for _ in job.data.filters]
+        self._cut = [0, 0]
         self._repeated = decisions(job, number)
         self._faults = Faults()
 
@@ -68,7 +73,7 @@ class Counts:
         """The documents that every filter lets through, cleaned."""
         clean, position, line = cleaner(self._job), 0, 0
         partners = iter(self._repeated.partner)
-        for document in sources.read(self._job.data.sources[self._unit.source], self._unit, self._faults):
+        for document in documents(self._job.data.sources[self._unit.source], self._unit, self._faults):
             self._documents += 1
             self._bytes += _bytes_of(document)
             self._invalid += document.invalid
@@ -114,11 +119,16 @@ class Counts:
             id = sources.document_id(self._unit, document)
             counts["examples"].append({"document": id, "reason": reason, "text": text})
 
+    def cut(self, question: bool, target: bool) -> None:
+        """Count an example whose question, or whose target, is longer than a row."""
+        self._cut[0] += question
+        self._cut[1] += target
+
     def record(self) -> dict[str, Any]:
         read = {"documents": self._documents, "bytes": self._bytes}
         skipped = {"count": self._faults.count, "examples": self._faults.examples}
         counts = {"invalid": self._invalid, "lines_removed": self._lines, "filters": self._filters}
-        return {"read": read, "skipped": skipped, **counts}
+        return {"read": read, "skipped": skipped, "cut": self._cut, **counts}
 
 
 def _write(job: Job, number: int, unit: sources.Unit, counts: Counts) -> dict[str, Any]:
@@ -127,15 +137,15 @@ def _write(job: Job, number: int, unit: sources.Unit, counts: Counts) -> dict[st
     writers: dict[Split, _Writer] = {}
     with contextlib.ExitStack() as stack:
         for batch in _batches(counts.kept()):
-            placed = [pair for d in batch for pair in splits_of((number, unit), d, job.data.held_out, job.tail)]
-            encoded = iter(vocabulary.encode_documents([part for _, document in placed for part in document.parts]))
+            placed = [pair for d in batch for pair in splits_of((number, unit), d, shares_of(job.data), job.tail)]
+            placed = [each for each in placed if _stays(job, unit.source, *each)]
             rows: dict[Split, list[Encoded]] = {}
-            for split, document in placed:
-                rows.setdefault(split, []).append((document, [next(encoded) for _ in document.parts]))
+            for (split, document), parts in _encoded(placed, job, unit.source, vocabulary, counts):
+                rows.setdefault(split, []).append((document, parts))
             for split, documents in rows.items():
                 if split not in writers:
                     path = job.folder / split / f"{number:05}.bin"
-                    writers[split] = _Writer(path, token_type(vocabulary.pieces.size), stack)
+                    writers[split] = _Writer(path, store_type(job.data, vocabulary.pieces.size), stack)
                 writers[split].add(documents)
         read = [part.name for part in unit.parts]
         return {"splits": {split: writers[split].close(read) for split in SPLITS if split in writers}}
@@ -143,6 +153,36 @@ def _write(job: Job, number: int, unit: sources.Unit, counts: Counts) -> dict[st
 
 Encoded = tuple[sources.Document, list[np.ndarray]]
 """A document and the tokens of its parts."""
+Placed = tuple[Split, sources.Document]
+
+
+def _stays(job: Job, source: int, split: Split, document: sources.Document) -> bool:
+    """False for a training example that is none of the few that its task keeps."""
+    task, example = job.data.sources[source].task, document.example
+    if task is None or task.few is None or example is None or split != "train":
+        return True
+    return key_of(example, task.few_seed) in chosen(job.data, source)
+
+
+def _encoded(
+    placed: Sequence[Placed], job: Job, source: int, vocabulary: Vocabulary, counts: Counts
+) -> Iterator[tuple[Placed, list[np.ndarray]]]:
+    """The numbers of each document's parts; those of an example for a model with a head may be several documents."""
+    data, task = job.data, job.data.sources[source].task
+    if task is not None and data.objective.spec.head:
+        for split, document in placed:
+            assert document.example is not None
+            rows = encode_example(document.example, task, data, vocabulary)
+            counts.cut(any(row.cut for row in rows), False)
+            for row in rows:
+                yield (split, document), [np.array(part, np.int32) for part in (row.tokens, row.widths, row.labels)]
+        return
+    encoded = iter(vocabulary.encode_documents([part for _, document in placed for part in document.parts]))
+    for each in placed:
+        parts = [next(encoded) for _ in each[1].parts]
+        if task is not None:
+            counts.cut(*cut_texts(data, len(parts[0]), len(parts[1])))
+        yield each, parts
 
 
 class _Writer:
@@ -189,5 +229,6 @@ def _batches(documents: Iterator[sources.Document]) -> Iterator[list[sources.Doc
 
 @functools.lru_cache(maxsize=1)
 def _vocabulary(job: Job) -> Vocabulary:
-    """The learned pieces, opened once in each process."""
-    return Vocabulary(open_vocabulary(job.folder / "vocabulary").pieces)
+    """The learned pieces, opened once in each process; with the special tokens where examples are framed by them."""
+    pieces = open_vocabulary(job.folder / "vocabulary").pieces
+    return make_vocabulary(pieces, job.data.vocabulary) if job.data.objective.spec.head else Vocabulary(pieces)

@@ -6,6 +6,7 @@ Reading a unit is a pure function of its files. Text is decoded as UTF-8 or from
 few invalid bytes become U+FFFD and are counted, many are a file in another encoding, which is refused.
 """
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -16,6 +17,7 @@ from typing import Literal
 
 from t5like.config import Source
 from t5like.config.sources import COMPRESSED, PLAIN, kind_of
+from t5like.data.example import Example
 from t5like.data.sources.columnar import parquet_row_groups, read_arrow, read_parquet
 from t5like.data.sources.compression import compression_of
 from t5like.data.sources.encoding import check_share, check_text
@@ -26,7 +28,7 @@ from t5like.data.sources.identity import Key, root_of
 from t5like.data.sources.library import library_files, read_library
 from t5like.data.sources.matching import opened, reached
 from t5like.data.sources.readers import is_array, read_json, read_json_lines, read_text
-from t5like.data.sources.records import Record, records
+from t5like.data.sources.records import Record, Row, records
 from t5like.data.sources.tables import has_quotes, read_csv, read_tsv
 from t5like.data.sources.tensorflow_records import read_tfds, read_tfrecord, tfds_shards
 
@@ -91,6 +93,8 @@ class Document:
     """Byte offset of the line in the (decompressed) file, number of the row or record; 0 for whole files."""
     invalid: int = 0
     """Sequences that were no UTF-8, each of which is now U+FFFD."""
+    example: Example | None = None
+    """The example that the parts are the prompt and the target of."""
 
 
 def units(sources: tuple[Source, ...], only: Collection[Key] | None = None) -> list[Unit]:
@@ -156,6 +160,24 @@ def _records(source: Source, part: Part, faults: Faults) -> Iterator[Record]:
             yield record
         if kind in PLAIN and not faults.skip:
             check_share(source, part.name, invalid, characters)
+    except DamagedError as error:
+        if not faults.skip:
+            raise
+        faults.add(str(error))
+
+
+def part_rows(source: Source, part: Part, faults: Faults) -> Iterator[Row]:
+    """The rows of a part, with all the fields of the source's task.
+
+    Raises:
+      UserError: the file cannot be read, and the source's `on_error` is to stop.
+    """
+    kind = file_kind(source, part.name)
+    reading = source if source.task is None else dataclasses.replace(source, task=None, fields=source.task.fields)
+    try:
+        if kind in PLAIN:
+            check_text(source, part.name, part.start, part.stop)
+        yield from READERS[kind](reading, part.name, part.start, part.stop)
     except DamagedError as error:
         if not faults.skip:
             raise

@@ -71,7 +71,7 @@ def _record(source: Source, row: Row) -> Record:
         raise UserError(f"{row.where()} {row.problem}")
     texts, invalid = [], row.invalid
     for field in source.fields:
-        text, count = _text(_find(row.values, field, row.where), field, row.where)
+        text, count = text_of(find(row.values, field, row.where), field, row.where)
         texts.append(text)
         invalid += count
     if sum(map(len, texts)) > source.most_bytes:
@@ -84,7 +84,7 @@ def too_long(source: Source) -> str:
     return f"is longer than data.sources.N.most_bytes={source.most_bytes}"
 
 
-def _find(values: Mapping[str, Any], field: str, where: Callable[[], str]) -> Any:
+def find(values: Mapping[str, Any], field: str, where: Callable[[], str]) -> Any:
     if field in values:
         return values[field]
     value: Any = values
@@ -121,7 +121,7 @@ def field_names(values: Mapping[str, Any], above: str = "") -> list[str]:
     return names
 
 
-def _text(value: Any, field: str, where: Callable[[], str]) -> tuple[str, int]:
+def text_of(value: Any, field: str, where: Callable[[], str]) -> tuple[str, int]:
     match value:
         case str():
             return _without_surrogates(value)
