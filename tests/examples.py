@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from t5like import config
+from t5like.config.objective import SPECS, WITH_LABELS
 from t5like.data import objectives
 from t5like.data.draws import Draws
 from t5like.data.order import hash_of
@@ -28,7 +29,11 @@ def settings(kind: str, length: int = 64, documents: bool = False, **objective: 
     """A run's data; further options are the objective's."""
     if kind == "ul2":
         objective.setdefault("denoisers", config.UL2)
-    fields = ("first", "second") if kind in ("sequence_to_sequence", "prompt_target") else ("text",)
+    if kind in WITH_LABELS:
+        objective.setdefault("labels", 3)
+    if kind == "multiple_choice":
+        objective.setdefault("candidates", 4)
+    fields = {1: ("text",), 2: ("first", "second"), 3: ("tokens", "widths", "labels")}[SPECS[kind].parts]
     return config.Data(
         store="unused",
         sources=(config.Source(kind="jsonl", path="unused", fields=fields),),
@@ -69,6 +74,8 @@ def parts_for(data: config.Data, count: int) -> tuple[Ragged, ...]:
     if not data.by_document:
         return (windows(count, data.window),)
     random = np.random.default_rng(1)
+    if data.objective.spec.parts == 3:
+        return labelled_parts(data, random.integers(8, data.length, count))
     if data.objective.spec.parts == 2:
         return tuple(documents(random.integers(1, data.length, count), n) for n in range(2))
     first = documents(random.integers(2, data.window, count))
@@ -76,6 +83,29 @@ def parts_for(data: config.Data, count: int) -> tuple[Ragged, ...]:
         lengths = random.integers(1, data.window // 2, (3, count))
         return tuple(windows_of(own, n) for n, own in enumerate(lengths))
     return (first,)
+
+
+def labelled_parts(data: config.Data, lengths: Any, seed: int = 0) -> tuple[Ragged, ...]:
+    """Random labelled examples of these lengths in tokens, as the store has them."""
+    random, kind, labels = np.random.default_rng(seed), data.objective.kind, data.objective.labels
+    widths, answers = [], []
+    for length in np.asarray(lengths).tolist():
+        sequences = random.integers(2, 4) if kind == "multiple_choice" else 1
+        cuts = np.sort(random.choice(np.arange(1, length), 2 * sequences - 1, replace=False))
+        widths.append(np.diff([0, *cuts, length]).tolist())
+        match kind:
+            case "multi_label_classification":
+                answers.append(random.integers(0, 2, labels).tolist())
+            case "regression":
+                bits = random.normal(size=labels).astype(np.float32).view(np.uint32).tolist()
+                answers.append([half for number in bits for half in divmod(number, 2**16)])
+            case "token_classification":
+                answers.append(random.integers(0, labels + 1, length).tolist())
+            case "span":
+                answers.append(sorted(random.integers(0, length, 2).tolist()))
+            case _:
+                answers.append([int(random.integers(0, labels or sequences))])
+    return windows_of(lengths, seed), ragged(*widths), ragged(*answers)
 
 
 def keys_of(count: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from examples import (
     EOS,
     documents,
     keys_of,
+    labelled_parts,
     parts_for,
     ragged,
     rows_of,
@@ -28,6 +29,10 @@ from t5like.data.rows.layout import MAIN
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 
+UNLABELLED = [kind for kind, spec in SPECS.items() if spec.parts < 3]
+REAL = ("multi_label_classification", "regression")
+WIDTHS = {**dict.fromkeys(REAL, (3,)), "span": (2,)}
+"""Kinds whose labels are float32, and labels that are several numbers of a row."""
 BOTH = [(kind, by_document) for kind in OBJECTIVES for by_document in (False, True)]
 
 
@@ -53,7 +58,7 @@ def test_a_vocabulary_without_the_pieces_of_the_objective_is_refused():
         require_special_tokens(settings("next_sentence"), bare)
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("kind", UNLABELLED)
 def test_a_prompt_is_framed_as_texts_are_in_rows(kind):
     data = settings(kind, documents=True)
     features, frame = rows_of(data, *parts_for(data, 6)), trained_frame(data, vocabulary())
@@ -72,9 +77,11 @@ def test_features_are_contiguous_int32_and_float32_of_the_configs_lengths(kind, 
     data = settings(kind, documents=by_document)
     features = rows_of(data, *parts_for(data, 6))
     for name, feature in features.items():
-        assert feature.dtype == (np.float32 if name.endswith("_weights") else np.int32), name
+        real = name.endswith("_weights") or (name == "labels" and kind in REAL)
+        assert feature.dtype == (np.float32 if real else np.int32), name
         assert feature.flags.c_contiguous, name
-        assert feature.shape == ((6,) if name == "labels" else (6, data.lengths[name.split("_")[0]])), name
+        own = {"labels": WIDTHS.get(kind, ()), "candidates": (4,)}
+        assert feature.shape == (6, *own.get(name, (data.lengths.get(name.split("_")[0]),))), name
 
 
 @pytest.mark.parametrize(("kind", "by_document"), BOTH)
@@ -88,7 +95,7 @@ def test_an_example_is_the_same_whatever_else_is_in_the_batch(kind, by_document)
                 np.testing.assert_array_equal(own, whole[name].sequences()[number])
 
 
-@pytest.mark.parametrize("kind", sorted(OBJECTIVES.keys() - {"causal", "sequence_to_sequence", "prompt_target"}))
+@pytest.mark.parametrize("kind", sorted({*UNLABELLED} - {"causal", "sequence_to_sequence", "prompt_target"}))
 def test_another_key_is_another_choice(kind):
     data = settings(kind, 128)
     parts = tuple(take((part,), [5] * 50)[0] for part in parts_for(data, 6))
@@ -101,11 +108,15 @@ def test_sizes_are_those_of_the_streams(kind, by_document):
     data = settings(kind, documents=by_document)
     if data.objective.spec.parts == 2 or kind == "next_sentence":
         lengths = np.array(list(itertools.product(range(1, 30, 3), range(1, 30, 3))))
+    elif data.objective.spec.parts == 3:
+        lengths = np.arange(8, data.length)[:, None]
     else:
         lengths = np.arange(1, data.window + 1).repeat(4)[:, None] if by_document else np.full((9, 1), data.window)
     parts = tuple(documents(column, n) for n, column in enumerate(lengths.T))
     if kind == "next_sentence":
         parts = (*parts, documents(lengths[:, 1], 5))
+    if data.objective.spec.parts == 3:
+        parts = labelled_parts(data, lengths[:, 0])
     streams = streams_of(data, parts)
     found = np.stack([streams[MAIN[stack]].lengths for stack in data.lengths], axis=1)
     expected = sizes(lengths, keys_of(len(lengths)), data)
@@ -116,7 +127,7 @@ def test_sizes_are_those_of_the_streams(kind, by_document):
     assert (found <= expected).all()
 
 
-@pytest.mark.parametrize("kind", sorted(k for k in OBJECTIVES if settings(k).objective.spec.parts == 1))
+@pytest.mark.parametrize("kind", sorted(k for k, spec in SPECS.items() if spec.parts == 1))
 def test_a_document_that_was_cut_fits_as_well(kind):
     data = settings(kind, documents=True)
     lengths = np.full((20, 1), data.window) if kind != "next_sentence" else np.full((20, 2), data.window // 2)

@@ -65,6 +65,15 @@ def evaluate(config: Config, options: EvalOptions) -> None:
     with processes(config, {"options": options}), open_run(config, options.step) as restored:
         prepare_store(restored)
         figures = Evaluator(restored.network, restored.vocabulary)(restored.params)
+        record = {"step": restored.step, **figures}
+        _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
+        if "targets" in figures:
+            print(f"{restored.run.path}, step {restored.step:,}, {figures['targets']:,.0f} held-out labels:")
+            if "accuracy" in figures:
+                print(f"  accuracy           {figures['accuracy']:8.3f} of whole targets")
+            kind = "nats a label" if "accuracy" in figures else "the mean squared error"
+            print(f"  loss               {figures['loss']:8.3f} {kind}")
+            return
         print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
         print(f"  loss               {figures['loss']:8.3f} nats a token")
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
@@ -77,8 +86,6 @@ def evaluate(config: Config, options: EvalOptions) -> None:
             print(f"  accuracy of pairs  {figures['label_accuracy']:8.3f} (next sentence or not)")
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
         print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
-        record = {"step": restored.step, **figures}
-        _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,9 @@ from t5like.config.filters import (
 from t5like.config.groups import Group, Groups
 from t5like.config.layout import STRATEGIES, Mesh, Rules
 from t5like.config.model import Model
-from t5like.config.objective import HEADS, UL2, Denoiser, Objective
+from t5like.config.objective import HEADS, LABELLED, WITH_LABELS, Objective
 from t5like.config.sources import Source
+from t5like.config.spans import UL2, Denoiser
 from t5like.config.tasks import Task
 from t5like.config.training import Eval, Optimizer, Train
 from t5like.config.vocabulary import CLS, FIM, MASK, ROLES, SEP, Role, Vocabulary
@@ -96,15 +97,7 @@ class Config:
             f"{self.model.encoder_layers} and model.decoder_layers={self.model.decoder_layers} make "
             f"{self.model.family!r}: change the layers or the objective.",
         )
-        head, needed = self.model.head, objective.spec.head
-        require(
-            head == needed or not needed,
-            f"data.objective.kind={objective.kind!r} needs model.head={needed!r}, not {head!r}.",
-        )
-        require(
-            HEADS.get(head, objective.kind) == objective.kind,
-            f"model.head={head!r} learns from data.objective.kind={HEADS.get(head)!r}, not {objective.kind!r}.",
-        )
+        self._check_labels()
         idle = [name for name, size in dataclasses.asdict(self.mesh).items() if size > 1 and not self.rules.uses(name)]
         require(
             not idle,
@@ -118,6 +111,45 @@ class Config:
             "lower data.length or raise model.max_positions.",
         )
         self._check_schedule()
+
+    def _check_labels(self) -> None:
+        """The head and its labels are those of the objective. An imported head need not have one, until it learns."""
+        model, objective = self.model, self.data.objective
+        head, spec = model.head, objective.spec
+        require(
+            head == spec.head or not spec.head,
+            f"data.objective.kind={objective.kind!r} needs model.head={spec.head!r}, not {head!r}.",
+        )
+        kinds = HEADS.get(head, []) if model.predicts_pieces else []
+        require(
+            not kinds or objective.kind in kinds,
+            f"model.head={head!r} learns from data.objective.kind={' or '.join(map(repr, kinds))}, not "
+            f"{objective.kind!r}.",
+        )
+        require(
+            model.label_problem == spec.problem or not spec.problem,
+            f"data.objective.kind={objective.kind!r} needs model.problem_type={spec.problem!r}, but with "
+            f"model.labels={model.labels} and model.problem_type={model.problem_type!r} it is {model.label_problem!r}.",
+        )
+        require(
+            objective.kind not in WITH_LABELS or model.labels == objective.labels,
+            f"data.objective.labels={objective.labels} and model.labels={model.labels} must be the same.",
+        )
+        weights, smoothing = self.train.class_weights, self.train.label_smoothing
+        require(
+            not weights or (objective.kind in ("classification", "token_classification")),
+            f"train.class_weights are for data.objective.kind='classification' or 'token_classification', not "
+            f"{objective.kind!r}: leave them out.",
+        )
+        require(
+            not weights or len(weights) == objective.labels,
+            f"train.class_weights has {len(weights)} weights, but data.objective.labels={objective.labels}: give one "
+            "for each label.",
+        )
+        require(
+            not smoothing or (objective.kind in LABELLED and objective.kind != "regression"),
+            f"train.label_smoothing={smoothing} is not for data.objective.kind={objective.kind!r}: set it to 0.",
+        )
 
     def _check_schedule(self) -> None:
         settings, steps = self.optimizer, self.train.steps

@@ -34,11 +34,11 @@ class Data:
     """Tokens of the decoder's row; other objectives' targets have the length that follows."""
     documents: bool = False
     """An example is one document (a file or a line, `data.sources.N.document`), cut where it is too long; without, a
-    window of running text that may hold several. Pairs, next-sentence prediction and fill in the middle always take
-    documents."""
+    window of running text that may hold several. Pairs, labelled examples, next-sentence prediction and fill in the
+    middle always take documents."""
     pack: Annotated[bool, applies_to("packs", words="rows that are made of documents or pairs")] = True
     """Pack several documents into a row where they fit, as segments that do not attend to each other; without, a row
-    has one. Next-sentence prediction never packs."""
+    has one. Next-sentence prediction never packs, nor do labels but those of tokens."""
     temperature: Annotated[float, applies_to("mixes_by_size", words="several sources without rates")] = 1.0
     """Rates of the sources are their sizes to the power of 1/temperature, as in mT5 and T5."""
     size_cap: Annotated[int | None, applies_to("mixes_by_size", words="several sources without rates")] = None
@@ -182,6 +182,6 @@ class Data:
     def lengths(self) -> dict[Literal["encoder", "decoder"], int]:
         """Tokens of a row in each stack that the objective's family has."""
         spec = self.objective.spec
-        if spec.family == "encoder-decoder":
+        if self.objective.family == "encoder-decoder":
             return {"encoder": self.length, "decoder": spec.targets(self.objective, self._row_lengths)}
-        return {spec.family: self.length}
+        return {self.objective.family: self.length}

@@ -9,9 +9,9 @@ from t5like.config.checks import require, require_fields, require_positive
 from t5like.config.marks import applies_to
 
 PIECES = ("vocabulary", "next_sentence")
-POOLED = ("next_sentence", "sequence", "none")
+POOLED = ("next_sentence", "sequence", "choice", "none")
 LABELLED = ("sequence", "token")
-"""Heads that predict tokens, that have one vector for each row, and that have `labels` scores."""
+"""Heads that predict tokens, that have one vector for each row or candidate, and that have `labels` scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +93,13 @@ class Model:
     """Multiply embedded tokens by embed^0.5 (Vaswani et al. 2017)."""
     token_types: Annotated[int, applies_to("family", "encoder")] = 0
     """Token types with an embedding each, such as the two segments of a BERT; 0: none."""
-    head: Literal["vocabulary", "next_sentence", "sequence", "token", "span", "none"] = "vocabulary"
+    head: Literal["vocabulary", "next_sentence", "sequence", "token", "span", "choice", "none"] = "vocabulary"
     """Output head: scores of the vocabulary for each token; these and BERT's next-sentence prediction; `labels` scores
-    of each row (one label: a regression) or of each token; the start and end of a span; or none, which leaves hidden
-    states and a pooled embedding."""
+    of each row (one label: a regression) or of each token; the start and end of a span; one score of each candidate
+    of a row; or none, which leaves hidden states and a pooled embedding."""
     labels: Annotated[int, applies_to("head", *LABELLED)] = 0
     """Scores of a row or a token."""
-    head_bias: Annotated[bool, applies_to("head", "next_sentence", *LABELLED, "span")] = True
+    head_bias: Annotated[bool, applies_to("head", "next_sentence", *LABELLED, "span", "choice")] = True
     """Bias of the labels' scores; GPT-2's and Llama's have none."""
     problem_type: Annotated[
         Literal["single_label_classification", "multi_label_classification", "regression"] | None,
@@ -108,7 +108,7 @@ class Model:
     """A row has one label, any number of labels with a binary cross-entropy each, or `labels` numbers; None: a number
     if `labels` is 1, else one label."""
     pooling: Annotated[Literal["first", "mean", "last"], applies_to("head", *POOLED)] = "first"
-    """Pooling of a row: the output of its first or last token, or the mean of all."""
+    """Pooling of a row or a candidate: the output of its first or last token, or the mean of all."""
     pooler: Annotated[bool, applies_to("head", *POOLED)] = False
     """Projection and tanh after the pooling, as in BERT."""
     output_transform: Annotated[bool, applies_to("head", *PIECES)] = False
@@ -187,7 +187,7 @@ class Model:
 
     @property
     def pools(self) -> bool:
-        """True if it has one vector for each row."""
+        """True if it has one vector for each row, or for each candidate of a row."""
         return self.head in POOLED
 
     def biased(self, part: Literal["qkv", "out", "mlp"]) -> bool:
@@ -198,8 +198,9 @@ class Model:
 
     @property
     def label_scores(self) -> int:
-        """Scores that the head gives each row or token besides those of the vocabulary: of a span, start and end."""
-        return {"next_sentence": 2, "span": 2}.get(self.head, self.labels)
+        """Scores that the head gives each row, token or candidate besides those of the vocabulary: of a span, start and
+        end."""
+        return {"next_sentence": 2, "span": 2, "choice": 1}.get(self.head, self.labels)
 
     @property
     def label_problem(

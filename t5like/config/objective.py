@@ -11,43 +11,12 @@ from typing import Annotated, Literal, NamedTuple
 
 from t5like.config.checks import require, require_fields
 from t5like.config.marks import applies_to
-from t5like.config.spans import Denoising, SpanLengths, denoised, span_lengths
+from t5like.config.spans import Denoiser, Denoising, SpanLengths, denoised, span_lengths
 from t5like.config.vocabulary import FIM, Role
 
-
-@dataclass(frozen=True, kw_only=True)
-class Denoiser:
-    """One of the denoisers that UL2 mixes (Tay et al. 2022)."""
-
-    mode: str = ""
-    """Special token before the input, one of data.vocabulary.extra; empty: none."""
-    density: float = 0.15
-    """Share of the tokens that are noise."""
-    mean_span: float | None = 3.0
-    """Mean length of a span; None makes the noise one span at the end, as in a prefix language model."""
-    rate: float = 1.0
-    """Rate at which it is chosen, against the sum of all rates."""
-
-    def __post_init__(self) -> None:
-        require_fields("data.objective.denoisers.N", self)
-        require(0 < self.density < 1, f"data.objective.denoisers.N.density={self.density} must lie between 0 and 1.")
-        require(
-            self.mean_span is None or self.mean_span >= 1,
-            f"data.objective.denoisers.N.mean_span={self.mean_span} must be at least 1, or None.",
-        )
-        require(self.rate > 0, f"data.objective.denoisers.N.rate={self.rate} must be above 0.")
-
-
-UL2 = (
-    Denoiser(mode="[R]", mean_span=3.0, density=0.15),
-    Denoiser(mode="[R]", mean_span=8.0, density=0.15),
-    Denoiser(mode="[S]", mean_span=None, density=0.25),
-    Denoiser(mode="[X]", mean_span=3.0, density=0.5),
-    Denoiser(mode="[X]", mean_span=8.0, density=0.5),
-    Denoiser(mode="[X]", mean_span=64.0, density=0.15),
-    Denoiser(mode="[X]", mean_span=64.0, density=0.5),
-)
-"""The seven denoisers of UL2; [R] [S] [X] belong into data.vocabulary.extra."""
+WITH_LABELS = ("classification", "multi_label_classification", "regression", "token_classification")
+LABELLED = (*WITH_LABELS, "span", "multiple_choice")
+"""Kinds of labelled examples, which a head learns; the former have `labels`."""
 
 
 class Lengths(NamedTuple):
@@ -66,9 +35,9 @@ class ObjectiveSpec:
     """A kind of objective. Functions take the settings; defaults are those of a text that stays as it is."""
 
     family: Literal["encoder-decoder", "decoder", "encoder"]
-    """Family of the models that learn it."""
+    """Family of the models that learn it; of labelled examples `Objective.stack` says it."""
     parts: int = 1
-    """Parts of a document: two are an input and its target."""
+    """Parts of a document: two are an input and its target, three a labelled example."""
     by_document: bool = False
     """True if an example is a document, or a cut of one, even where `data.documents` is False."""
     packs: bool = True
@@ -77,7 +46,9 @@ class ObjectiveSpec:
     """True if an example is two segments, runs of sentences between CLS and SEP, the second perhaps of another
     document."""
     head: str = ""
-    """Head of the model that learns a label of each row, which no other objective has; empty where rows have none."""
+    """Head of the model that learns labels; empty where there are none."""
+    problem: str = ""
+    """Kind of the labels of the head `sequence`, `Model.label_problem`."""
     answers: bool = False
     """True if targets are answers, of which the share that is right as a whole is measured."""
     cut_in_two: bool = False
@@ -112,11 +83,25 @@ class Objective:
         "fill_in_the_middle",
         "masked",
         "next_sentence",
+        "classification",
+        "multi_label_classification",
+        "regression",
+        "token_classification",
+        "span",
+        "multiple_choice",
     ] = "span_corruption"
     """Encoder-decoders: T5's span corruption, UL2's mixture of denoisers, the end of a text from its beginning, a
     document's second part from its first. Decoders: the next token, the same with loss on a document's second part
     alone, or on the middle of a text moved behind its end. Encoders: BERT's masked tokens, alone or with its
-    next-sentence prediction."""
+    next-sentence prediction. Heads on an encoder or a decoder: one label of a text or of a pair, any number of labels,
+    numbers, a label of each token, the first and the last token of an answer, or the right one of some candidates."""
+    stack: Annotated[Literal["encoder", "decoder"], applies_to("kind", *LABELLED)] = "encoder"
+    """The stack whose states the head scores, which is the family of the model: a decoder scores a text by its last
+    token (`model.pooling`)."""
+    labels: Annotated[int, applies_to("kind", *WITH_LABELS)] = 0
+    """Labels to choose from, or numbers of a text; `model.labels` is the same."""
+    candidates: Annotated[int, applies_to("kind", "multiple_choice")] = 0
+    """The most candidates of an example."""
     density: Annotated[float, applies_to("kind", "span_corruption", "masked", "next_sentence")] = 0.15
     """Share of the tokens to predict."""
     mean_span: Annotated[float, applies_to("kind", "span_corruption")] = 3.0
@@ -168,9 +153,9 @@ class Objective:
         return SPECS[self.kind]
 
     @property
-    def family(self) -> str:
+    def family(self) -> Literal["encoder-decoder", "decoder", "encoder"]:
         """Family of the models that learn it."""
-        return self.spec.family
+        return self.stack if self.kind in LABELLED else self.spec.family
 
     @property
     def draws_lengths(self) -> bool:
@@ -216,6 +201,23 @@ def _need_target_length(objective: Objective, row: Lengths) -> None:
     )
 
 
+def _need_labels(objective: Objective, row: Lengths) -> None:
+    least = 2 if objective.kind in ("classification", "token_classification") else 1
+    require(
+        objective.labels >= least,
+        f"data.objective.kind={objective.kind!r} needs data.objective.labels of at least {least}, the labels or the "
+        f"numbers of an example, not {objective.labels}.",
+    )
+
+
+def _need_candidates(objective: Objective, row: Lengths) -> None:
+    require(
+        objective.candidates >= 2,
+        f"data.objective.kind={objective.kind!r} needs data.objective.candidates of at least 2, the most of an "
+        f"example, not {objective.candidates}.",
+    )
+
+
 def _denoised_window(objective: Objective, row: Lengths) -> int:
     return objective.denoised(row.length)[0].raw
 
@@ -232,6 +234,8 @@ def _sentinels(objective: Objective, row: Lengths) -> int:
 _DENOISING = ObjectiveSpec(
     family="encoder-decoder", window=_denoised_window, targets=_denoised_targets, sentinels=_sentinels
 )
+_LABELLED = ObjectiveSpec(family="encoder", parts=3, by_document=True, packs=False)
+_SEQUENCE = replace(_LABELLED, head="sequence", check=_need_labels)
 SPECS = {
     "span_corruption": replace(_DENOISING, check=_need_text_between_spans),
     "ul2": replace(
@@ -271,7 +275,17 @@ SPECS = {
         roles=("mask", "cls", "sep"),
         window=lambda objective, row: row.length - 3,  # CLS and two SEP
     ),
+    "classification": replace(_SEQUENCE, problem="single_label_classification"),
+    "multi_label_classification": replace(_SEQUENCE, problem="multi_label_classification"),
+    "regression": replace(_SEQUENCE, problem="regression"),
+    "token_classification": replace(_LABELLED, head="token", packs=True, check=_need_labels),
+    "span": replace(_LABELLED, head="span"),
+    "multiple_choice": replace(_LABELLED, head="choice", check=_need_candidates),
 }
 """The specs by `Objective.kind`."""
-HEADS = {spec.head: kind for kind, spec in SPECS.items() if spec.head}
-"""The heads that learn labels of rows, and the objective that has these."""
+HEADS = {
+    spec.head: [kind for kind, other in SPECS.items() if other.head == spec.head]
+    for spec in SPECS.values()
+    if spec.head
+}
+"""The heads that learn labels, and the objectives that have these."""

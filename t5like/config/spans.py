@@ -1,7 +1,10 @@
-"""The lengths of span corruption: what a number of raw tokens becomes, and the most of them that fit into a row."""
+"""Span corruption: UL2's denoisers, and lengths: what a number of raw tokens becomes, and the most that fit into a row."""
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from t5like.config.checks import require, require_fields
 
 
 class SpanLengths(NamedTuple):
@@ -69,3 +72,38 @@ def denoised(denoisings: tuple[Denoising, ...], length: int) -> tuple[SpanLength
     `length` with every denoiser, EOS and mode included."""
     raw = min(denoising.most(length) for denoising in denoisings)
     return tuple(denoising.corrupted(raw) for denoising in denoisings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Denoiser:
+    """One of the denoisers that UL2 mixes (Tay et al. 2022)."""
+
+    mode: str = ""
+    """Special token before the input, one of data.vocabulary.extra; empty: none."""
+    density: float = 0.15
+    """Share of the tokens that are noise."""
+    mean_span: float | None = 3.0
+    """Mean length of a span; None makes the noise one span at the end, as in a prefix language model."""
+    rate: float = 1.0
+    """Rate at which it is chosen, against the sum of all rates."""
+
+    def __post_init__(self) -> None:
+        require_fields("data.objective.denoisers.N", self)
+        require(0 < self.density < 1, f"data.objective.denoisers.N.density={self.density} must lie between 0 and 1.")
+        require(
+            self.mean_span is None or self.mean_span >= 1,
+            f"data.objective.denoisers.N.mean_span={self.mean_span} must be at least 1, or None.",
+        )
+        require(self.rate > 0, f"data.objective.denoisers.N.rate={self.rate} must be above 0.")
+
+
+UL2 = (
+    Denoiser(mode="[R]", mean_span=3.0, density=0.15),
+    Denoiser(mode="[R]", mean_span=8.0, density=0.15),
+    Denoiser(mode="[S]", mean_span=None, density=0.25),
+    Denoiser(mode="[X]", mean_span=3.0, density=0.5),
+    Denoiser(mode="[X]", mean_span=8.0, density=0.5),
+    Denoiser(mode="[X]", mean_span=64.0, density=0.15),
+    Denoiser(mode="[X]", mean_span=64.0, density=0.5),
+)
+"""The seven denoisers of UL2; [R] [S] [X] belong into data.vocabulary.extra."""

@@ -101,6 +101,8 @@ class Task:
     """Text that a T5 or GPT writes for each label; empty: the labels themselves."""
     multi_label: Annotated[bool, applies_to("kind", "classify")] = False
     """A text has any number of labels: a list, or labels with commas between."""
+    unanswerable: Annotated[bool, applies_to("kind", "span")] = False
+    """Some questions have no answer in their context, as in SQuAD 2.0."""
     overlap: Annotated[int, applies_to("kind", "span")] = 64
     """Tokens that the windows of a long context share, for models with a head."""
     system: Annotated[str, applies_to("kind", "chat")] = "{content}\n"

@@ -109,6 +109,10 @@ class Train:
     """Seed of the initial parameters and of dropout."""
     z_loss: float = 1e-4
     """Weight of log(Z)^2, which keeps the logits from drifting."""
+    label_smoothing: float = 0.0
+    """Share of each target that goes to all classes evenly (Szegedy et al. 2016)."""
+    class_weights: tuple[float, ...] = ()
+    """Weight of each class in the loss, for labels of rows or tokens: the loss is the weighted mean."""
     non_finite: Literal["stop", "skip"] = "stop"
     """Stop the run or skip the step where the loss or a gradient is not finite; the update is left out in any case."""
     log_every: int = 10
@@ -130,6 +134,14 @@ class Train:
         require_seed("train", self)
         require_steps("train", self, "steps")
         require(self.z_loss >= 0, f"train.z_loss={self.z_loss} must not be negative.")
+        require(
+            0 <= self.label_smoothing < 1,
+            f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1.",
+        )
+        require(
+            all(weight > 0 for weight in self.class_weights),
+            f"train.class_weights={self.class_weights} must be above 0 each.",
+        )
         require(
             not self.profile_steps
             or (len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]),

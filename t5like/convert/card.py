@@ -82,4 +82,8 @@ def _figures(restored: Restored) -> dict[str, str]:
     kept = json_object(restored.run.path / "eval.json")
     if kept.get("step") != restored.step:
         return {}
-    return {f"held-out {key.replace('_', ' ')}": f"{kept[key]:.4g}" for key in ("loss", "perplexity", "accuracy")}
+    return {
+        f"held-out {key.replace('_', ' ')}": f"{kept[key]:.4g}"
+        for key in ("loss", "perplexity", "accuracy")
+        if key in kept
+    }

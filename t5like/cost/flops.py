@@ -47,11 +47,15 @@ class Flops(NamedTuple):
 
 def step_flops(config: Config) -> Flops:
     """The forward pass of one step's batch; `.training` is the step."""
-    return batch_flops(config.model, config.data.lengths, config.train.batch)
+    candidates = max(config.data.objective.candidates, 1)
+    return batch_flops(config.model, config.data.lengths, config.train.batch, candidates)
 
 
-def batch_flops(model: Model, lengths: Mapping[Literal["encoder", "decoder"], int], rows: int) -> Flops:
-    """The forward pass of `rows` rows with the tokens that `lengths` gives for `encoder` and `decoder`."""
+def batch_flops(
+    model: Model, lengths: Mapping[Literal["encoder", "decoder"], int], rows: int, candidates: int = 1
+) -> Flops:
+    """The forward pass of `rows` rows with the tokens that `lengths` gives for `encoder` and `decoder`; a head that
+    pools makes one vector of each or, to choose among `candidates`, so many."""
     encoder = lengths.get("encoder", 0) if model.encoder_layers else 0
     decoder = lengths.get("decoder", 0) if model.decoder_layers else 0
     parts = [(0, 0, 0, 0)]
@@ -62,7 +66,7 @@ def batch_flops(model: Model, lengths: Mapping[Literal["encoder", "decoder"], in
     if encoder and decoder:
         parts.append(_cross_attention(model, decoder, encoder))
     projections, feed_forward, scores, unhalved = (rows * sum(column) for column in zip(*parts, strict=True))
-    return Flops(projections, feed_forward, scores, unhalved, rows * _output(model, decoder or encoder))
+    return Flops(projections, feed_forward, scores, unhalved, rows * _output(model, decoder or encoder, candidates))
 
 
 def _layers(model: Model, depth: int, length: int, causal: bool) -> tuple[int, int, int, int]:
@@ -94,11 +98,11 @@ def _scores(m: Model, queries: int, keys: int) -> int:
     return 4 * queries * keys * m.heads * m.kv
 
 
-def _output(m: Model, length: int) -> int:
+def _output(m: Model, length: int, candidates: int) -> int:
     """Products of one row's last hidden states of the stack that predicts: with the vocabulary, and in heads."""
     pieces = m.embed * m.vocab * length if m.predicts_pieces else 0
     transform = m.embed * m.embed * length if m.output_transform else 0
     pooled = m.embed * m.embed if m.pooler else 0
     mean = m.embed * length if m.pools and m.pooling == "mean" else 0
-    labels = {"next_sentence": 2, "span": 2}.get(m.head, m.labels) * m.embed
-    return 2 * (pieces + transform + pooled + mean + labels * (length if m.head in ("token", "span") else 1))
+    labels = m.label_scores * m.embed * (length if m.head in ("token", "span") else 1)
+    return 2 * (pieces + transform + candidates * (pooled + mean + labels))

@@ -1,7 +1,7 @@
 """Features of a batch: their names, shapes, types and padding, and where the tokens of a row stand, in one place.
 
 The names are SeqIO's: `encoder_input_tokens`, `encoder_segment_ids`, `encoder_positions`, the same of the decoder, and
-`*_target_tokens` and `*_loss_weights` of the stack that predicts.
+`*_target_tokens` and `*_loss_weights` of the stack that predicts; `labels` belong to a row.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, Shaped
 
-from t5like.config import Data
+from t5like.config import Data, Objective
+from t5like.config.objective import LABELLED
 from t5like.data.ragged import Lengths, starts_of
 
 ROUND = 32
@@ -33,13 +34,30 @@ def features_of(data: Data, pad: int = 0) -> dict[str, Feature]:
         for name in ("segment_ids", "positions"):
             features[f"{stack}_{name}"] = Feature((length,), np.dtype(np.int32), 0)
     predicting, length = list(data.lengths.items())[-1]
-    features[f"{predicting}_target_tokens"] = Feature((length,), np.dtype(np.int32), pad)
-    features[f"{predicting}_loss_weights"] = Feature((length,), np.dtype(np.float32), 0)
-    if data.objective.spec.sentence_pairs:
+    labelled, by_token = data.objective.kind in LABELLED, data.objective.kind == "token_classification"
+    if by_token or not labelled:
+        # Of a token's label 0 is the first, of a token's number the pad.
+        features[f"{predicting}_target_tokens"] = Feature((length,), np.dtype(np.int32), 0 if by_token else pad)
+        features[f"{predicting}_loss_weights"] = Feature((length,), np.dtype(np.float32), 0)
+    if data.objective.spec.sentence_pairs or (labelled and predicting == "encoder"):
         features["encoder_token_types"] = Feature((data.length,), np.dtype(np.int32), 0)
-    if data.objective.spec.head:
-        features["labels"] = Feature((), np.dtype(np.int32), 0)
-    return features
+    return features | _features_of_rows(data.objective)
+
+
+def _features_of_rows(objective: Objective) -> dict[str, Feature]:
+    """The features that have no value for each token: labels, and 1 for each candidate that a row has."""
+    one, whole, real = (), np.dtype(np.int32), np.dtype(np.float32)
+    match objective.kind:
+        case "next_sentence" | "classification":
+            return {"labels": Feature(one, whole, 0)}
+        case "multi_label_classification" | "regression":
+            return {"labels": Feature((objective.labels,), real, 0)}
+        case "span":
+            return {"labels": Feature((2,), whole, 0)}
+        case "multiple_choice":
+            return {"labels": Feature(one, whole, 0), "candidates": Feature((objective.candidates,), whole, 0)}
+        case _:
+            return {}
 
 
 class Layout(NamedTuple):

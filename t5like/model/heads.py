@@ -1,4 +1,4 @@
-"""Heads on the stacks: BERT's transform before the output, its pooler, and scores of rows or tokens.
+"""Heads on the stacks: BERT's transform before the output, its pooler, and scores of rows, tokens or candidates.
 
 A head belongs to a model by `model.head`; the scores of the vocabulary themselves are in `transformer.py`, since they
 may share the embedding. Labels of a pair of sentences are, as in BERT: the second follows the first, or it does not.
@@ -17,12 +17,16 @@ from t5like.model.layers import Hidden
 from t5like.model.projection import projection
 from t5like.model.sharding import param
 
+ABSENT = -1e10
+"""The score of a candidate that a row lacks, or of a token of padding in a span, of which the softmax is 0."""
+
 
 class Scores(NamedTuple):
     """Scores of the vocabulary and of labels, float32; None where the head has no such thing.
 
     `logits` are `[batch, length, vocab]`. `labels` are `[batch, labels]` or, of the heads token and span, `[batch,
-    length, labels]`; a model without a head has its pooled embedding there, `[batch, embed]`.
+    length, labels]`, of the head choice `[batch, candidates]`, where those that a row lacks have `ABSENT`; a model
+    without a head has its pooled embedding there, `[batch, embed]`.
     """
 
     logits: Array | None
@@ -40,7 +44,7 @@ class LMHeadInputs(NamedTuple):
 def pool(x: Hidden, segments: Int[Array, "batch length"], pooling: str) -> Float[Array, "batch embed"]:
     """One vector for each row: the first token's, the last real one's, or the mean of the real ones.
 
-    Tokens of segment 0 are padding. A row has one segment; of a packed one, `mean` would mix them.
+    Tokens of segment 0 are padding. A row has one segment; of several, see `pool_segments`.
     """
     real = segments > 0
     if pooling == "first":
@@ -50,6 +54,25 @@ def pool(x: Hidden, segments: Int[Array, "batch length"], pooling: str) -> Float
         return jnp.take_along_axis(x, (count - 1)[:, None, None], axis=1)[:, 0]
     total = jnp.einsum("bl,bld->bd", real.astype(x.dtype), x, preferred_element_type=jnp.float32)
     return (total / count[:, None].astype(jnp.float32)).astype(x.dtype)
+
+
+def pool_segments(
+    x: Hidden, segments: Int[Array, "batch length"], count: int, pooling: str
+) -> Float[Array, "batch segments embed"]:
+    """One vector for each of the first `count` segments of a row, as `pool` makes of the row; of one that the row lacks
+    it means nothing.
+
+    Of segments 1 1 2 2 2 0 the first tokens are those at 0 and 2, the last ones those at 1 and 4.
+    """
+    numbers = jnp.arange(1, count + 1, dtype=segments.dtype)
+    own = segments[:, None, :] == numbers[None, :, None]  # [batch, segments, length]
+    if pooling == "mean":
+        total = jnp.einsum("bsl,bld->bsd", own.astype(x.dtype), x, preferred_element_type=jnp.float32)
+        size = jnp.maximum(jnp.sum(own, axis=2, dtype=jnp.int32), 1)
+        return (total / size[:, :, None].astype(jnp.float32)).astype(x.dtype)
+    first = jnp.argmax(own, axis=2)
+    last = first + jnp.maximum(jnp.sum(own, axis=2, dtype=first.dtype), 1) - 1
+    return jnp.take_along_axis(x, (first if pooling == "first" else last)[:, :, None], axis=1)
 
 
 class Transform(nn.Module):
@@ -77,14 +100,14 @@ class Pooler(nn.Module):
     rules: Rules
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch embed"]) -> Float[Array, "batch embed"]:
+    def __call__(self, x: Float[Array, "batch *segments embed"]) -> Float[Array, "batch *segments embed"]:
         m = self.model
-        dense = projection(self, "kernel", self.rules, "bd,dp->bp", (m.embed, m.embed), ("embed", "pooled"))
+        dense = projection(self, "kernel", self.rules, "...d,dp->...p", (m.embed, m.embed), ("embed", "pooled"))
         return jnp.tanh(dense.with_bias(self, "bias")(x))
 
 
 class Head(nn.Module):
-    """Float32 scores of each row or of each token."""
+    """Float32 scores of each row, of each token or of each candidate."""
 
     model: Model
     rules: Rules

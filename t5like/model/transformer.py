@@ -16,7 +16,7 @@ from t5like.model import layers
 from t5like.model.attention.masks import AttentionMask
 from t5like.model.blocks import Ids, Memory, Norm
 from t5like.model.embedding import lookup
-from t5like.model.heads import Head, LMHeadInputs, Pooler, Scores, Transform, pool
+from t5like.model.heads import ABSENT, Head, LMHeadInputs, Pooler, Scores, Transform, pool, pool_segments
 from t5like.model.layers import Hidden
 from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
@@ -70,15 +70,23 @@ class Transformer(nn.Module):
         if m.pools:
             x = self._pooled(x, batch)
         labels = self.head(x) if m.label_scores else None
+        if m.head == "choice":
+            segments = self._segments(batch)
+            there = jnp.stack([jnp.any(segments == n + 1, axis=1) for n in range(x.shape[1])], axis=1)
+            labels = jnp.where(there, labels[:, :, 0], ABSENT)
         return Scores(logits, x.astype(jnp.float32) if m.head == "none" else labels)
 
-    def embed(self, batch: dict[str, Array]) -> Float[Array, "batch embed"]:
-        """One vector for each row, as `model.pooling` and `model.pooler` say."""
+    def embed(self, batch: dict[str, Array]) -> Float[Array, "batch *candidates embed"]:
+        """One vector for each row, as `model.pooling` and `model.pooler` say; of a model that chooses among candidates
+        one for each of these, `[batch, candidates, embed]`."""
         return self._pooled(self.hidden(batch), batch)
 
-    def hidden(self, batch: dict[str, Array]) -> Hidden:
-        """The last states of the decoder, or of the encoder where there is no decoder."""
-        x = memory = self.encode(batch) if self.model.encoder_layers else None
+    def hidden(self, batch: dict[str, Array], memory: Hidden | None = None) -> Hidden:
+        """The last states of the decoder, or of the encoder where there is no decoder; `memory` is what the encoder
+        made of the batch where that is known."""
+        if memory is None and self.model.encoder_layers:
+            memory = self.encode(batch)
+        x = memory
         if self.model.decoder_layers:
             segments = batch["decoder_segment_ids"]
             cross = None if memory is None else AttentionMask(segments, batch["encoder_segment_ids"], causal=False)
@@ -89,10 +97,20 @@ class Transformer(nn.Module):
         assert x is not None
         return x
 
-    def _pooled(self, x: Hidden, batch: dict[str, Array]) -> Float[Array, "batch embed"]:
-        stack = "decoder" if self.model.decoder_layers else "encoder"
-        pooled = pool(x, batch[f"{stack}_segment_ids"], self.model.pooling)
-        return self.pooler(pooled) if self.model.pooler else pooled
+    def _pooled(self, x: Hidden, batch: dict[str, Array]) -> Float[Array, "batch *candidates embed"]:
+        """One vector for each row or, for the head choice, each of the candidates that `candidates` `[batch, most]`
+        numbers; a row of a batch without it is one candidate."""
+        m, segments = self.model, self._segments(batch)
+        if m.head == "choice":
+            count = batch["candidates"].shape[1] if "candidates" in batch else 1
+            pooled = pool_segments(x, segments, count, m.pooling)
+        else:
+            pooled = pool(x, segments, m.pooling)
+        return self.pooler(pooled) if m.pooler else pooled
+
+    def _segments(self, batch: dict[str, Array]) -> Int[Array, "batch length"]:
+        """The segments of the stack that predicts."""
+        return batch["decoder_segment_ids" if self.model.decoder_layers else "encoder_segment_ids"]
 
     def encode(self, batch: dict[str, Array]) -> Hidden:
         """The encoder's output. Tokens are of type 0 where the batch has no `encoder_token_types`."""
@@ -130,9 +148,11 @@ class Transformer(nn.Module):
         scores = project("bld,dv->blv", *inputs, wide=True)
         return shard(scores, self.rules, "batch", "length", "act_vocab")
 
-    def lm_head_inputs(self, batch: dict[str, Array]) -> tuple[LMHeadInputs, Float[Array, "batch labels"] | None]:
+    def lm_head_inputs(
+        self, batch: dict[str, Array], memory: Hidden | None = None
+    ) -> tuple[LMHeadInputs, Float[Array, "batch labels"] | None]:
         """The parts of the logits, and the scores of rows, for a loss that makes the logits by itself."""
-        x = self.hidden(batch)
+        x = self.hidden(batch, memory)
         return self._lm_head_inputs(x), self.head(self._pooled(x, batch)) if self.model.label_scores else None
 
     def _lm_head_inputs(self, x: Hidden) -> LMHeadInputs:

@@ -52,7 +52,7 @@ def residuals(training: Training, rows: int) -> list[jax.ShapeDtypeStruct]:
         keys = {"dropout": jax.random.key(0)} if config.model.dropout else {}
 
         def objective(params: Any) -> Any:
-            sums = batch_sums(params, batch, training.network.net, config.train.z_loss, keys)
+            sums = batch_sums(params, batch, training.network.net, config.train, keys)
             return sums["objective"].total
 
         return jax.vjp(objective, params)[1]

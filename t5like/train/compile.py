@@ -52,7 +52,8 @@ def lower_evaluation(network: Network) -> jax.stages.Lowered:
     function = functools.partial(eval_step, net=network.net)
     whole = NamedSharding(network.mesh, PartitionSpec())
     table = jax.ShapeDtypeStruct((network.config.model.vocab,), jnp.float32, sharding=whole)
-    return jax.jit(function).lower(network.params, _batch(network, network.config.eval.batch), table, table)
+    tables = [table, table] if network.config.model.predicts_pieces else []
+    return jax.jit(function).lower(network.params, _batch(network, network.config.eval.batch), *tables)
 
 
 def _batch(network: Network, rows: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -9,19 +9,28 @@ from jaxtyping import Array, Float, Int
 from t5like.model.sharding import Params
 from t5like.model.transformer import Transformer
 from t5like.train.chunked import chunked_losses
-from t5like.train.labels import KINDS
 from t5like.train.losses import Ratio, Sums, ratio
-from t5like.train.step import predicting, targets_and_weights
+from t5like.train.step import head_sums, predicting, targets_and_weights
 
 
-def eval_step(
+def eval_step(params: Params, batch: dict[str, Array], *tables: Float[Array, " vocab"], net: Transformer) -> Sums:
+    """The sums of one batch: of tokens, for which there are the two tables of `evaluate.vocabulary_tables`, or of
+    labels, of which `loss` has neither smoothing nor weights of classes."""
+    if net.model.predicts_pieces:
+        return _token_sums(params, batch, *tables, net)
+    scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.scores)).labels
+    sums = head_sums(scores, batch, net.model)
+    return {name: sums[name] for name in ("loss", "accuracy") if name in sums}
+
+
+def _token_sums(
     params: Params,
     batch: dict[str, Array],
     piece_bytes: Float[Array, " vocab"],
     unigram: Float[Array, " vocab"],
     net: Transformer,
 ) -> Sums:
-    """The sums of one batch; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency.
+    """The sums of tokens; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency.
 
     Text is what is neither sentinel nor EOS. Of `exact_match` the items are the segments with targets: one is right
     whose every target is the best guess, which greedy decoding would write, token for token.
@@ -41,7 +50,7 @@ def eval_step(
         "exact_match": _answers(losses.correct, weights, predicting(batch, "segment_ids")),
     }
     if label_scores is not None:
-        right = KINDS[net.model.label_problem].correct(label_scores, batch["labels"])
+        right = jnp.argmax(label_scores, axis=-1) == batch["labels"]
         labelled = jnp.any(weights > 0, axis=1).astype(jnp.float32)
         sums["label_accuracy"] = ratio(right.astype(jnp.float32), labelled)
     return sums

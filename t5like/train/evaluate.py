@@ -1,4 +1,5 @@
-"""Held-out figures of a set of parameters: loss, perplexity, bits per byte, and a unigram model's beside them."""
+"""Held-out figures of a set of parameters: loss, perplexity, bits per byte, and a unigram model's beside them; or the
+loss and the accuracy of labels."""
 
 import functools
 import operator
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 
 from t5like.config import Config, Rules
+from t5like.config.objective import HEADS
 from t5like.data.rows.stream import Rows, evaluation_stream
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
@@ -26,21 +28,26 @@ class Evaluator:
         self._rows = Rows(network.config.data, vocabulary, "validation")
         self._to_global = GlobalBatches(batch_sharding(network.config.rules, network.mesh), settings.batch)
         check_rows("eval.batch", settings.batch, network.config.rules)
-        train = Rows(network.config.data, vocabulary, "train")
-        tables = vocabulary_tables(vocabulary, train.token_counts(), network.config.model.vocab)
-        self._tables = [replicated(network.mesh, table) for table in tables]
+        self._tables = []
+        if network.config.model.predicts_pieces:
+            train = Rows(network.config.data, vocabulary, "train")
+            tables = vocabulary_tables(vocabulary, train.token_counts(), network.config.model.vocab)
+            self._tables = [replicated(network.mesh, table) for table in tables]
         self._step = functools.cache(self._compile)
 
     def __call__(self, params: Params) -> dict[str, float]:
         """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
         for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
-        EOS included, that greedy decoding would write."""
+        EOS included, that greedy decoding would write. Labels have `loss`, `targets` and the `accuracy` of whole
+        targets, both ends of a span, all labels of a text; numbers have `mean_squared_error` instead."""
         settings = self._network.config.eval
         batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows)
         sums = (jax.device_get(self._step()(params, self._to_global(features), *self._tables)) for features in batches)
         wide = (jax.tree.map(np.float64, each) for each in sums)
         total = functools.reduce(lambda *pair: jax.tree.map(operator.add, *pair), wide)
+        if not self._network.config.model.predicts_pieces:
+            return label_figures(total)
         return figures(total, self._network.config.data.objective.spec.answers)
 
     def _compile(self) -> jax.stages.Compiled:
@@ -59,6 +66,13 @@ def figures(sums: Sums, answers: bool) -> dict[str, float]:
     }
 
 
+def label_figures(sums: Sums) -> dict[str, float]:
+    """The figures of `Evaluator` of labels, from their sums."""
+    means = {name: float(ratio.mean()) for name, ratio in sums.items()}
+    error = {} if "accuracy" in means else {"mean_squared_error": means["loss"]}
+    return means | error | {"targets": float(sums["loss"].count)}
+
+
 def vocabulary_tables(vocabulary: Vocabulary, counts: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """For each row of the embedding, float32: the bytes of text it spells, and its -log frequency among text pieces.
 
@@ -72,13 +86,12 @@ def vocabulary_tables(vocabulary: Vocabulary, counts: np.ndarray, rows: int) -> 
 
 
 def require_objective(config: Config) -> None:
-    """Raise `UserError` if the model's head predicts what no objective of the config's kind has."""
-    if not config.model.predicts_pieces:
-        raise UserError(
-            f"model.head={config.model.head!r} does not predict pieces, as data.objective.kind="
-            f"{config.data.objective.kind!r} asks: set model.head='vocabulary', or give labels to "
-            "t5like.train.step.train_step yourself."
-        )
+    """Raise `UserError` if the model's head predicts what the config's objective does not have."""
+    head, kind = config.model.head, config.data.objective.kind
+    if not config.model.predicts_pieces and config.data.objective.spec.head != head:
+        kinds = " or ".join(map(repr, HEADS.get(head, [])))
+        remedy = f"choose data.objective.kind={kinds}, or set model.head='vocabulary'" if kinds else "set model.head"
+        raise UserError(f"model.head={head!r} does not predict pieces, as data.objective.kind={kind!r} asks: {remedy}.")
 
 
 def check_rows(name: str, rows: int, rules: Rules) -> None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from t5like.config import Model
+from t5like.model.heads import ABSENT
 
 Scores = Float[Array, "*items scores"]
 
@@ -21,37 +22,54 @@ Scores = Float[Array, "*items scores"]
 class Labels:
     """A kind of labels, of the type `dtype`: one for each score of an item if `each`, else one for the item.
 
-    `cost` takes scores and labels to the items' losses, `correct` to whether they are right, and `predict` takes scores
-    to labels.
+    `cost` takes scores, labels and the share that is smoothed to the items' losses; `correct` takes scores and labels
+    to whether they are right, None where labels are numbers; `predict` takes scores to labels.
     """
 
     dtype: str
     each: bool
-    cost: Callable[[Any, Any], Array]
-    correct: Callable[[Any, Any], Array]
+    cost: Callable[..., Array]
+    correct: Callable[[Any, Any], Array] | None
     predict: Callable[[Any], Array]
 
 
-def cross_entropy(scores: Scores, labels: Int[Array, "*items"]) -> Float[Array, "*items"]:
-    """-log softmax of each label's score."""
+def cross_entropy(
+    scores: Scores, labels: Int[Array, "*items"], smoothing: float = 0.0, class_weights: tuple[float, ...] = ()
+) -> Float[Array, "*items"]:
+    """-log softmax of each label's score.
+
+    As in torch's CrossEntropyLoss, the class c weighs w_c, and `smoothing` s of the target goes to all C classes: the
+    cost of the label y is -(1 - s) w_y log p_y - (s / C) sum_c w_c log p_c. Scores of `ABSENT` are those of no class.
+    """
     scores = scores.astype(jnp.float32)
     label = jnp.take_along_axis(scores, labels[..., None], axis=-1)[..., 0]
-    return jax.nn.logsumexp(scores, axis=-1) - label
+    log_z = jax.nn.logsumexp(scores, axis=-1)
+    if not smoothing and not class_weights:
+        return log_z - label
+    weights = jnp.asarray(class_weights or [1.0] * scores.shape[-1], jnp.float32)
+    there = scores > ABSENT / 2
+    each = jnp.where(there, jnp.einsum("...c,c->...c", log_z[..., None] - scores, weights), 0)
+    even = jnp.sum(each, axis=-1) / jnp.sum(there, axis=-1, dtype=jnp.float32)
+    return (1 - smoothing) * weights[labels] * (log_z - label) + smoothing * even
 
 
-def span_cost(scores: Float[Array, "rows length 2"], labels: Int[Array, "rows 2"]) -> Float[Array, " rows"]:
+def span_cost(
+    scores: Float[Array, "rows length 2"], labels: Int[Array, "rows 2"], smoothing: float = 0.0
+) -> Float[Array, " rows"]:
     """The mean cross-entropy of the first and the last token over the row's tokens (Devlin et al. 2019)."""
-    return jnp.mean(cross_entropy(jnp.swapaxes(scores, 1, 2), labels), axis=-1)
+    return jnp.mean(cross_entropy(jnp.swapaxes(scores, 1, 2), labels, smoothing), axis=-1)
 
 
-def binary_cost(scores: Scores, labels: Num[Array, "*items scores"]) -> Float[Array, "*items"]:
-    """The mean binary cross-entropy of an item's labels, zeros and ones."""
-    scores = scores.astype(jnp.float32)
-    return jnp.mean(jax.nn.softplus(scores) - scores * labels.astype(jnp.float32), axis=-1)
+def binary_cost(scores: Scores, labels: Num[Array, "*items scores"], smoothing: float = 0.0) -> Float[Array, "*items"]:
+    """The mean binary cross-entropy of an item's labels, zeros and ones; `smoothing` s makes them s/2 and 1 - s/2."""
+    scores, labels = scores.astype(jnp.float32), labels.astype(jnp.float32)
+    if smoothing:
+        labels = labels * (1 - smoothing) + smoothing / 2
+    return jnp.mean(jax.nn.softplus(scores) - scores * labels, axis=-1)
 
 
-def squared_error(scores: Scores, labels: Num[Array, "..."]) -> Float[Array, "*items"]:
-    """The mean squared error of an item's numbers; a single one needs no dimension of its own."""
+def squared_error(scores: Scores, labels: Num[Array, "..."], smoothing: float = 0.0) -> Float[Array, "*items"]:
+    """The mean squared error of an item's numbers, never smoothed; a single one needs no dimension of its own."""
     scores = scores.astype(jnp.float32)
     return jnp.mean(jnp.square(scores - labels.astype(jnp.float32).reshape(scores.shape)), axis=-1)
 
@@ -79,7 +97,7 @@ KINDS = {
         dtype="float32",
         each=True,
         cost=squared_error,
-        correct=lambda scores, labels: jnp.zeros(scores.shape[:-1], bool),  # a number never is
+        correct=None,
         predict=lambda scores: scores,
     ),
     "span": Labels(

@@ -190,8 +190,14 @@ class Reporter:
     def held_out(self, step: int, figures: dict[str, float]) -> None:
         """Log an evaluation, whose time does not count as that of steps."""
         self._logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
-        self._logger.say(
-            f"step {step:,}: held-out loss {figures['loss']:.3f}; on text {figures['text_loss']:.3f}, "
-            f"where a unigram model has {figures['unigram_text_loss']:.3f}"
-        )
+        self._logger.say(f"step {step:,}: held-out loss {figures['loss']:.3f}{_beside(figures)}")
         self._throughput.restart()
+
+
+def _beside(figures: dict[str, float]) -> str:
+    """The end of the line on an evaluation: what else tells how good the loss is."""
+    if "text_loss" in figures:
+        return f"; on text {figures['text_loss']:.3f}, where a unigram model has {figures['unigram_text_loss']:.3f}"
+    if "mean_squared_error" in figures:
+        return ", the mean squared error"
+    return f"; right {figures['accuracy']:.1%} of {figures['targets']:,.0f}"

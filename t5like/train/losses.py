@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
-from t5like.train.labels import KINDS
+from t5like.train.labels import KINDS, cross_entropy
 
 
 class TokenLosses(NamedTuple):
@@ -78,11 +78,27 @@ def label_sums(
     labels: Num[Array, "..."],
     weights: Float[Array, "..."],
     kind: str,
+    smoothing: float = 0.0,
+    class_weights: tuple[float, ...] = (),
 ) -> Sums:
-    """The sums of items that have labels of a kind, and nothing else to predict; an item counts as one target."""
-    loss = ratio(KINDS[kind].cost(scores, labels), weights)
-    right = ratio(KINDS[kind].correct(scores, labels).astype(jnp.float32), weights)
-    return {"objective": loss, "loss": loss, "accuracy": right, "label_accuracy": right}
+    """The sums of items that have labels of a kind, and nothing else to predict; an item counts as one target.
+
+    Smoothing and the weights of classes are those of `objective` alone, which is divided by the weights of the items'
+    own classes, as torch's CrossEntropyLoss is.
+    """
+    of_kind = KINDS[kind]
+    loss = objective = ratio(of_kind.cost(scores, labels), weights)
+    if class_weights:
+        costs = cross_entropy(scores, labels, smoothing, class_weights)
+        own = jnp.asarray(class_weights, jnp.float32)[labels]
+        objective = Ratio(jnp.sum(weights * costs), jnp.sum(weights * own))
+    elif smoothing:
+        objective = ratio(of_kind.cost(scores, labels, smoothing), weights)
+    sums = {"objective": objective, "loss": loss}
+    if of_kind.correct is None:
+        return sums
+    right = ratio(of_kind.correct(scores, labels).astype(jnp.float32), weights)
+    return sums | {"accuracy": right, "label_accuracy": right}
 
 
 def with_labels(
@@ -96,10 +112,10 @@ def with_labels(
     So the mean over tokens is the mean cost of a token plus the mean cost of a label, as in BERT, and it stays a sum
     that can be split. A row without weighted tokens has no label.
     """
-    kind, row = KINDS["single_label_classification"], jnp.sum(weights, axis=1)
+    row = jnp.sum(weights, axis=1)
     total, count = sums["objective"]
-    right = kind.correct(scores, labels).astype(jnp.float32)
+    right = (jnp.argmax(scores, axis=-1) == labels).astype(jnp.float32)
     return sums | {
-        "objective": Ratio(total + jnp.sum(row * kind.cost(scores, labels)), count),
+        "objective": Ratio(total + jnp.sum(row * cross_entropy(scores, labels)), count),
         "label_accuracy": ratio(right, (row > 0).astype(jnp.float32)),
     }

@@ -6,16 +6,17 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from t5like.config import Config, Rules
+from t5like.config import Config, Model, Rules, Train
+from t5like.model.heads import ABSENT
 from t5like.model.sharding import Params, shard
 from t5like.model.transformer import Transformer
 from t5like.optim.groups import stop_frozen
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.checkpoints import State
 from t5like.train.chunked import Targets, chunked_sums
-from t5like.train.losses import Sums, label_sums, weighted_sums, with_labels
+from t5like.train.losses import Sums, label_sums, with_labels
 
 Batch = dict[str, Array]
 
@@ -59,7 +60,7 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Params]:
         def objective(params: Params) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train.z_loss, keys)
+            sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train, keys)
             return sums["objective"].total, sums
 
         (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -74,32 +75,44 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
         return jax.tree.map(jnp.add, total, gradient_of(*numbered)), None
 
     part = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in split.items()}
-    sums = jax.eval_shape(lambda part: batch_sums(state.params, part, net, config.train.z_loss, {}), part)
+    sums = jax.eval_shape(lambda part: batch_sums(state.params, part, net, config.train, {}), part)
     start = jax.tree.map(jnp.zeros_like, (sums, state.params))
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
-def batch_sums(params: Params, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
-    """The sums of a batch, as the model's head predicts it.
+def batch_sums(params: Params, batch: Batch, net: Transformer, settings: Train, keys: dict[str, Array]) -> Sums:
+    """The sums of a batch, as the model's head predicts it; `settings` say what `objective` has more than `loss`.
 
-    Logits, and scores of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
-    of spans against `labels`: `[batch]`, `[batch, labels]` for several labels or numbers of a row, or `[batch, 2]` for
-    the positions where a span starts and ends.
+    Logits, and scores of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows,
+    of spans and of candidates against `labels`: `[batch]`, `[batch, labels]` for several labels or numbers of a row,
+    or `[batch, 2]` for the positions where a span starts and ends.
     """
+    if not net.model.predicts_pieces:
+        scores = cast(Any, net.apply({"params": params}, batch, rngs=keys, method=Transformer.scores)).labels
+        return head_sums(scores, batch, net.model, settings.label_smoothing, settings.class_weights)
     apply = functools.partial(net.apply, {"params": params}, batch, rngs=keys)
-    if net.model.head in ("vocabulary", "next_sentence"):
-        inputs, labels = cast(Any, apply(method=Transformer.lm_head_inputs))
-        targets = Targets(*targets_and_weights(batch))
-        sums = chunked_sums(inputs, targets, z_loss, net.rules)
-        return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
-    scores = cast(Any, apply(method=Transformer.scores)).labels
-    if net.model.head == "token":
-        return weighted_sums(scores, *targets_and_weights(batch), 0.0)
+    inputs, labels = cast(Any, apply(method=Transformer.lm_head_inputs))
+    targets = Targets(*targets_and_weights(batch))
+    sums = chunked_sums(inputs, targets, settings.z_loss, net.rules)
+    return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
+
+
+def head_sums(
+    scores: Float[Array, "batch ..."],
+    batch: Batch,
+    model: Model,
+    smoothing: float = 0.0,
+    class_weights: tuple[float, ...] = (),
+) -> Sums:
+    """The sums of a head's scores (`heads.Scores.labels`); a row or a token without a segment has no weight."""
+    if model.head == "token":
+        labels, weights = targets_and_weights(batch)
+        return label_sums(scores, labels, weights, model.label_problem, smoothing, class_weights)
     real = predicting(batch, "segment_ids") > 0
-    if net.model.head == "span":
-        scores = jnp.where(real[:, :, None], scores, -1e10)
+    if model.head == "span":
+        scores = jnp.where(real[:, :, None], scores, ABSENT)
     rows = jnp.any(real, axis=1).astype(jnp.float32)
-    return label_sums(scores, batch["labels"], rows, net.model.label_problem)
+    return label_sums(scores, batch["labels"], rows, model.label_problem, smoothing, class_weights)
 
 
 def targets_and_weights(batch: Batch) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """Objectives: functions from the tokens of examples to the features that a model reads and predicts.
 
 An objective is a pure function of examples, keys for the random choices of each, the config and the vocabulary. An
-example is a window of running text, one document, or a pair of parts; its tokens are int32. The function returns
+example is a window of running text, one document, or its parts; its tokens are int32. The function returns
 SeqIO's features, one sequence for each example, and `t5like.data.rows.layout.lay_out` puts these into rows:
 
     lay_out(make_features(parts, draws, data, vocabulary), row, rows, data, vocabulary)
@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from t5like.config import ROLES, Data
 from t5like.data.draws import Draws, Keys
-from t5like.data.objectives import denoising, masking, text
+from t5like.data.objectives import denoising, labelled, masking, text
 from t5like.data.ragged import PartLengths, Ragged, RaggedFeatures
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
@@ -43,6 +43,12 @@ OBJECTIVES = {
     "fill_in_the_middle": Functions(text.fill_in_the_middle, text.fill_in_the_middle_sizes),
     "masked": Functions(masking.masked, text.causal_sizes),
     "next_sentence": Functions(masking.next_sentence, masking.next_sentence_sizes),
+    "classification": Functions(labelled.classification, labelled.sizes),
+    "multi_label_classification": Functions(labelled.multi_label_classification, labelled.sizes),
+    "regression": Functions(labelled.regression, labelled.sizes),
+    "token_classification": Functions(labelled.token_classification, labelled.sizes),
+    "span": Functions(labelled.span, labelled.sizes),
+    "multiple_choice": Functions(labelled.multiple_choice, labelled.sizes),
 }
 """The functions by `Objective.kind`."""
 

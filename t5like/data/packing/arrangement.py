@@ -110,7 +110,7 @@ def _packed(table: Table, cut: int, data: config.Data, source: int, split: Split
     if data.parts > data.objective.spec.parts:
         table = _cut_in_two(table, keys, data)
     lengths = np.minimum(sizes(table[:, 2:], keys, data), capacity)
-    if not data.pack:
+    if not (data.pack and data.packs):
         return Window(table, np.arange(len(table)), lengths.sum(axis=0), cut)
     order, ends = pack(lengths, capacity, WINDOW)
     return Window(table[order], ends[:-1], lengths.sum(axis=0), cut)

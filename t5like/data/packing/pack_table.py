@@ -114,7 +114,7 @@ def _key_before(store: Store, data: config.Data) -> str | None:
 
 def _hash_of(store: Store, data: config.Data, window: int, more: list[int]) -> str:
     objective = dataclasses.asdict(data.objective)
-    for name in ("words", "suffix_first_rate"):  # which change no length
+    for name in ("words", "suffix_first_rate", "stack", "labels", "candidates"):  # which change no length
         del objective[name]
     if not (data.objective.spec.sentence_pairs and more):
         del objective["short_rate"]  # earlier versions did not know it

@@ -1,26 +1,29 @@
 """Examples into rows: SeqIO's features, with segments and positions that keep the examples of a row apart."""
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, Shaped
 
 from t5like.config import Data
-from t5like.data.features import features_of, layout_of
+from t5like.data.features import Feature, features_of, layout_of
 from t5like.data.ragged import Lengths, Ragged, RaggedFeatures, slices, starts_of
 from t5like.data.vocabulary import Vocabulary
 
 MAIN = {"encoder": "encoder_input_tokens", "decoder": "decoder_target_tokens"}
 """The feature of each stack that has as many values as its examples have tokens."""
+PER_TOKEN = ("_tokens", "_types", "_weights")
+"""Ends of the names of features with a value for each token."""
 
 
 def lay_out(
     features: RaggedFeatures, row: Integer[np.ndarray, " examples"], rows: int, data: Data, vocabulary: Vocabulary
 ) -> dict[str, np.ndarray]:
-    """The features of a batch: `[rows, length]` int32, loss weights float32, and labels `[rows]`.
+    """The features of a batch: `[rows, length]` int32, loss weights float32, and labels `[rows]` or `[rows, labels]`.
 
     `row` is the row of each example, in any order; examples of a row stand in it in the order in which they come.
     `*_segment_ids` number them from 1, 0 is padding, and positions begin anew in each. Weights are 1 on real targets
     unless the objective gave others; labels are those of the row's only example. A decoder's input is its targets,
-    one position later, after the start token.
+    one position later, after the start token, unless the objective gave it. An example for which the objective gives
+    the lengths of several `segments` is as many of them.
 
     A window of running text, of which a decoder or an encoder alone learns, may hold several documents; each of them
     is a segment of its own. With start 0 and EOS 1:
@@ -37,21 +40,40 @@ def lay_out(
         features, row = _in_order(features, row)
     if len(data.lengths) == 1 and not data.by_document:
         features, row = _documents_apart(features, row, vocabulary.eos)
-    if "decoder" in data.lengths:
+    if "decoder" in data.lengths and "decoder_input_tokens" not in features:
         features = _of_decoder(features["decoder_target_tokens"], vocabulary.start) | features
     described = features_of(data, vocabulary.pad)
-    batch: dict[str, np.ndarray] = {}
+    batch = {
+        name: _by_row(feature, features[name].values, row, rows)
+        for name, feature in described.items()
+        if name in ("labels", "candidates")
+    }
+    if "segments" in features:
+        features, row = _segments_apart(features, row)
     for stack, length in data.lengths.items():
-        layout = layout_of(features[MAIN[stack]].lengths, row, rows, length)
+        layout = layout_of(features[f"{stack}_input_tokens"].lengths, row, rows, length)
         batch |= {f"{stack}_segment_ids": layout.segments, f"{stack}_positions": layout.positions}
         for name, (values, _) in features.items():
             if name.startswith(stack):
                 _, dtype, padding = described[name]
                 batch[name] = layout.put(values.astype(dtype, copy=False), padding)
-    if "labels" in features:
-        batch["labels"] = np.zeros(rows, np.int32)
-        batch["labels"][row] = features["labels"].values
     return batch
+
+
+def _by_row(
+    feature: Feature, values: Shaped[np.ndarray, " values"], row: Lengths, rows: int
+) -> Shaped[np.ndarray, "rows ..."]:
+    """The values of the rows' only examples, in rows of the feature's shape and type."""
+    found = np.zeros((rows, *feature.shape), feature.dtype)
+    found[row] = values.reshape(len(row), *feature.shape)
+    return found
+
+
+def _segments_apart(features: RaggedFeatures, row: Lengths) -> tuple[RaggedFeatures, Integer[np.ndarray, " segments"]]:
+    """Divide examples into segments of the lengths that `segments` has, which name the features of tokens alone."""
+    lengths, counts = features["segments"]
+    divided = {name: Ragged(values, lengths) for name, (values, _) in features.items() if name.endswith(PER_TOKEN)}
+    return divided, np.repeat(row, counts)
 
 
 def _of_decoder(targets: Ragged, start: int) -> RaggedFeatures:

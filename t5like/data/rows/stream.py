@@ -159,13 +159,16 @@ def training_stream(
 def evaluation_stream(
     rows: Rows, most: int, batch: int, own: Int[np.ndarray, " own"] | None = None
 ) -> Iterator[Features]:
-    """Each of the first `most` rows once, or the `own` of each batch; the last is filled with rows of weight 0."""
+    """Each of the first `most` rows once, or the `own` of each batch; the last is filled with rows of weight 0, which
+    have no segments where rows and not tokens are weighed."""
     count = min(most, rows.count)
 
     def weighted(numbers: Int[np.ndarray, " rows"]) -> Features:
         features = rows(np.minimum(numbers, count - 1))
-        (weights,) = (name for name in features if name.endswith("_loss_weights"))
-        features[weights] = features[weights] * (numbers < count)[:, None].astype(np.float32)
+        (counting,) = [name for name in features if name.endswith("_loss_weights")] or [
+            name for name in features if name.endswith("_segment_ids")
+        ]
+        features[counting] = features[counting] * (numbers < count)[:, None].astype(features[counting].dtype)
         return features
 
     return _background(weighted, range(-(-count // batch)), batch, own)

@@ -116,7 +116,7 @@ def label_number(task: Task, label: str, where: Callable[[], str]) -> int:
 def _target(task: Task, row: Row, example: Example) -> Target | None:
     value = find(row.values, task.target, row.where)
     if value is None or value == "":
-        return () if task.multi_label or (task.kind == "span" and value is not None) else None
+        return () if task.multi_label or task.unanswerable else None
     match task.kind:
         case "classify" if task.multi_label:
             labels = value if isinstance(value, list | tuple) else str(value).split(",")
@@ -133,7 +133,13 @@ def _target(task: Task, row: Row, example: Example) -> Target | None:
         case "tag":
             return _tags(task, value, row, example)
         case "span":
-            return tuple(_answers(value, row, example))
+            answers = tuple(_answers(value, row, example))
+            if not answers and not task.unanswerable:
+                raise UserError(
+                    f"{row.where()} has no answer in the field {task.target!r}: set data.sources.N.task.unanswerable "
+                    "where that is meant."
+                )
+            return answers
         case "choice":
             return _choice(task, value, row, example)
     if isinstance(value, list | tuple):

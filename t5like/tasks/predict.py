@@ -1,0 +1,118 @@
+"""Predictions for the examples of a task, by whichever of three ways the model has learned it.
+
+A model with a head scores labels, numbers, words, positions or candidates. A T5 or a GPT writes text; where the answer
+is one of few texts, labels or candidates, it is the likeliest of them, so that no answer can be outside.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from t5like.config.sampling import Sampling
+from t5like.config.tasks import Task
+from t5like.data.example import Example
+from t5like.data.objectives import trained_frame
+from t5like.data.tasks.examples import NONE, prompt_of
+from t5like.data.vocabulary import Vocabulary
+from t5like.infer.generate import Generator
+from t5like.model.network import Network
+from t5like.model.sharding import Params
+from t5like.tasks.head_scores import head_predictions
+from t5like.tasks.likelihood import log_likelihoods
+from t5like.tasks.prediction import Prediction, Value
+
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts for a task with any parameters of a network. A prediction depends on its example alone."""
+
+    network: Network
+    vocabulary: Vocabulary
+    task: Task
+    batch: int = 32
+    """Examples that are computed at once."""
+
+    def __call__(self, params: Params, examples: Sequence[Example]) -> Iterator[Prediction]:
+        """The predictions in the order of the examples. Work is done in the order of their lengths, a part of them at a
+        time, so that neighbours are of one shape and memory stays bounded.
+
+        Raises:
+          UserError: the model can neither score nor write what the task asks for.
+        """
+        part = self.batch * 64
+        for start in range(0, len(examples), part):
+            yield from self._part(params, examples[start : start + part])
+
+    def _part(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
+        if self.network.config.data.objective.spec.head:
+            return head_predictions(self.network, self.vocabulary, self.task, params, examples, self.batch)
+        if self.task.kind == "choice" or (self.task.kind in ("classify", "pair") and not self.task.multi_label):
+            return self._likeliest(params, examples)
+        return self._written(params, examples)
+
+    def _likeliest(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
+        written = self.task.written
+        candidates = [example.candidates if self.task.kind == "choice" else written for example in examples]
+        prompts = [prompt_of(self.task, example) for example in examples]
+        found = log_likelihoods(self.network, self.vocabulary, params, prompts, candidates, self.batch)
+        predictions = []
+        for texts, scores in zip(candidates, found, strict=True):
+            names = texts if self.task.kind == "choice" else self.task.labels
+            shares = np.exp(scores - scores.max())
+            shares /= shares.sum()
+            by_name = {name: float(share) for name, share in zip(names, shares, strict=True)}
+            predictions.append(Prediction(names[int(np.argmax(scores))], by_name))
+        return predictions
+
+    def _written(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
+        data, vocabulary = self.network.config.data, self.vocabulary
+        prompts = vocabulary.encode_documents([prompt_of(self.task, example) for example in examples])
+        frame, most = trained_frame(data, vocabulary), most_tokens(self.network, self.task)
+        generator = Generator(self.network, vocabulary, frame, Sampling(), most)
+        if "encoder" in data.lengths:
+            framed = [frame.around(ids[:-1][: data.lengths["encoder"] - 1]) for ids in prompts]
+        else:  # as in training, a long prompt loses its beginning
+            framed = [frame.around(ids[:-1][-(data.length - most - 1) :]) for ids in prompts]
+        order = sorted(range(len(framed)), key=lambda number: len(framed[number]))
+        texts = [""] * len(framed)
+        for start in range(0, len(order), self.batch):
+            numbers = order[start : start + self.batch]
+            rows = [framed[number] for number in numbers]
+            rows += [rows[-1]] * (self.batch - len(rows) if len(order) > self.batch else 0)
+            answers = generator.tokens(params, rows)
+            for number, ids in zip(numbers, answers, strict=False):
+                texts[number] = vocabulary.decode(ids[: generator.length(ids)]).strip()
+        return [
+            Prediction(value_of(text, self.task, example), {}, text)
+            for text, example in zip(texts, examples, strict=True)
+        ]
+
+
+def most_tokens(network: Network, task: Task) -> int:
+    """The most tokens of a text that is written for a task."""
+    data = network.config.data
+    if task.tokens:
+        return task.tokens
+    return data.lengths["decoder"] if "encoder" in data.lengths else data.length // 2
+
+
+def value_of(text: str, task: Task, example: Example) -> Value:
+    """The answer that a written text is, or None."""
+    labels = dict(zip(task.written, task.labels, strict=True))
+    if task.kind == "regress":
+        try:
+            number = float(text)
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+    if task.multi_label:
+        names = [name.strip() for name in text.split(",")]
+        return tuple(label for written, label in labels.items() if written in names)
+    if task.kind == "tag":
+        outside = "O" if "O" in task.labels else task.labels[0]
+        tags = [labels.get(word, outside) for word in text.split()][: len(example.words)]
+        return (*tags, *[outside] * (len(example.words) - len(tags)))
+    if task.unanswerable and text == NONE:
+        return ""
+    return text
