@@ -84,9 +84,7 @@ class Transformer(nn.Module):
     def hidden(self, batch: dict[str, Array], memory: Hidden | None = None) -> Hidden:
         """The last states of the decoder, or of the encoder where there is no decoder; `memory` is what the encoder
         made of the batch where that is known."""
-        if memory is None and self.model.encoder_layers:
-            memory = self.encode(batch)
-        x = memory
+        x = memory = self.encode(batch) if memory is None and self.model.encoder_layers else memory
         if self.model.decoder_layers:
             segments = batch["decoder_segment_ids"]
             cross = None if memory is None else AttentionMask(segments, batch["encoder_segment_ids"], causal=False)

@@ -57,7 +57,7 @@ def pair_features(
     network: Network, vocabulary: Vocabulary, prompts: Sequence[str], texts: Sequence[Sequence[str]]
 ) -> Features:
     """The features of each prompt with each of its texts, one row after the other; an encoder's only once a prompt."""
-    data, most = network.config.data, len(texts[0])
+    most = len(texts[0])
     encoded = vocabulary.encode_documents([*prompts, *(text for each in texts for text in each)])
     first = [encoded[number] for number in range(len(prompts)) for _ in range(most)]
     parts = tuple(map(_ragged, (first, encoded[len(prompts) :])))

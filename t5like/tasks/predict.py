@@ -23,6 +23,7 @@ from t5like.tasks.head_scores import head_predictions
 from t5like.tasks.likelihood import log_likelihoods
 from t5like.tasks.prediction import Prediction, Value
 
+
 @dataclass(frozen=True)
 class Predictor:
     """Predicts for a task with any parameters of a network. A prediction depends on its example alone."""

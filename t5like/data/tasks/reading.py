@@ -56,7 +56,8 @@ def examples(data: Data, number: int, split: AnySplit) -> Iterator[Example]:
 
 def _whole(source: Source, split: AnySplit, faults: Faults) -> Iterator[Document]:
     if split == "test":
-        test = dataclasses.replace(source, path=source.test, split=source.test, validation="", test="")
+        named = "split" if source.kind in ("tfds", "arrow") else "path"
+        test = dataclasses.replace(source, **{named: source.test}, validation="", test="")
         found = units((test,))
     else:
         found = [unit for unit in units((source,)) if (unit.split or "train") == split]
