@@ -2,18 +2,16 @@
 
 import itertools
 import json
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from t5like.config.objective import SPECS
+from t5like.data.aligned import Row, aligned, printable, shortened
 from t5like.data.store import fills, read_tables
 
 Manifest = Mapping[str, Any]
-Row = Sequence[str]
 
 COUNTS = ("documents", "bytes", "tokens")
 EXAMPLE_COLUMNS = 80
@@ -66,7 +64,7 @@ def _texts(manifest: Manifest) -> Iterator[str]:
     if len(sources) > 1:
         for name in dict.fromkeys(name for source in sources for name in source["splits"]):
             rows.append(("all", name, *_figures(_sum([s["splits"][name] for s in sources if name in s["splits"]]))))
-    yield from _table(header, rows)
+    yield from aligned(header, rows)
 
 
 def _skipped(manifest: Manifest) -> Iterator[str]:
@@ -75,7 +73,7 @@ def _skipped(manifest: Manifest) -> Iterator[str]:
         if skipped := source.get("skipped"):
             yield ""
             yield f"{source['name']}: {skipped['count']:,} records skipped that could not be read, for example"
-            yield from (f"  {_printable(example)}" for example in skipped["examples"])
+            yield from (f"  {printable(example)}" for example in skipped["examples"])
 
 
 def _sum(splits: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -111,19 +109,19 @@ def _filters(manifest: Manifest) -> Iterator[str]:
         header = ("source", "filter", "kept", "dropped", "share", "reported", "lines removed")
         edited = any(row[1] in EDITING for row in rows)
         yield ""
-        yield from _table(header if edited else header[:-1], [row if edited else row[:-1] for row in rows])
+        yield from aligned(header if edited else header[:-1], [row if edited else row[:-1] for row in rows])
 
 
 def _dropped(manifest: Manifest) -> Iterator[str]:
     rows = [
-        (source["name"], filter["kind"], example["document"], example["reason"], _short(example["text"]))
+        (source["name"], filter["kind"], example["document"], example["reason"], _beginning(example))
         for source in manifest["sources"]
         for filter in source["filters"]
         for example in filter["examples"]
     ]
     if rows:
         yield ""
-        yield from _table(("source", "filter", "document", "reason", "text that was dropped or reported"), rows)
+        yield from aligned(("source", "filter", "document", "reason", "text that was dropped or reported"), rows)
 
 
 def _packs(manifest: Manifest, tables: Mapping[str, Manifest]) -> Iterator[str]:
@@ -141,7 +139,7 @@ def _packs(manifest: Manifest, tables: Mapping[str, Manifest]) -> Iterator[str]:
             rows.append((*label, manifest["sources"][int(number)]["name"], split, *counts, fill))
     if rows:
         yield ""
-        yield from _table(("objective", "row", "source", "split", "rows", "examples", "cut documents", "fill"), rows)
+        yield from aligned(("objective", "row", "source", "split", "rows", "examples", "cut documents", "fill"), rows)
 
 
 def _files(manifest: Manifest) -> Iterator[str]:
@@ -157,7 +155,7 @@ def _files(manifest: Manifest) -> Iterator[str]:
             for source, split, file in files[:FILES]
         ]
         yield ""
-        yield from _table(("source", "split", "file", "documents", "tokens", "SHA-256"), rows)
+        yield from aligned(("source", "split", "file", "documents", "tokens", "SHA-256"), rows)
     if (more := len(files) - FILES) > 0:
         yield f"... and {more:,} more file{'s' if more > 1 else ''}"
 
@@ -178,42 +176,5 @@ def _origin(manifest: Manifest) -> Iterator[str]:
     yield f"invalid UTF-8  {manifest['invalid_sequences']:,} sequences replaced by U+FFFD"
 
 
-def _table(header: Row, rows: Sequence[Row]) -> Iterator[str]:
-    """Aligned columns; those that hold only numbers lean to the right."""
-    lines = [[_printable(cell) for cell in (*row, *[""] * (len(header) - len(row)))] for row in (header, *rows)]
-    columns = list(zip(*lines, strict=True))
-    widths = [max(map(_columns, column)) for column in columns]
-    numbers = [all(re.fullmatch(r"[\d,.]*%?|-", cell) for cell in column[1:]) for column in columns]
-    for number, line in enumerate(lines):
-        cells = zip(line, widths, numbers, strict=True)
-        yield "  ".join(_padded(cell, width, right) for cell, width, right in cells)
-        if not number:
-            yield "  ".join("-" * width for width in widths)
-
-
-def _padded(cell: str, width: int, right: bool) -> str:
-    space = " " * (width - _columns(cell))
-    return space + cell if right else cell + space
-
-
-def _columns(text: str) -> int:
-    """Columns that a terminal gives to a text: two to Chinese characters and emoji, none to combining marks."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(unicodedata.category(character) in ("Mn", "Me", "Cf") for character in text)
-
-
-def _printable(text: str) -> str:
-    """On one line, without what a terminal would obey."""
-    return "".join(
-        c if unicodedata.category(c)[0] != "C" or c == "\u200d" else "\ufffd" for c in " ".join(text.split())
-    )
-
-
-def _short(text: str) -> str:
-    """The beginning of a text, on one line."""
-    text, width = _printable(text), 0
-    for number, character in enumerate(text):
-        width += _columns(character)
-        if width > EXAMPLE_COLUMNS:
-            return text[:number] + "…"
-    return text
+def _beginning(example: Mapping[str, Any]) -> str:
+    return shortened(example["text"], EXAMPLE_COLUMNS)
