@@ -6,9 +6,10 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from t5like.commands import Command, NoOptions, hints
+from t5like.commands.tasks import judge
 from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
 from t5like.config.marks import applies_to, repeatable, without_prefix
@@ -49,6 +50,9 @@ def branch(config: Config, options: BranchOptions) -> None:
 class EvalOptions:
     """Options of `t5like eval`."""
 
+    split: Literal["", "train", "validation", "test"] = ""
+    """Split on which the tasks of the run are scored by their metrics, whole; empty: the figures of held-out rows."""
+
     step: int | None = None
     """Checkpoint to use; the newest by default."""
 
@@ -57,6 +61,9 @@ class EvalOptions:
 
 
 def evaluate(config: Config, options: EvalOptions) -> None:
+    if options.split:
+        judge(config, options.split, options.step)
+        return
     from t5like.processes.preflight import processes
     from t5like.runs.opened import open_run, prepare_store
     from t5like.train.evaluate import Evaluator, require_objective

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -9,8 +10,10 @@ from t5like.config import Config
 from t5like.cost.devices import device_of, mfu
 from t5like.cost.flops import step_flops
 from t5like.data.rows.stream import Rows, training_stream
+from t5like.data.vocabulary import Vocabulary
 from t5like.errors import InterruptedRunError
-from t5like.model.sharding import batch_sharding, make_mesh
+from t5like.model.network import Network
+from t5like.model.sharding import Params, batch_sharding, make_mesh
 from t5like.processes.batches import GlobalBatches
 from t5like.processes.distributed import is_primary_process, run_on_primary
 from t5like.runs.changes import acquire, with_schedule_of, with_words_of
@@ -19,6 +22,7 @@ from t5like.runs.directory import RunDirectory
 from t5like.runs.rows import keep_rows, prepare_rows
 from t5like.runs.start import check_start, find_source, require_vocabulary
 from t5like.storage import path_of
+from t5like.tasks.evaluate import TaskScores
 from t5like.train.compile import compile_step
 from t5like.train.evaluate import Evaluator, check_rows, require_objective
 from t5like.train.guard import PreemptionHandler, check_finite
@@ -28,6 +32,8 @@ from t5like.train.start import changes, starting_state
 from t5like.train.state import Training, make_training
 from t5like.train.step import Metrics
 from t5like.xla import keep_programs
+
+Evaluate = Callable[[Params], dict[str, float]]
 
 
 def train(config: Config) -> None:
@@ -77,9 +83,18 @@ def train(config: Config) -> None:
                 told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
-                rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(training.network, vocabulary)
+                rows, evaluator = Rows(config.data, vocabulary, "train"), evaluators(training.network, vocabulary)
                 logger.say(epochs_seen(rows, config))
                 run_steps(training, state, first, rows, evaluator, checkpoints, logger, began)
+
+
+def evaluators(network: Network, vocabulary: Vocabulary) -> Evaluate:
+    """The figures of held-out rows and, where there are tasks, `task/...`, those of their metrics."""
+    rows = Evaluator(network, vocabulary)
+    if not network.config.data.has_tasks:
+        return rows
+    scores = TaskScores(network, vocabulary)
+    return lambda params: rows(params) | {f"task/{name}": value for name, value in scores(params).items()}
 
 
 def epochs_seen(rows: Rows, config: Config) -> str:
@@ -93,7 +108,7 @@ def run_steps(
     state: State,
     first: int,
     rows: Rows,
-    evaluator: Evaluator,
+    evaluator: Evaluate,
     checkpoints: Checkpoints,
     logger: Logger,
     began: float,
@@ -191,6 +206,8 @@ class Reporter:
         """Log an evaluation, whose time does not count as that of steps."""
         self._logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
         self._logger.say(f"step {step:,}: held-out loss {figures['loss']:.3f}{_beside(figures)}")
+        if tasks := [f"{name} {value:.2f}" for name, value in figures.items() if name.startswith("task/")]:
+            self._logger.say(f"step {step:,}: {', '.join(tasks)}")
         self._throughput.restart()
 
 

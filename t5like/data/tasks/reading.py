@@ -7,6 +7,7 @@ from t5like.config import Data, Source
 from t5like.data.example import Example
 from t5like.data.sources import Document, Unit, part_rows, units
 from t5like.data.sources.faults import Faults
+from t5like.data.sources.records import Row
 from t5like.data.splits import AnySplit, left_to_hash, shares_of, split_by_hash
 from t5like.data.tasks.examples import examples_of, prompt_of, target_text
 from t5like.errors import UserError
@@ -52,6 +53,19 @@ def examples(data: Data, number: int, split: AnySplit) -> Iterator[Example]:
         if own != "train" or split_by_hash(document.group, shares) == split:
             assert document.example is not None
             yield document.example
+
+
+def unlabelled(source: Source) -> Iterator[Row]:
+    """The rows of a source's files, of which only what its task asks about has to be there.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    assert source.task is not None
+    reading = dataclasses.replace(source, task=None, fields=source.task.asked)
+    for unit in units((reading,)):
+        for part in unit.parts:
+            yield from part_rows(reading, part, Faults())
 
 
 def _whole(source: Source, split: AnySplit, faults: Faults) -> Iterator[Document]:
