@@ -1,20 +1,24 @@
 """Heads learn labelled examples perfectly, on one device or eight, in parts or whole, packed or alone."""
 
 import functools
+import json
 from typing import Any
 
+import examples
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from labelled import made_examples, rows_of
+from labelled import made_examples, rows_of, write_store
 from small import assert_trees_close, labelled_config, random_params, replace
 
 from t5like.config import Config
 from t5like.convert.original import has_transformers
 from t5like.model.sharding import make_mesh
 from t5like.model.transformer import Transformer
+from t5like.runs import opened
 from t5like.runs.checkpoints import State
+from t5like.train import loop
 from t5like.train.eval_step import eval_step
 from t5like.train.labels import KINDS
 from t5like.train.losses import label_sums
@@ -32,8 +36,8 @@ SHARDED = ["token_classification", "span", "multiple_choice"]
 SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
-def batch_of(settings: Config, examples: list[Any], row: list[int] | None = None) -> dict[str, jax.Array]:
-    return jax.tree.map(jnp.asarray, rows_of(settings.data, examples, row))
+def batch_of(settings: Config, made: list[Any], row: list[int] | None = None) -> dict[str, jax.Array]:
+    return jax.tree.map(jnp.asarray, rows_of(settings.data, made, row))
 
 
 @pytest.mark.parametrize(
@@ -86,8 +90,8 @@ def test_eight_devices_and_parts_of_a_batch_give_the_gradient_of_one_device_and_
 
 def test_packed_labels_of_tokens_give_the_sums_of_rows_of_their_own(one_device):
     settings = labelled_config("token_classification", model__encoder_layers=1, data__length=32)
-    examples = made_examples("token_classification", 8)
-    alone, packed = batch_of(settings, examples), batch_of(settings, examples, [0, 0, 0, 1, 1, 1, 2, 2])
+    made = made_examples("token_classification", 8)
+    alone, packed = batch_of(settings, made), batch_of(settings, made, [0, 0, 0, 1, 1, 1, 2, 2])
     net = Transformer(settings.model, settings.rules)
     params = random_params(net, alone)
     count = jax.jit(lambda batch: batch_sums(params, batch, net, settings.train, {}))
@@ -97,14 +101,14 @@ def test_packed_labels_of_tokens_give_the_sums_of_rows_of_their_own(one_device):
 
 def test_candidates_of_a_row_are_scored_as_each_is_alone(one_device):
     settings = labelled_config("multiple_choice", model__encoder_layers=1, model__pooler=True, data__length=32)
-    examples = made_examples("multiple_choice", 4)
-    together = batch_of(settings, examples)
+    made = made_examples("multiple_choice", 4)
+    together = batch_of(settings, made)
     net = Transformer(settings.model, settings.rules)
     params = random_params(net, together)
     score = jax.jit(lambda batch: net.apply({"params": params}, batch, method=Transformer.scores).labels)
     scores = score(together)
     candidates, counts = [], []
-    for tokens, widths, _ in examples:
+    for tokens, widths, _ in made:
         ends = np.cumsum(np.reshape(widths, (-1, 2)).sum(axis=1)).tolist()
         cuts = enumerate(zip([0, *ends], ends, strict=False))
         candidates += [(tokens[first:last], widths[2 * n : 2 * n + 2], [0]) for n, (first, last) in cuts]
@@ -115,6 +119,38 @@ def test_candidates_of_a_row_are_scored_as_each_is_alone(one_device):
     for found, each in zip(np.asarray(scores), alone, strict=True):
         np.testing.assert_allclose(found[: len(each)], each, rtol=1e-4, atol=1e-5)
         assert (found[len(each) :] < -1e9).all()
+
+
+@pytest.mark.slow
+def test_a_run_of_labels_goes_on_with_the_same_bits_and_is_evaluated_on_each_example(tmp_path, monkeypatch, say):
+    """The store is there, so that nothing is prepared."""
+    data = labelled_config("regression").data
+    data = replace(data, store=str(tmp_path / "store"), vocabulary=examples.settings("masked").vocabulary)
+    made = made_examples("regression", 20)
+    (tmp_path / "store").mkdir()
+    write_store(tmp_path / "store", data, {"train": made[:15], "validation": made[15:]})
+    monkeypatch.setattr(loop, "prepare_rows", lambda run, config: examples.vocabulary())
+    monkeypatch.setattr(loop, "keep_rows", lambda run, config: None)
+    monkeypatch.setattr(opened, "prepare_store", lambda restored: None)
+    fields = dict(log_every=1, tensorboard=False, compilation_cache="")
+
+    def trained(name: str, *steps: int) -> Any:
+        for last in steps:
+            own = {f"train__{field}": value for field, value in fields.items()}
+            own |= dict(train__directory=str(tmp_path / name), train__steps=last, model__dropout=0.1, model__vocab=1024)
+            changes = {f"data__{field}": getattr(data, field) for field in ("store", "vocabulary")}
+            settings = labelled_config("regression", **own, **changes)
+            loop.train(settings)
+        with opened.open_run(settings) as restored:
+            return jax.device_get(restored.params)
+
+    assert_trees_close(trained("whole", 4), trained("resumed", 2, 4), rtol=0)
+    said = say("eval", tmp_path / "whole")
+    assert f"{tmp_path}/whole, step 4, 5 held-out labels:\n  loss " in said and said.endswith("squared error\n")
+    lines = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    kept = json.loads((tmp_path / "whole/eval.json").read_text())
+    (held_out,) = [line for line in lines if "eval/loss" in line]
+    assert kept["mean_squared_error"] == kept["loss"] == held_out["eval/loss"] and kept["targets"] == 5
 
 
 @pytest.mark.originals
