@@ -127,3 +127,8 @@ def rows_of(data: config.Data, *parts: Ragged, keys: np.ndarray | None = None) -
     """Rows of one example each."""
     count = len(parts[0].lengths)
     return lay_out(streams_of(data, parts, keys), np.arange(count), count, data, vocabulary())
+
+
+def as_sequences(streams: RaggedFeatures) -> dict[str, list[list[float]]]:
+    """The sequences of each feature."""
+    return {name: [sequence.tolist() for sequence in stream.sequences()] for name, stream in streams.items()}

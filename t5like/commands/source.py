@@ -8,6 +8,7 @@ from t5like.commands.models import BranchOptions
 from t5like.config import Config, Model, Vocabulary
 from t5like.config.conditions import effective
 from t5like.config.flags import take, unchecked, underscored
+from t5like.config.objective import LABELLED
 from t5like.config.other_names import PUBLISHED
 from t5like.errors import UserError, did_you_mean
 from t5like.runs.branch import branch_of, step_of
@@ -18,6 +19,8 @@ from t5like.storage import path_of
 ARCHITECTURE = ("--architecture", "--model")
 COMPUTED = ("dtype", "dropout", "attention", "remat")
 """Fields of a model that say how it is computed; a published size leaves them as they are."""
+HEAD = ("head", "labels", "problem_type", "head_bias", "pooling", "pooler")
+"""Fields of the head, which a published size leaves as they are where labels are learned."""
 TEXT = ("--data.sources.", "--data.filters.", "--data.held_out")
 """Flags of the text that a vocabulary is learned from."""
 
@@ -74,9 +77,12 @@ def _with_architecture(config: Config, flags: list[str]) -> tuple[Config, list[s
 
 
 def _with_head(model: Model, config: Config, flags: Sequence[str]) -> Model:
-    """The model, of a published BERT's two heads without the one that the objective does not learn."""
+    """The model with the preset's own head where labels are learned, and of a published BERT's two heads without the
+    one that the objective does not learn."""
     needed = config.data.objective.spec.head or "vocabulary"
     other = any(flag.startswith("--data.objective.kind") for flag in flags)
+    if config.data.objective.kind in LABELLED and not other:
+        return Model(**effective(Model, vars(model) | {name: getattr(config.model, name) for name in HEAD}))
     if other or model.head != "next_sentence" or model.head == needed:
         return model
     return Model(**effective(Model, vars(model) | {"head": needed}))

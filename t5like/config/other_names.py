@@ -38,9 +38,7 @@ _ANSWERS = {
     "nothing is uploaded: `t5like export RUN FOLDER` writes a folder that can be": (
         "push_to_hub hub_model_id hub_token hub_strategy hub_private_repo use_auth_token token"
     ),
-    "there is no label smoothing; --train.z_loss keeps the logits from drifting": (
-        "label_smoothing LABEL_SMOOTHING label_smoothing_factor"
-    ),
+    "--train.label_smoothing": "label_smoothing LABEL_SMOOTHING label_smoothing_factor",
     "the loss is the mean over real target tokens: leave it out": "loss_normalizing_factor LOSS_NORMALIZING_FACTOR",
     "--train.z_loss": "Z_LOSS",
     "JAX takes the accelerators that are there, and JAX_PLATFORMS=cpu the CPU: leave it out": (

@@ -39,7 +39,7 @@ class Start(NamedTuple):
 
 class InitSource(NamedTuple):
     """The checkpoint that a run is initialised from: parameters of heads that only the run has are `new`, those that
-    only the checkpoint has are `left_out`."""
+    only the checkpoint has are `left_out`, with the decoder where the run has an encoder alone."""
 
     start: Start
     new: list[str]
@@ -56,7 +56,8 @@ class InitSource(NamedTuple):
         if self.new:
             yield f"Not in {run.path}, so with initial values: {', '.join(self.new)}."
         if self.left_out:
-            yield f"Only in {run.path}, so left out: {', '.join(self.left_out)}."
+            names = dict.fromkeys("the decoder" if _is_of_decoder(path) else path for path in self.left_out)
+            yield f"Only in {run.path}, so left out: {', '.join(names)}."
         if changed := self.changed(config):
             yield f"Otherwise than in {run.path}: {listed(changed)}."
 
@@ -109,13 +110,15 @@ def find_source(start: Start, network: Network) -> InitSource:
     """Compare the parameters of the checkpoint with those of the run.
 
     Raises:
-      UserError: they differ in more than parameters that only one of the two heads has.
+      UserError: they differ in more than parameters that only one of the two heads has, and a decoder of the source.
     """
     with Checkpoints(start.run.checkpoints) as checkpoints:
         there = checkpoints.param_shapes(start.step)
     here = shapes_of(network.params)
     keys = ({*here} - {*there}, {*there} - {*here})
     new, left_out = ([], []) if start.whole else map(_heads, keys)
+    if network.config.model.family == "encoder" and not start.whole:
+        left_out = sorted({*left_out, *filter(_is_of_decoder, there)})
     shared = [{path: shape for path, shape in tree.items() if path not in new + left_out} for tree in (there, here)]
     if difference := first_difference(*shared):
         changed = {n: p for n, p in differences(start.run, network.config).items() if n.startswith("model.")}
@@ -123,6 +126,10 @@ def find_source(start: Start, network: Network) -> InitSource:
         given = getattr(network.config.train, start.field)
         raise UserError(f"train.{start.field}={given} does not fit: {difference}; {remedy}.")
     return InitSource(start, new, left_out)
+
+
+def _is_of_decoder(path: str) -> bool:
+    return path.startswith("decoder/")
 
 
 def _heads(paths: Iterable[str]) -> list[str]:

@@ -17,7 +17,8 @@ def eval_step(params: Params, batch: dict[str, Array], *tables: Float[Array, " v
     """The sums of one batch: of tokens, for which there are the two tables of `evaluate.vocabulary_tables`, or of
     labels, of which `loss` has neither smoothing nor weights of classes."""
     if net.model.predicts_pieces:
-        return _token_sums(params, batch, *tables, net)
+        piece_bytes, unigram = tables
+        return _token_sums(params, batch, piece_bytes, unigram, net)
     scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.scores)).labels
     sums = head_sums(scores, batch, net.model)
     return {name: sums[name] for name in ("loss", "accuracy") if name in sums}
