@@ -19,7 +19,7 @@ from t5like.data.store import FORMAT
 from t5like.errors import UserError
 
 LEARNED = ("kind", "size", "path", "coverage", "lowercase", "train_characters")
-MIXING = ("name", "rate", "on_error")
+MIXING = ("name", "rate", "on_error", "test")
 """Fields of a source that a store does not depend on."""
 
 
