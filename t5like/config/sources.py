@@ -121,10 +121,11 @@ class Source:
             self.kind not in FILES or bool(self.path),
             f"A source of kind {self.kind!r} needs a path: give data.sources.N.path a file or a glob.",
         )
+        given = self.path or self.validation or self.test
         require(
-            self.kind != "python_library" or not (self.path or self.validation or self.test),
-            f"data.sources.N.path={self.path or self.validation or self.test!r} is for other sources: set data.sources.N.kind to "
-            "'files', or to the kind of these files.",
+            self.kind != "python_library" or not given,
+            f"data.sources.N.path={given!r} is for other sources: set data.sources.N.kind to 'files', or to the kind "
+            "of these files.",
         )
         for name, path in {"path": self.path, "validation": self.validation, "test": self.test}.items():
             require(

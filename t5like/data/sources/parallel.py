@@ -31,9 +31,9 @@ def parallel_files(pattern: str, setting: str) -> list[tuple[str, int]]:
     for side, found in sizes.items():
         expected = {sides(name)[side] for name in names}
         if alone := sorted(expected ^ found.keys()):
+            state = "missing" if alone[0] in expected else "alone"
             raise UserError(
-                f"data.sources.N.{setting}={pattern!r}: {alone[0]} is {'missing' if alone[0] in expected else 'alone'}; "
-                "of parallel files each has one for each of the others."
+                f"data.sources.N.{setting}={pattern!r}: {alone[0]} is {state}; each of parallel files needs its others."
             )
     return [(name, sum(sizes[side][path] for side, path in sides(name).items())) for name in names]
 
