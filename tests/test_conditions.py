@@ -26,6 +26,9 @@ TFDS = dict(kind="tfds", dataset="a")
 SOURCES = (config.Source(kind="text", path="a"), config.Source(kind="jsonl", path="b"))
 CAUSAL = config.Objective(kind="causal")
 PAIRS = config.Objective(kind="sequence_to_sequence")
+AB = ("a", "b")
+CHAT, TEXT = dict(kind="chat"), dict(kind="text")
+TASKED = config.Source(kind="jsonl", path="a", task=config.Task(kind="text"))
 TWO_PARTS = (config.Source(kind="jsonl", path="a", fields=("a", "b")),)
 SAMPLED = Sampling(temperature=1.0)
 
@@ -51,7 +54,35 @@ def asked(**fields):
 
 
 OPTIMIZER, OBJECTIVE, VOCABULARY, SOURCE = config.Optimizer, config.Objective, config.Vocabulary, config.Source
+TASK = config.Task
 TABLE = [
+    (TASK, "second", "b", TEXT, dict(kind="pair", labels=AB)),
+    (TASK, "context", "b", TEXT, dict(kind="span")),
+    (TASK, "target", "b", CHAT, TEXT),
+    (TASK, "prompt", "b", CHAT, TEXT),
+    (TASK, "candidates", ("b",), TEXT, dict(kind="choice")),
+    (TASK, "labels", AB, TEXT, dict(kind="tag")),
+    (TASK, "words", ("c", "d"), TEXT, dict(kind="classify", labels=AB)),
+    (TASK, "multi_label", True, TEXT, dict(kind="classify", labels=AB)),
+    (TASK, "unanswerable", True, TEXT, dict(kind="span", context="b")),
+    (TASK, "overlap", 5, TEXT, dict(kind="span", context="b")),
+    *((TASK, name, "b {content}", TEXT, CHAT) for name in ("system", "user", "assistant")),
+    (TASK, "few_seed", 5, TEXT, dict(kind="text", few=3)),
+    (SOURCE, "fields", AB, dict(kind="jsonl", path="a", task=TASK(kind="text")), dict(kind="jsonl", path="a")),
+    (
+        SOURCE,
+        "template",
+        ("{text}",),
+        dict(kind="jsonl", path="a", task=TASK(kind="text")),
+        dict(kind="jsonl", path="a"),
+    ),
+    (
+        config.Data,
+        "held_out_test",
+        0.1,
+        dict(store="s"),
+        dict(store="s", objective=PAIRS, sources=(TASKED,), target_length=8),
+    ),
     # class, field, a value, what makes it idle, what makes it active
     (OPTIMIZER, "hold", 5, dict(schedule="linear"), dict(schedule="inverse_sqrt")),
     (OPTIMIZER, "decay", 5, dict(schedule="cosine"), dict(schedule="warmup_stable_decay")),
