@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Int
 
 from t5like.config import ROLES, Data
+from t5like.config.objective import LABELLED
 from t5like.data.draws import Draws, Keys
 from t5like.data.objectives import denoising, labelled, masking, text
 from t5like.data.ragged import PartLengths, Ragged, RaggedFeatures
@@ -82,9 +83,11 @@ def require_special_tokens(data: Data, vocabulary: Vocabulary) -> None:
 
 def trained_frame(data: Data, vocabulary: Vocabulary) -> Frame:
     """The frame of a text in the rows of the objective, and so of a prompt to a model that learned from them: the start
-    before a decoder's, CLS and SEP around that of pairs, EOS behind all other input of an encoder."""
+    before a decoder's, CLS and SEP around that of pairs and, where there are both, that of labelled examples, EOS
+    behind all other input of an encoder."""
     if "encoder" not in data.lengths:
         return Frame(before=(vocabulary.start,))
-    if data.objective.spec.sentence_pairs:
+    labelled = data.objective.kind in LABELLED and None not in map(vocabulary.role, ("cls", "sep"))
+    if data.objective.spec.sentence_pairs or labelled:
         return Frame((vocabulary.require("cls"),), (vocabulary.require("sep"),))
     return Frame(behind=(vocabulary.eos,))
