@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import t5like.data.vocabulary
 
-NAMED = tuple(kind for kind in FILES if kind != "text")
+NAMED = tuple(kind for kind in FILES if kind not in ("text", "parallel"))
 """Kinds of files that have fields."""
 HELD_OUT = 0.05
 """Share of the documents that a new vocabulary is not learned from, but reported on."""

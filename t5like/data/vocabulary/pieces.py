@@ -187,7 +187,9 @@ class SentencePiece:
         pieces = self._model.encode(text, return_type="proto").pieces
         characters = character_of_byte(text).tolist()
         spans = [(characters[piece.begin], characters[piece.end]) for piece in pieces]
-        return [piece.id for piece in pieces], shared(spans, [not n and piece.piece == SPACE for n, piece in enumerate(pieces)])
+        return [piece.id for piece in pieces], shared(
+            spans, [not n and piece.piece == SPACE for n, piece in enumerate(pieces)]
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._model.decode(list(ids))
