@@ -10,7 +10,7 @@ from t5like.runs.directory import RunDirectory
 
 OWN = ("train.directory", "train.init_from", "train.branch_from", "train.row_offset")
 """Fields in which every branch differs from its run."""
-FIXED = ("optimizer.name", "optimizer.freeze")
+FIXED = ("optimizer.name", "optimizer.freeze", "train.ema")
 FIXED_GROUPS = ("model.", "data.vocabulary.")
 FREE = ("model.dtype", "model.remat", "model.attention", "model.dropout")
 """Fields of the model that a branch may change; the state of others, and of those above, would be another."""

@@ -15,7 +15,15 @@ from t5like.optim.groups import stop_frozen
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.checkpoints import State
 from t5like.train.chunked import Targets, chunked_sums
-from t5like.train.losses import Sums, label_sums, weighted_sums, with_labels
+from t5like.train.losses import (
+    UNSMOOTHED,
+    Smoothing,
+    Sums,
+    label_sums,
+    smoothing_of,
+    weighted_sums,
+    with_labels,
+)
 
 Batch = dict[str, Array]
 
@@ -59,7 +67,8 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Params]:
         def objective(params: Params) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train.z_loss, keys)
+            learned = stop_frozen(params, config.optimizer)
+            sums = batch_sums(learned, part, net, config.train.z_loss, keys, smoothing_of(config))
             return sums["objective"].total, sums
 
         (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -79,7 +88,14 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
-def batch_sums(params: Params, batch: Batch, net: Transformer, z_loss: float, keys: dict[str, Array]) -> Sums:
+def batch_sums(
+    params: Params,
+    batch: Batch,
+    net: Transformer,
+    z_loss: float,
+    keys: dict[str, Array],
+    smoothing: Smoothing = UNSMOOTHED,
+) -> Sums:
     """The sums of a batch, as the model's head predicts it.
 
     Logits, and scores of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows and
@@ -90,7 +106,7 @@ def batch_sums(params: Params, batch: Batch, net: Transformer, z_loss: float, ke
     if net.model.head in ("vocabulary", "next_sentence"):
         inputs, labels = cast(Any, apply(method=Transformer.lm_head_inputs))
         targets = Targets(*targets_and_weights(batch))
-        sums = chunked_sums(inputs, targets, z_loss, net.rules)
+        sums = chunked_sums(inputs, targets, z_loss, net.rules, smoothing=smoothing)
         return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
     scores = cast(Any, apply(method=Transformer.scores)).labels
     if net.model.head == "token":
