@@ -13,6 +13,7 @@ from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
 from t5like.config.marks import applies_to, repeatable, without_prefix
 from t5like.config.sampling import Sampling
+from t5like.config.training import Step
 from t5like.errors import UserError
 from t5like.storage import Path, path_of
 
@@ -49,8 +50,8 @@ def branch(config: Config, options: BranchOptions) -> None:
 class EvalOptions:
     """Options of `t5like eval`."""
 
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -65,7 +66,7 @@ def evaluate(config: Config, options: EvalOptions) -> None:
     with processes(config, {"options": options}), open_run(config, options.step) as restored:
         prepare_store(restored)
         figures = Evaluator(restored.network, restored.vocabulary)(restored.params)
-        print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
+        print(f"{restored.of_step}, {figures['tokens']:,.0f} held-out targets:")
         print(f"  loss               {figures['loss']:8.3f} nats a token")
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
         print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
@@ -77,6 +78,10 @@ def evaluate(config: Config, options: EvalOptions) -> None:
             print(f"  accuracy of pairs  {figures['label_accuracy']:8.3f} (next sentence or not)")
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
         print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
+        for source in restored.config.data.source_names:
+            if f"{source}/loss" in figures:
+                loss, right = (figures[f"{source}/{name}"] for name in ("loss", "accuracy"))
+                print(f"  {source}: loss {loss:.3f}, accuracy {right:.3f}")
         record = {"step": restored.step, **figures}
         _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
 
@@ -105,8 +110,8 @@ class GenerateOptions:
     """Prompts that are answered at once; no answer depends on it."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -144,6 +149,7 @@ def generate(config: Config, options: GenerateOptions) -> None:
         if options.held_out:
             _print_passages(restored, options)
             return
+        _note_step(restored)
         _note_plain_prompts(restored, prompts)
         generator = generator_of(restored, options.sampling, options.tokens, options.seed)
         for at in range(0, len(prompts), options.batch):
@@ -163,6 +169,12 @@ def _answers(
         return [""] * len(prompts)
     answers = generator(params, [prompt if prompt.strip() else standing_in for prompt in prompts], first)
     return [answer if prompt.strip() else "" for prompt, answer in zip(prompts, answers, strict=True)]
+
+
+def _note_step(restored: t5like.runs.opened.Restored) -> None:
+    """Say on standard error which step answers, where it need not be the newest."""
+    if restored.why:
+        print(f"t5like: {restored.of_step}.", file=sys.stderr, flush=True)
 
 
 def _note_plain_prompts(restored: t5like.runs.opened.Restored, prompts: list[str]) -> None:
@@ -188,8 +200,8 @@ class FillOptions:
     """Candidates for each mask."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -203,6 +215,7 @@ def fill(config: Config, options: FillOptions) -> None:
     from t5like.runs.opened import open_run
 
     with processes(config, {"options": options}), open_run(config, options.step) as restored:
+        _note_step(restored)
         for text in options.text:
             masks = fill(restored, text, options.top)
             if options.json:

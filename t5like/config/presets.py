@@ -55,7 +55,7 @@ def load(source: str) -> Config:
         raise UserError(f"{source} holds no `config = Config(...)`.")
     require(
         not (config.train.steps and config.train.epochs),
-        f"{source} sets train.steps={config.train.steps} and train.epochs={config.train.epochs}: leave one of them out.",
+        f"{source} sets train.steps={config.train.steps} and train.epochs={config.train.epochs}: leave one out.",
     )
     return config
 

@@ -21,9 +21,7 @@ class Averaged(NamedTuple):
     inner: optax.OptState
 
 
-def averaging(
-    inner: optax.GradientTransformation, decay: float, settings: Optimizer
-) -> optax.GradientTransformation:
+def averaging(inner: optax.GradientTransformation, decay: float, settings: Optimizer) -> optax.GradientTransformation:
     """Keep the average of the parameters that `inner` makes; its updates stay as they are.
 
     The average starts with the initial parameters. After update n it moves by 1 - min(decay, (1 + n) / (10 + n)) of the

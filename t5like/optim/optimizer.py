@@ -1,7 +1,8 @@
 """Gradients to updates: one optax chain in the order in which things happen.
 
 A parameter moves by - learning rate * its group's rate * its layer's factor * (what the optimizer makes of its gradient
-+ weight_decay * itself). Gradients are clipped first, all together; parameters that are frozen take no part in any of it.
++ weight_decay * itself). Gradients are clipped first, all together; parameters that are frozen take no part in any of
+it.
 """
 
 import functools

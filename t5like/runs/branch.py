@@ -44,7 +44,7 @@ def branch_of(run: RunDirectory, before: Config, config: Config, step: int) -> C
     Raises:
       UserError: it is over at that step.
     """
-    if config.train.steps <= step:
+    if 0 < config.train.steps <= step:
         earlier = ", ".join(str(each) for each in run.steps() if each < config.train.steps)
         raise UserError(
             f"train.steps={config.train.steps} is not above {step}, the step at which the branch starts: give a larger "

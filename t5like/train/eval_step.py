@@ -13,6 +13,8 @@ from t5like.train.labels import KINDS
 from t5like.train.losses import Ratio, Sums, ratio
 from t5like.train.step import predicting, targets_and_weights
 
+BY_SOURCE = "by source: "
+
 
 def eval_step(
     params: Params,
@@ -20,30 +22,43 @@ def eval_step(
     piece_bytes: Float[Array, " vocab"],
     unigram: Float[Array, " vocab"],
     net: Transformer,
+    sources: int = 0,
 ) -> Sums:
     """The sums of one batch; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency.
+
+    With `sources` above 0, the feature `sources` of the batch has the number of each row's source, int32, and there are
+    the sums of each source too: by the name of a sum behind `BY_SOURCE`, arrays `[sources]`.
 
     Text is what is neither sentinel nor EOS. Of `exact_match` the items are the segments with targets: one is right
     whose every target is the best guess, which greedy decoding would write, token for token.
     """
     inputs, label_scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.lm_head_inputs))
-    targets, weights = targets_and_weights(batch)
+    targets, all_weights = targets_and_weights(batch)
     losses = chunked_losses(inputs, targets, net.rules)
     size = piece_bytes[targets]
-    text = weights * (size > 0).astype(jnp.float32)
-    sums = {
-        "loss": ratio(losses.nll, weights),
-        "accuracy": ratio(losses.correct, weights),
-        "text_accuracy": ratio(losses.correct, text),
-        "text_loss": ratio(losses.nll, text),
-        "unigram_text_loss": ratio(unigram[targets], text),
-        "nats_per_byte": Ratio(jnp.sum(weights * losses.nll), jnp.sum(text * size)),
-        "exact_match": _answers(losses.correct, weights, predicting(batch, "segment_ids")),
-    }
-    if label_scores is not None:
-        right = KINDS[net.model.label_problem].correct(label_scores, batch["labels"])
-        labelled = jnp.any(weights > 0, axis=1).astype(jnp.float32)
-        sums["label_accuracy"] = ratio(right.astype(jnp.float32), labelled)
+
+    def sums_of(weights: Float[Array, "batch length"]) -> Sums:
+        text = weights * (size > 0).astype(jnp.float32)
+        sums = {
+            "loss": ratio(losses.nll, weights),
+            "accuracy": ratio(losses.correct, weights),
+            "text_accuracy": ratio(losses.correct, text),
+            "text_loss": ratio(losses.nll, text),
+            "unigram_text_loss": ratio(unigram[targets], text),
+            "nats_per_byte": Ratio(jnp.sum(weights * losses.nll), jnp.sum(text * size)),
+            "exact_match": _answers(losses.correct, weights, predicting(batch, "segment_ids")),
+        }
+        if label_scores is not None:
+            right = KINDS[net.model.label_problem].correct(label_scores, batch["labels"])
+            labelled = jnp.any(weights > 0, axis=1).astype(jnp.float32)
+            sums["label_accuracy"] = ratio(right.astype(jnp.float32), labelled)
+        return sums
+
+    sums = sums_of(all_weights)
+    if sources:
+        own = batch["sources"][None] == jnp.arange(sources)[:, None]  # [sources, batch]
+        apart = jax.lax.map(lambda of: sums_of(all_weights * of[:, None].astype(jnp.float32)), own)
+        sums |= {f"{BY_SOURCE}{name}": each for name, each in apart.items()}
     return sums
 
 

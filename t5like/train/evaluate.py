@@ -13,8 +13,9 @@ from t5like.errors import UserError
 from t5like.model.network import Network
 from t5like.model.sharding import Params, batch_sharding, row_parts
 from t5like.processes.batches import GlobalBatches, replicated
-from t5like.train.compile import lower_evaluation
-from t5like.train.losses import Sums
+from t5like.train.compile import lower_evaluation, sources_apart
+from t5like.train.eval_step import BY_SOURCE
+from t5like.train.losses import Ratio, Sums
 
 
 class Evaluator:
@@ -35,20 +36,39 @@ class Evaluator:
         """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
         for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
-        EOS included, that greedy decoding would write."""
-        settings = self._network.config.eval
-        batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows)
+        EOS included, that greedy decoding would write. Where there are several sources, each one's figures follow, as
+        `SOURCE/loss`; one without such rows has none."""
+        config = self._network.config
+        settings, apart = config.eval, bool(sources_apart(config))
+        batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows, apart)
         sums = (jax.device_get(self._step()(params, self._to_global(features), *self._tables)) for features in batches)
         wide = (jax.tree.map(np.float64, each) for each in sums)
         total = functools.reduce(lambda *pair: jax.tree.map(operator.add, *pair), wide)
-        return figures(total, self._network.config.data.objective.spec.answers)
+        return all_figures(total, config)
+
+    def names(self) -> list[str]:
+        """The names of the figures, which are known before there are any."""
+        one = jax.tree.map(lambda leaf: np.ones(leaf.shape), lower_evaluation(self._network).out_info)
+        return list(all_figures(one, self._network.config))
 
     def _compile(self) -> jax.stages.Compiled:
         return lower_evaluation(self._network).compile()
 
 
+def all_figures(sums: Sums, config: Config) -> dict[str, float]:
+    """The figures of all rows, and of each source, from the sums of `eval_step`."""
+    answers = config.data.objective.spec.answers
+    found = figures({name: each for name, each in sums.items() if not name.startswith(BY_SOURCE)}, answers)
+    apart = {name.removeprefix(BY_SOURCE): each for name, each in sums.items() if name.startswith(BY_SOURCE)}
+    for number, source in enumerate(config.data.source_names if apart else ()):
+        own = {name: Ratio(each.total[number], each.count[number]) for name, each in apart.items()}
+        if own["loss"].count:
+            found |= {f"{source}/{name}": value for name, value in figures(own, answers).items()}
+    return found
+
+
 def figures(sums: Sums, answers: bool) -> dict[str, float]:
-    """The figures of `Evaluator` from its sums; `answers` keeps the exact matches."""
+    """The figures of rows from their sums; `answers` keeps the exact matches."""
     means = {name: float(ratio.mean()) for name, ratio in sums.items() if answers or name != "exact_match"}
     nats, size = sums["nats_per_byte"]
     del means["nats_per_byte"]

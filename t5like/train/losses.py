@@ -50,9 +50,7 @@ def smoothing_of(config: Config) -> Smoothing:
     return Smoothing(config.train.label_smoothing, min(config.data.vocabulary.pieces, config.model.vocab))
 
 
-def smoothed(
-    losses: TokenLosses, scores: Float[Array, "*rows vocab"], smoothing: Smoothing
-) -> Float[Array, "*rows"]:
+def smoothed(losses: TokenLosses, scores: Float[Array, "*rows vocab"], smoothing: Smoothing) -> Float[Array, "*rows"]:
     """The cross-entropy with the targets (1 - share) one_hot + share / tokens, which is
     (1 - share) nll + share (log Z - mean score)."""
     if not smoothing.share:
@@ -95,9 +93,7 @@ def weighted_sums(
     return sums_of(losses, smoothed(losses, logits, smoothing), weights, z_loss)
 
 
-def sums_of(
-    losses: TokenLosses, cost: Float[Array, "*rows"], weights: Float[Array, "*rows"], z_loss: float
-) -> Sums:
+def sums_of(losses: TokenLosses, cost: Float[Array, "*rows"], weights: Float[Array, "*rows"], z_loss: float) -> Sums:
     """The sums of tokens whose losses are known; `cost` is what training lowers, their smoothed cross-entropy."""
     return {
         "objective": ratio(cost + z_loss * jnp.square(losses.log_z), weights),

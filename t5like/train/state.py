@@ -75,9 +75,7 @@ def make_training(config: Config, mesh: AnyMesh) -> Training:
       UserError: a dimension that the mesh does not divide.
     """
     network = make_network(config, mesh)
-    optimizer = make_optimizer(
-        config.optimizer, config.train.steps, network.axes, depths(config.model, network.axes)
-    )
+    optimizer = make_optimizer(config.optimizer, config.train.steps, network.axes, depths(config.model, network.axes))
     if config.train.ema is not None:
         optimizer = averaging(optimizer, config.train.ema, config.optimizer)
     opt_state = jax.eval_shape(optimizer.init, network.params)
