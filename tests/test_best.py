@@ -1,4 +1,4 @@
-"""The best checkpoint of a run: it is the best, it stays, later commands use it, and it ends a run that gets no better."""
+"""The best checkpoint of a run: it is the best, it stays and is used, and a run that gets no better ends."""
 
 import json
 import pathlib
@@ -140,7 +140,7 @@ def test_a_run_that_gets_worse_keeps_its_best_and_ends_early(whole, say):
     run, values = pathlib.Path(whole.train.directory), evaluated(pathlib.Path(whole.train.directory))
     best = min(values, key=lambda step: values[step])
     assert list(values) == list(range(1, best + 4))
-    assert 1 < best and best + 3 < whole.train.steps
+    assert best > 1 and best + 3 < whole.train.steps
     assert RunDirectory(run).steps() == [best, best + 3]
     ended = events(run)[-1]
     assert (ended["event"], ended["step"], ended["stopped"], ended["best"]["step"]) == (
