@@ -29,7 +29,8 @@ def based(config: Config, flags: Sequence[str]) -> tuple[Config, list[str]]:
       UserError: there is no published size of the name that the flags give.
     """
     flags = list(map(underscored, flags))
-    config, flags = _with_architecture(_with_course(config, flags), flags)
+    config, flags = _with_architecture(config, flags)
+    config = _with_course(config, flags)
     return _with_vocabulary(config, flags), flags
 
 

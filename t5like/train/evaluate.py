@@ -30,7 +30,8 @@ class Evaluator:
         train = Rows(network.config.data, vocabulary, "train")
         tables = vocabulary_tables(vocabulary, train.token_counts(), network.config.model.vocab)
         self._tables = [replicated(network.mesh, table) for table in tables]
-        self._step = functools.cache(self._compile)
+        self._lowered = functools.cache(lambda: lower_evaluation(network))
+        self._step = functools.cache(lambda: self._lowered().compile())
 
     def __call__(self, params: Params) -> dict[str, float]:
         """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
@@ -48,11 +49,10 @@ class Evaluator:
 
     def names(self) -> list[str]:
         """The names of the figures, which are known before there are any."""
-        one = jax.tree.map(lambda leaf: np.ones(leaf.shape), lower_evaluation(self._network).out_info)
-        return list(all_figures(one, self._network.config))
-
-    def _compile(self) -> jax.stages.Compiled:
-        return lower_evaluation(self._network).compile()
+        config, sizes = self._network.config, self._rows.sizes
+        one = jax.tree.map(lambda leaf: np.ones(leaf.shape), self._lowered().out_info)
+        empty = tuple(f"{name}/" for name, size in zip(config.data.source_names, sizes, strict=True) if not size)
+        return [name for name in all_figures(one, config) if not name.startswith(empty)]
 
 
 def all_figures(sums: Sums, config: Config) -> dict[str, float]:
