@@ -49,6 +49,10 @@ def pairs(**fields):
     return data(**{"objective": PAIRS, "sources": TWO_PARTS, "target_length": 8, **fields})
 
 
+def course(**fields):
+    return config.Train(**{**dict(directory="d", steps=1, batch=1), **fields})
+
+
 def asked(**fields):
     return GenerateOptions(**({"prompt": ("a",)} if "held_out" not in fields else {}), **fields)
 
@@ -147,6 +151,7 @@ TABLE = [
     (data, "pack", False, dict(), dict(objective=PAIRS, sources=TWO_PARTS, target_length=8)),
     (data, "temperature", 2.0, dict(), dict(sources=SOURCES)),
     (data, "size_cap", 9, dict(sources=(dataclasses.replace(SOURCES[0], rate=1.0),)), dict(sources=SOURCES)),
+    (course, "patience", 2, dict(), dict(best="loss")),
     (PrepareOptions, "processes", 2, dict(runner="DirectRunner"), dict()),
     (PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
     (InspectOptions, "color", "never", dict(json=True), dict()),
@@ -181,7 +186,7 @@ CLASSES = {*presets._classes(config.Config), *(command.options for command in CO
 def test_a_field_is_refused_without_its_effect_and_taken_with_it(kind, name, value, idle, active):
     said = sentence(kind, **{name: value}, **idle)
     assert f"{name} {value} has no effect " in said or f"{name}={value!r} has no effect " in said
-    assert ", only " in said or re.search(r"no effect with(out)? (--|data\.)", said)
+    assert ", only " in said or re.search(r"no effect with(out)? (--|data\.|train\.)", said)
     default = next(f.default for f in dataclasses.fields(kind(**active, **{name: value})) if f.name == name)
     assert f"{name} {default}." in said[-90:] or f"{name}={default!r}." in said
     assert getattr(kind(**active, **{name: value}), name) == value

@@ -14,6 +14,7 @@ from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
 from t5like.config.marks import applies_to, repeatable, without_prefix
 from t5like.config.sampling import Sampling
+from t5like.config.training import Step
 from t5like.errors import UserError
 from t5like.storage import Path, path_of
 
@@ -52,9 +53,8 @@ class EvalOptions:
 
     split: Literal["", "train", "validation", "test"] = ""
     """Split on which the tasks of the run are scored by their metrics, whole; empty: the figures of held-out rows."""
-
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -75,13 +75,13 @@ def evaluate(config: Config, options: EvalOptions) -> None:
         record = {"step": restored.step, **figures}
         _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
         if "targets" in figures:
-            print(f"{restored.run.path}, step {restored.step:,}, {figures['targets']:,.0f} held-out labels:")
+            print(f"{restored.of_step}, {figures['targets']:,.0f} held-out labels:")
             if "accuracy" in figures:
                 print(f"  accuracy           {figures['accuracy']:8.3f} of whole targets")
             kind = "nats a label" if "accuracy" in figures else "the mean squared error"
             print(f"  loss               {figures['loss']:8.3f} {kind}")
             return
-        print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
+        print(f"{restored.of_step}, {figures['tokens']:,.0f} held-out targets:")
         print(f"  loss               {figures['loss']:8.3f} nats a token")
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
         print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
@@ -93,6 +93,10 @@ def evaluate(config: Config, options: EvalOptions) -> None:
             print(f"  accuracy of pairs  {figures['label_accuracy']:8.3f} (next sentence or not)")
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
         print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
+        for source in restored.config.data.source_names:
+            if f"{source}/loss" in figures:
+                loss, right = (figures[f"{source}/{name}"] for name in ("loss", "accuracy"))
+                print(f"  {source}: loss {loss:.3f}, accuracy {right:.3f}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +123,8 @@ class GenerateOptions:
     """Prompts that are answered at once; no answer depends on it."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -158,6 +162,7 @@ def generate(config: Config, options: GenerateOptions) -> None:
         if options.held_out:
             _print_passages(restored, options)
             return
+        _note_step(restored)
         _note_plain_prompts(restored, prompts)
         generator = generator_of(restored, options.sampling, options.tokens, options.seed)
         for at in range(0, len(prompts), options.batch):
@@ -177,6 +182,12 @@ def _answers(
         return [""] * len(prompts)
     answers = generator(params, [prompt if prompt.strip() else standing_in for prompt in prompts], first)
     return [answer if prompt.strip() else "" for prompt, answer in zip(prompts, answers, strict=True)]
+
+
+def _note_step(restored: t5like.runs.opened.Restored) -> None:
+    """Say on standard error which step answers, where it need not be the newest."""
+    if restored.why:
+        print(f"t5like: {restored.of_step}.", file=sys.stderr, flush=True)
 
 
 def _note_plain_prompts(restored: t5like.runs.opened.Restored, prompts: list[str]) -> None:
@@ -202,8 +213,8 @@ class FillOptions:
     """Candidates for each mask."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -217,6 +228,7 @@ def fill(config: Config, options: FillOptions) -> None:
     from t5like.runs.opened import open_run
 
     with processes(config, {"options": options}), open_run(config, options.step) as restored:
+        _note_step(restored)
         for text in options.text:
             masks = fill(restored, text, options.top)
             if options.json:

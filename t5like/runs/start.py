@@ -14,6 +14,7 @@ from t5like.config.conditions import effective
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
+from t5like.runs.best import choose
 from t5like.runs.changes import UNTRAINED, Changes, branch_changes, differences, is_other_text, listed
 from t5like.runs.checkpoints import Checkpoints, first_difference, shapes_of
 from t5like.runs.directory import RunDirectory, named_checkpoint
@@ -30,6 +31,8 @@ class Start(NamedTuple):
     run: RunDirectory
     step: int
     whole: bool = False
+    why: str = ""
+    """The reason of the step, if the run has a best one."""
 
     @property
     def field(self) -> str:
@@ -85,7 +88,8 @@ def find_start(config: Config) -> Start:
         raise UserError(f"{given} holds no checkpoint: train there first, or name another run.")
     if step is not None and step not in steps:
         raise UserError(f"{given} is not there: {run.path} has checkpoints of the steps {', '.join(map(str, steps))}.")
-    return Start(run, steps[-1] if step is None else step, whole)
+    step, why = choose(run, run.config().train.best, step)
+    return Start(run, step, whole, why)
 
 
 def check_start(run: RunDirectory, config: Config) -> Start | None:
