@@ -19,8 +19,6 @@ from t5like.errors import UserError
 from t5like.storage import Path, path_of
 
 if TYPE_CHECKING:
-    import t5like.infer.generate
-    import t5like.model.sharding
     import t5like.runs.opened
 
 
@@ -153,7 +151,7 @@ def generate(config: Config, options: GenerateOptions) -> None:
     prompts = list(_prompts(options))
     if not any(prompt.strip() for prompt in prompts) and not options.held_out:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
-    from t5like.infer.generate import fill_sentinels, generator_of
+    from t5like.library import Run
     from t5like.processes.preflight import processes
     from t5like.runs.opened import open_run
 
@@ -164,24 +162,9 @@ def generate(config: Config, options: GenerateOptions) -> None:
             return
         _note_step(restored)
         _note_plain_prompts(restored, prompts)
-        generator = generator_of(restored, options.sampling, options.tokens, options.seed)
-        for at in range(0, len(prompts), options.batch):
-            part = prompts[at : at + options.batch]
-            for prompt, answer in zip(part, _answers(generator, restored.params, part, at), strict=True):
-                filled = fill_sentinels(prompt, answer) if "<extra_id_" in prompt else None
-                record = {"prompt": prompt, "answer": answer} | ({"filled": filled} if filled else {})
-                print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
-
-
-def _answers(
-    generator: t5like.infer.generate.Generator, params: t5like.model.sharding.Params, prompts: list[str], first: int
-) -> list[str]:
-    """An answer to each prompt, numbered from `first`; empty lines of a file keep their numbers and get none."""
-    standing_in = next((prompt for prompt in prompts if prompt.strip()), None)
-    if standing_in is None:
-        return [""] * len(prompts)
-    answers = generator(params, [prompt if prompt.strip() else standing_in for prompt in prompts], first)
-    return [answer if prompt.strip() else "" for prompt, answer in zip(prompts, answers, strict=True)]
+        run = Run(restored)
+        for answer in run.answers(prompts, options.sampling, options.tokens, options.seed, options.batch):
+            print(json.dumps(answer.cells(), ensure_ascii=False) if options.json else answer, flush=True)
 
 
 def _note_step(restored: t5like.runs.opened.Restored) -> None:
@@ -223,14 +206,15 @@ class FillOptions:
 
 
 def fill(config: Config, options: FillOptions) -> None:
-    from t5like.infer.fill import fill
+    from t5like.library import Run
     from t5like.processes.preflight import processes
     from t5like.runs.opened import open_run
 
     with processes(config, {"options": options}), open_run(config, options.step) as restored:
         _note_step(restored)
+        run = Run(restored)
         for text in options.text:
-            masks = fill(restored, text, options.top)
+            masks = run.fill(text, top=options.top)[0].masks
             if options.json:
                 print(
                     json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)

@@ -89,6 +89,12 @@ def kept_vocabulary(settings: Vocabulary, folder: str) -> Vocabulary:
     return Vocabulary(**effective(Vocabulary, vars(settings) | {"kind": "file", "path": folder}))
 
 
+def config_of(source: str) -> Config:
+    """The config of a SOURCE, a preset or a run directory; that of a run says where the run lies now."""
+    given = RunDirectory(presets.find(source))
+    return relocated(given.config(), source) if given.path.is_dir() else presets.load(source)
+
+
 def relocated(config: Config, directory: str) -> Config:
     """The config of a run that lies in `directory`, perhaps another one than when it was written."""
     config = with_vocabulary_in(config, directory)
