@@ -16,6 +16,7 @@ from t5like.config import Config
 from t5like.cost.flops import Flops, step_flops
 from t5like.model.network import abstract_batch
 from t5like.model.sharding import parts_of, row_parts
+from t5like.optim.groups import frozen_and_trained, joined
 from t5like.plan.collectives import Collective
 from t5like.plan.placed import mesh_of
 from t5like.train.compile import shard_bytes, state_bytes
@@ -49,13 +50,14 @@ def residuals(training: Training, rows: int) -> list[jax.ShapeDtypeStruct]:
     batch = abstract_batch(config, rows)
 
     def backward(params: Any, batch: Any) -> Any:
-        keys = {"dropout": jax.random.key(0)} if config.model.dropout else {}
+        keys = {"dropout": jax.random.key(0)} if config.model.drops else {}
+        frozen, trained = frozen_and_trained(params, config.optimizer, config.model.lora)
 
-        def objective(params: Any) -> Any:
-            sums = batch_sums(params, batch, training.network.net, config.train.z_loss, keys)
+        def objective(trained: Any) -> Any:
+            sums = batch_sums(joined(frozen, trained), batch, training.network.net, config.train.z_loss, keys)
             return sums["objective"].total
 
-        return jax.vjp(objective, params)[1]
+        return jax.vjp(objective, trained)[1]
 
     with mesh_of(training):
         leaves = jax.tree.leaves(jax.eval_shape(backward, training.abstract.params, batch))
