@@ -43,7 +43,9 @@ class Adapter:
         kept = "".join(letter for letter in weights if letter in out)
         tokens = "".join(letter for letter in inputs if letter not in contracted)
         low = jnp.einsum(f"{inputs},{contracted}r->{tokens}r", self._dropped(x), self.a.astype(x.dtype))
-        y += jnp.einsum(f"{tokens}r,r{kept}->{out}", low, self.b.astype(x.dtype)) * jnp.asarray(self.lora.scale, x.dtype)
+        y += jnp.einsum(f"{tokens}r,r{kept}->{out}", low, self.b.astype(x.dtype)) * jnp.asarray(
+            self.lora.scale, x.dtype
+        )
         if self.length is None:
             return y
         axes = tuple(number for number, letter in enumerate(weights) if letter in contracted)
@@ -65,8 +67,7 @@ def adapter(
     _, weights, out = operands(equation)
     sides = [[number for number, letter in enumerate(weights) if (letter in out) == kept] for kept in (False, True)]
     (rows, row_axes), (columns, column_axes) = (
-        (tuple(kernel.shape[number] for number in side), tuple(axes[number] for number in side))
-        for side in sides
+        (tuple(kernel.shape[number] for number in side), tuple(axes[number] for number in side)) for side in sides
     )
     # Uniform within 1 / sqrt(inputs), as in PEFT.
     uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=range(len(rows)), out_axis=-1)

@@ -18,6 +18,8 @@ from t5like.optim.groups import is_decayed, is_frozen, joined, parted, rate_of, 
 from t5like.optim.matrices import Axes, per_matrix
 from t5like.optim.scales import adafactor, is_hidden_matrix, muon, scale_by_matrix_rms
 
+NO_ADAPTERS = config.Lora()
+
 
 def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
     """The learning rate of each step of a run of `steps`: a linear warm-up, then the course that the config names."""
@@ -42,7 +44,7 @@ def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    settings: config.Optimizer, steps: int, axes: Axes, lora: config.Lora = config.Lora()
+    settings: config.Optimizer, steps: int, axes: Axes, lora: config.Lora = NO_ADAPTERS
 ) -> optax.GradientTransformation:
     """The chain: clip the gradient, scale it as the optimizer does, decay weights, multiply by the rate.
 

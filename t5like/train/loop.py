@@ -81,7 +81,9 @@ def train(config: Config) -> None:
                 logger.say(f"{started_from}: {training.network.parameter_count:,} parameters on {devices}.")
                 if config.model.lora.rank:
                     trained = sum(leaf.size for leaf in jax.tree.leaves(training.trained))
-                    logger.say(f"Of them {trained:,} are trained and saved; the others are those of {base_of(run).path}.")
+                    logger.say(
+                        f"Of them {trained:,} are trained and saved; the others are those of {base_of(run).path}."
+                    )
                 told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)

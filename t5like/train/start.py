@@ -8,8 +8,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like.config import Config
 from t5like.config.training import ENDING
-from t5like.optim.optimizer import make_schedule
 from t5like.optim.groups import is_own, parted
+from t5like.optim.optimizer import make_schedule
 from t5like.runs.base import Base, base_of, fingerprint, with_base
 from t5like.runs.changes import listed
 from t5like.runs.checkpoints import Checkpoints, State
