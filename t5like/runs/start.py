@@ -68,7 +68,8 @@ class InitSource(NamedTuple):
         if self.start.whole:
             return branch_changes(self.start.run, config)
         changed = differences(self.start.run, config).items()
-        return {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}
+        own = (*UNTRAINED, *(name for name, _ in changed if name.startswith("model.lora.")))
+        return {name: pair for name, pair in changed if name.startswith("model.") and name not in own}
 
 
 def find_start(config: Config) -> Start:
