@@ -50,7 +50,8 @@ def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str,
 
     Args:
       run: a run directory, or the preset that it was started from.
-      step: the checkpoint, a step, "best" or "newest"; by default the best where the run has train.best, else the newest.
+      step: the checkpoint, a step, "best" or "newest"; by default the best where the run has train.best, else the
+        newest.
       config: fields of the run's config that take other values, by their dotted names as flags have them, such as
         {"model.dtype": "float32"}. Compiled programs are kept on disk only if "train.compilation_cache" is among them,
         for that is a setting of JAX's in the whole process.
