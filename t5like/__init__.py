@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import t5like.library
+    from t5like.config.training import Step
 
 __version__ = "0.1.0"
 
