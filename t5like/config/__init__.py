@@ -154,7 +154,7 @@ class Config:
             "for each label.",
         )
         require(
-            not smoothing or (objective.kind in LABELLED and objective.kind != "regression"),
+            not smoothing or objective.kind != "regression",
             f"train.label_smoothing={smoothing} is not for data.objective.kind={objective.kind!r}: set it to 0.",
         )
 
