@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import t5like
-from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, models, plan, tasks, vocabulary
+from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, finetune, models, plan, tasks, vocabulary
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
 from t5like.storage import path_of
@@ -21,7 +21,9 @@ from t5like.xla import set_flags
 FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the file, or - for standard input,"}
 """Arguments after a SOURCE."""
 COMMANDS = {
-    command.name: command for group in (models, tasks, data, plan, convert, vocabulary) for command in group.COMMANDS
+    command.name: command
+    for group in (models, finetune, tasks, data, plan, convert, vocabulary)
+    for command in group.COMMANDS
 }
 """All commands by name, in the order of the help."""
 INTRODUCTION = "t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX."
@@ -113,6 +115,8 @@ def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
             "a run directory." if command.takes == "branch" else f"a preset such as {EXAMPLE}, or a run directory."
         )
         raise UserError(f"t5like {command.name} needs {'a PATH first.' if command.takes_paths else source}")
+    if command.takes == "run and files":
+        return finetune.plan_of(rest[:words], rest[words:])
     if command.takes not in FOLLOWED:
         return _configure(command, rest[0], rest[1:])
     if words < 2 and not asks:

@@ -73,7 +73,7 @@ def _fields(command: Command, config: Config | None, most: int) -> Iterator[Show
     """The fields that people change, with their values in the config, at most so many."""
     if config is None:
         return
-    makes, values = command.takes in ("config", "branch"), leaves(config)
+    makes, values = command.takes in ("config", "branch", "run and files"), leaves(config)
     for name in (CHANGED if makes else READ)[: most - makes]:
         if name in values:
             yield Shown(f"--{name} {values[name] if values[name] not in ('', ()) else '...'}", _text_of(config, name))

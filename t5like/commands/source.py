@@ -32,9 +32,29 @@ def based(config: Config, flags: Sequence[str]) -> tuple[Config, list[str]]:
       UserError: there is no published size of the name that the flags give.
     """
     flags = list(map(underscored, flags))
-    config, flags = _with_architecture(config, flags)
+    config, flags = with_architecture(config, flags)
     config = _with_course(config, flags)
     return _with_vocabulary(config, flags), flags
+
+
+def with_architecture(config: Config, flags: list[str]) -> tuple[Config, list[str]]:
+    """The config with the published size that `--architecture NAME` or `--model NAME` asks for, and all other flags.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    name, rest = take(flags, ARCHITECTURE, "the name of a published size: `t5like architectures` lists them")
+    if name is None:
+        return config, flags
+    from t5like.model.architectures import ARCHITECTURES
+
+    if name not in ARCHITECTURES:
+        there = name.rpartition("/")[2].lower().replace("-", "_")
+        hint = f"; here it is {PUBLISHED[there]!r}." if there in PUBLISHED else ""
+        hint = hint or did_you_mean(there, ARCHITECTURES, "`t5like architectures` lists them")
+        raise UserError(f"There is no architecture {name!r}{hint}")
+    kept = {field: getattr(config.model, field) for field in COMPUTED}
+    return unchecked(config, model=_with_head(dataclasses.replace(ARCHITECTURES[name], **kept), config, rest)), rest
 
 
 def branched(
@@ -76,22 +96,6 @@ def _with_course(config: Config, flags: list[str]) -> Config:
     if epochs and epochs != "None":
         return unchecked(config, train=unchecked(config.train, steps=0))
     return unchecked(config, train=unchecked(config.train, epochs=None)) if steps and steps != "0" else config
-
-
-def _with_architecture(config: Config, flags: list[str]) -> tuple[Config, list[str]]:
-    """The config with the published size that `--architecture NAME` or `--model NAME` asks for."""
-    name, rest = take(flags, ARCHITECTURE, "the name of a published size: `t5like architectures` lists them")
-    if name is None:
-        return config, flags
-    from t5like.model.architectures import ARCHITECTURES
-
-    if name not in ARCHITECTURES:
-        there = name.rpartition("/")[2].lower().replace("-", "_")
-        hint = f"; here it is {PUBLISHED[there]!r}." if there in PUBLISHED else ""
-        hint = hint or did_you_mean(there, ARCHITECTURES, "`t5like architectures` lists them")
-        raise UserError(f"There is no architecture {name!r}{hint}")
-    kept = {field: getattr(config.model, field) for field in COMPUTED}
-    return unchecked(config, model=_with_head(dataclasses.replace(ARCHITECTURES[name], **kept), config, rest)), rest
 
 
 def _with_head(model: Model, config: Config, flags: Sequence[str]) -> Model:

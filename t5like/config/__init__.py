@@ -27,7 +27,7 @@ from t5like.config.groups import Group, Groups
 from t5like.config.layout import STRATEGIES, Mesh, Rules
 from t5like.config.lora import Lora
 from t5like.config.model import Model
-from t5like.config.objective import HEADS, LABELLED, WITH_LABELS, Objective
+from t5like.config.objective import HEADS, WITH_LABELS, Objective
 from t5like.config.sources import Source
 from t5like.config.spans import UL2, Denoiser
 from t5like.config.tasks import Task

@@ -85,8 +85,8 @@ class Task:
     with spaces between; of span and choice, the question; of chat, a list of messages with role and content."""
     second: Annotated[str, applies_to("kind", "pair", "regress")] = ""
     """Field of the second text of two."""
-    context: Annotated[str, applies_to("kind", "span", "choice")] = ""
-    """Field of the text that is asked about."""
+    context: Annotated[str, applies_to("kind", "span", "choice", *TEXTS)] = ""
+    """Field of the text that is asked about; of a text from a text, one that may be empty."""
     target: Annotated[str, applies_to("has_target", words="all kinds but chat")] = "label"
     """Field of the label, number, labels, answers, text (a list of them are several references), or of the number or
     text of the right candidate. Rows without it can be predicted."""
@@ -187,7 +187,7 @@ class Task:
         """The prompt of a T5 or GPT."""
         if not self.prompt and self.kind == "regress" and self.second:
             return PROMPTS["pair"]
-        if not self.prompt and self.kind == "choice" and self.context:
+        if not self.prompt and self.context:
             return PROMPTS["span"]
         return self.prompt or PROMPTS[self.kind]
 

@@ -1,0 +1,338 @@
+"""The config of a fine-tuning run: a pure function of what the files hold, of the run or preset that it starts from,
+and of the fields that flags have set."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Source, Task, Train, Vocabulary
+from t5like.config.conditions import effective
+from t5like.config.tasks import OBJECTIVES
+from t5like.errors import UserError
+from t5like.tasks.examine import Examined
+from t5like.tasks.lengths import Lengths, fitting, share_cut
+from t5like.tasks.metrics import METRICS
+
+HEADS = {
+    "classification": "sequence",
+    "multi_label_classification": "sequence",
+    "regression": "sequence",
+    "token_classification": "token",
+    "span": "span",
+    "multiple_choice": "choice",
+}
+"""The head that learns an objective."""
+CUES = {
+    **dict.fromkeys(("classify", "pair"), " label:"),
+    **dict.fromkeys(("text", "answer", "span", "choice"), " answer:"),
+    "regress": " score:",
+    "tag": " tags:",
+    "translate": " translation:",
+    "summarise": " summary:",
+    "title": " title:",
+    "code": " code:",
+}
+"""The end of a GPT's prompt, which tells it to begin with the target."""
+SMALL = 320
+"""Width up to which a model is small: it learns at higher rates and in more epochs."""
+TOKENS = 2**14
+"""Tokens of a batch at most."""
+EVALUATIONS = 10
+"""Evaluations of a run."""
+MOST_EVALUATED = 2_000
+"""Validation examples that are evaluated."""
+CONTEXT = 384
+"""Tokens of a window of a context, as BERT took for SQuAD."""
+TRAINED = ("train.batch", "train.steps", "train.epochs", "data.length", "data.target_length", "data.pack")
+"""Fields on which others that are chosen here depend."""
+
+
+class Base(NamedTuple):
+    """What a fine-tuning run starts from."""
+
+    config: Config
+    start: str = ""
+    """Run directory, or one of its checkpoints, whose parameters are taken; empty starts from scratch."""
+    vocabulary: Vocabulary | None = None
+    """The run's vocabulary as it lies there; None: that of the config."""
+    has_cls: bool = False
+    """The vocabulary has a CLS, whose vector stands for a text."""
+
+    @property
+    def named(self) -> str:
+        """The run, or the model's family, in sentences."""
+        return self.start or "the preset"
+
+
+class Course(NamedTuple):
+    """The rows and steps of a run."""
+
+    batch: int
+    epochs: float
+    steps: int
+    rows: int
+    """Rows of an epoch."""
+    pack: bool
+
+
+class Derived(NamedTuple):
+    """A config, and lines on what was chosen and why."""
+
+    config: Config
+    choices: list[str]
+
+
+def kind_of(base: Base, task: Task, head: bool) -> str:
+    """The kind of objective that learns a task.
+
+    Raises:
+      UserError: the model has no way to learn it; the sentence says which models have.
+    """
+    family = base.config.model.family
+    heads = [kind for kind in OBJECTIVES[task.kind] if kind in HEADS]
+    if family == "encoder" or head:
+        if not heads:
+            why = f"{base.named} is an encoder alone" if family == "encoder" else "--head scores labels"
+            raise UserError(
+                f"{why} and cannot write text, as --task {task.kind} asks for: take a T5 or a GPT"
+                f"{'' if family == 'encoder' else ' without --head'}, or a task with labels."
+            )
+        return "multi_label_classification" if task.multi_label else heads[0]
+    return "sequence_to_sequence" if family == "encoder-decoder" else "prompt_target"
+
+
+def with_prompt(base: Base, task: Task, kind: str) -> Task:
+    """The task with a prompt that ends with a cue where a GPT goes on from it."""
+    cue = CUES.get(task.kind, "")
+    if kind != "prompt_target" or not cue or task.prompt.rstrip().endswith((":", "?", cue.strip())):
+        return task
+    return dataclasses.replace(task, prompt=task.template.rstrip("\n") + cue)
+
+
+def derive(
+    base: Base, found: Examined, kind: str, lengths: Lengths, directory: str, fixed: Mapping[str, Any] | None = None
+) -> Derived:
+    """The config of the run.
+
+    Args:
+      fixed: fields by their dotted names that flags have set, on which other choices depend.
+      directory: the run directory.
+
+    Raises:
+      UserError: the model cannot have the head that the task needs.
+    """
+    fixed = fixed or {}
+    model = model_of(base, kind, found.task, found.facts["train"].candidates)
+    data, choices = _data(base, found, kind, lengths, directory, fixed)
+    course = _course(base, _count(found, fixed), lengths.of_rows(kind), data, fixed)
+    if data.pack != course.pack and (kind in ("sequence_to_sequence", "prompt_target", "token_classification")):
+        data = dataclasses.replace(data, pack=course.pack)
+    config = Config(
+        model=model,
+        data=data,
+        optimizer=optimizer_of(base, course.steps),
+        rules=base.config.rules,
+        train=_train(base, found.task, course, directory, fixed),
+        eval=_eval(found, course),
+    )
+    return Derived(config, [*choices, *_said(base, config, course)])
+
+
+def _count(found: Examined, fixed: Mapping[str, Any]) -> int:
+    """The training examples, of which only a few may be kept."""
+    few, train = fixed.get("data.sources.0.task.few"), found.facts["train"]
+    return min(train.count, few * max(len(train.labels) if found.task.labels else 1, 1)) if few else train.count
+
+
+def model_of(base: Base, kind: str, task: Task, candidates: int) -> Model:
+    """The source's model, with the head that the objective needs.
+
+    Raises:
+      UserError: the source has a head of another size, or none that writes text.
+    """
+    model, fields = base.config.model, dict[str, Any]()
+    dropout = model.dropout or 0.1
+    if kind not in HEADS:
+        if not model.predicts_pieces:
+            raise UserError(
+                f"{base.named} has the head {model.head!r} and none of the vocabulary, with which it could write the "
+                f"answers of --task {task.kind}: take a model with a language model's head, or give --head."
+            )
+        return dataclasses.replace(model, dropout=dropout)
+    head, labels = HEADS[kind], labels_of(kind, task)
+    if model.head == head and base.start and model.labels != labels:
+        raise UserError(
+            f"{base.named} has the head {head!r} of {model.labels} labels, and this task has {labels} "
+            f"({', '.join(task.labels[:9]) or 'numbers'}): name the run that it was trained from, or --labels of that "
+            "number."
+        )
+    decoder = model.family == "decoder"
+    if head in ("sequence", "choice"):
+        pooling = "last" if decoder else "first" if model.family == "encoder" and base.has_cls else "mean"
+        fields |= {"pooling": model.pooling if model.head == head else pooling}
+        fields |= {"pooler": model.pooler and model.family == "encoder"}
+    problem = {"multi_label_classification": kind}
+    fields |= {"head": head, "labels": labels, "problem_type": problem.get(kind), "dropout": dropout}
+    fields |= {} if decoder else {"decoder_layers": 0}
+    return Model(**effective(Model, vars(model) | fields))
+
+
+def labels_of(kind: str, task: Task) -> int:
+    """The scores of a head: labels, or the one number of a regression; 0 where it has none."""
+    return 1 if kind == "regression" else len(task.labels) if kind not in ("span", "multiple_choice") else 0
+
+
+def _data(
+    base: Base, found: Examined, kind: str, lengths: Lengths, directory: str, fixed: Mapping[str, Any]
+) -> tuple[Data, list[str]]:
+    """The data of the run, and what was chosen of it."""
+    read, most = lengths.of_rows(kind), base.config.model.max_positions
+    limit = min(most or CONTEXT, CONTEXT) if kind == "span" else most
+    length = fixed.get("data.length") or fitting(read, limit)
+    target = (
+        (fixed.get("data.target_length") or fitting(lengths.written, most)) if kind == "sequence_to_sequence" else None
+    )
+    task = with_prompt(base, found.task, kind)
+    source: Source = dataclasses.replace(found.source, task=task)
+    heads = {"stack": "decoder"} if base.config.model.family == "decoder" and kind in HEADS else {}
+    counted = {"labels": labels_of(kind, task)} if kind in HEADS and labels_of(kind, task) else {}
+    counted |= {"candidates": max(f.candidates for f in found.facts.values())} if kind == "multiple_choice" else {}
+    data = Data(
+        sources=(source,),
+        store=store_of(directory),
+        vocabulary=base.vocabulary or base.config.data.vocabulary,
+        objective=Objective(kind=kind, **heads, **counted),  # pyright: ignore[reportArgumentType]
+        length=length,
+        target_length=target,
+        held_out=found.shares.validation or Data(store="-").held_out,
+        held_out_test=found.shares.test,
+        seed=base.config.data.seed,
+    )
+    return data, _lengths_said(kind, lengths, length, target, task)
+
+
+def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, task: Task) -> list[str]:
+    read = lengths.of_rows(kind)
+    longest = f"the longest has {int(read.max()):,}"
+    if kind in ("span", "token_classification"):
+        return [f"rows of {length} tokens ({longest}; longer ones become several rows)"]
+    lines = [f"rows of {length} tokens, which cut {share_cut(read, length):.1%} of the examples ({longest})"]
+    if target is not None:
+        cut = int((lengths.written > target).sum())
+        lines.append(
+            f"targets of {target} tokens, which cut {cut:,} of {len(read):,} (longest {int(lengths.written.max()):,})"
+        )
+    return lines
+
+
+def _course(base: Base, count: int, lengths: np.ndarray, data: Data, fixed: Mapping[str, Any]) -> Course:
+    """Batch, epochs and steps: many epochs of few examples, more from scratch than from pretrained parameters, and more
+    of small models."""
+    length = sum(data.lengths.values())
+    batch = fixed.get("train.batch") or _power(min(32, max(TOKENS // length, 1), max(count // 8, 8)))
+    fill = float(np.minimum(lengths, data.length).mean()) / data.length if len(lengths) else 1.0
+    pack = bool(fixed.get("data.pack", fill < 0.5 and count >= 5_000 and data.objective.kind not in HEADS))
+    rows = max(math.ceil(count * min(fill / 0.9, 1.0)), 1) if pack else count
+    small = base.config.model.embed <= SMALL
+    least, passes, most = {
+        (True, True): (10, 30_000, 60),
+        (True, False): (3, 10_000, 40),
+        (False, True): (12, 60_000, 100),
+        (False, False): (10, 60_000, 60),
+    }[bool(base.start), small]
+    epochs = float(fixed.get("train.epochs") or min(max(least, round(passes / count)), most))
+    steps = fixed.get("train.steps") or max(math.ceil(epochs * rows / batch), 1)
+    return Course(batch, steps * batch / rows, steps, rows, pack)
+
+
+def optimizer_of(base: Base, steps: int) -> Optimizer:
+    """Adafactor at T5's constant rate for pretrained T5s of published sizes; else AdamW with a warm-up and a linear
+    fall, at rates that fall with the width (BERT's 5e-5 at 768), and higher ones from scratch."""
+    model = base.config.model
+    if base.start and model.family == "encoder-decoder" and model.embed > SMALL:
+        return Optimizer(name="adafactor", learning_rate=1e-3, schedule="constant", warmup=min(steps // 10, 100))
+    peak = 5e-5 * (768 / model.embed) ** 1.25 if base.start else 1e-3 * min((256 / model.embed) ** 0.5, 1.0)
+    if model.family == "encoder-decoder":
+        peak = max(peak, 5e-4)  # T5 was trained at rates relative to its parameters, ten times BERT's
+    return Optimizer(
+        name="adamw",
+        learning_rate=float(f"{peak:.1g}"),
+        schedule="linear",
+        warmup=max(steps * 6 // 100, min(steps // 2, 10)),
+        weight_decay=0.01,
+        clip=1.0,
+    )
+
+
+def _train(base: Base, task: Task, course: Course, directory: str, fixed: Mapping[str, Any]) -> Train:
+    every = _every(course.steps)
+    by_epochs = {"steps": 0, "epochs": fixed["train.epochs"]} if fixed.get("train.epochs") else {"steps": course.steps}
+    newer = {"best": f"task/{METRICS[task.judged_by].main}"} | by_epochs
+    there = {field.name for field in dataclasses.fields(Train)}
+    return Train(
+        directory=directory,
+        init_from=base.start,
+        batch=course.batch,
+        log_every=max(course.steps // 50, 1),
+        save_every=every,
+        keep=1,
+        compilation_cache=base.config.train.compilation_cache,
+        **{name: value for name, value in newer.items() if name in there},
+    )
+
+
+def _eval(found: Examined, course: Course) -> Eval:
+    rows = min(max(found.facts["validation"].count, 1), MOST_EVALUATED)
+    return Eval(every=_every(course.steps), rows=rows, batch=max(min(_power(rows), 64), 8))
+
+
+def _every(steps: int) -> int:
+    return max(math.ceil(steps / EVALUATIONS), 1)
+
+
+def _said(base: Base, config: Config, course: Course) -> list[str]:
+    data, rate = config.data, config.optimizer
+    start = f"from {base.start}" if base.start else "from scratch, for there is no pretrained run"
+    how = f"the head {config.model.head!r}" if config.data.objective.spec.head else f"{data.objective.kind}"
+    packed = f", packed into {course.rows:,} rows" if course.pack else ""
+    return [
+        f"{config.model.family} {start}, learning by {how}",
+        f"{course.steps:,} steps of {course.batch} rows: {course.epochs:.3g} epochs{packed}",
+        f"{rate.name} with a rate of {rate.learning_rate:g}, {rate.schedule}, after {rate.warmup} steps of warm-up",
+        f"evaluation every {config.eval.every:,} steps on {config.eval.rows:,} examples; best by "
+        f"{METRICS[data.sources[0].task.judged_by].main}"
+        if data.sources[0].task
+        else "",
+    ]
+
+
+def store_of(directory: str) -> str:
+    """The store beside a run directory: stores/reviews of runs/reviews."""
+    before, slash, name = directory.rstrip("/").rpartition("/")
+    above, _, last = before.rpartition("/")
+    if last == "runs":
+        return f"{above}{'/' * bool(above)}stores/{name}" if above or before == "runs" else f"/stores/{name}"
+    return f"{before}{slash}{name}_store"
+
+
+def directory_of(start: str, name: str) -> str:
+    """The run directory beside that of the run that it starts from, or in runs."""
+    run = start.rstrip("/").partition("/checkpoints/")[0]
+    before, slash, own = run.rpartition("/")
+    folder = f"{before}{slash}" if start else "runs/"
+    return f"{folder}{name}" if name != own else f"{folder}{name}_tuned"
+
+
+def smaller(vocabulary: Vocabulary, characters: int) -> Vocabulary:
+    """A vocabulary that is learned from so few characters, with as many pieces as these have in them."""
+    most = max(characters // 25, 320)
+    learned = vocabulary.kind not in ("file", "bytes")
+    return dataclasses.replace(vocabulary, size=most) if learned and vocabulary.size > most else vocabulary
+
+
+def _power(number: int) -> int:
+    """The largest power of two that is no larger."""
+    return 2 ** (max(number, 1).bit_length() - 1)
