@@ -18,9 +18,9 @@ config = Config(
     data=Data(
         store="stores/python_library",
         vocabulary=Vocabulary(size=2048, train_characters=1_000_000),
-        # Short rows with three spans, of two tokens on average: with many sentinels a decoder takes much longer to find
-        # the one that it is asked for, and until then it answers with the commonest span.
-        objective=Objective(kind="span_corruption", density=0.22, mean_span=2.0),
+        # Short rows with four spans of a token each: with many sentinels a decoder takes much longer to find the one
+        # that it is asked for, and until then it answers with the commonest span.
+        objective=Objective(kind="span_corruption", density=0.16, mean_span=1.0),
         length=24,
         held_out=0.05,
     ),
@@ -34,6 +34,6 @@ config = Config(
         beta2=0.98,
         groups=Groups(embedding=Group(rate=3.0), relative=Group(rate=10.0, decay=False)),
     ),
-    train=Train(directory="runs/tiny_t5", steps=1250, batch=80, save_every=500),
-    eval=Eval(every=625, rows=2048, batch=256),
+    train=Train(directory="runs/tiny_t5", steps=1300, batch=80, save_every=650),
+    eval=Eval(every=650, rows=2048, batch=256),
 )

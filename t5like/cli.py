@@ -70,8 +70,9 @@ def _help(command: Command, before: list[str], everything: bool) -> None:
             _given(command, [*before, "--help"] if source or command.takes_paths else [EXAMPLE, *before, "--help"])
         return
     from t5like.commands.help import page
+    from t5like.runs.directory import config_of
 
-    print(page(command, None if command.takes_paths else _config_of(source or EXAMPLE), source), end="")
+    print(page(command, None if command.takes_paths else config_of(source or EXAMPLE), source), end="")
 
 
 def _quiet_libraries() -> None:
@@ -123,30 +124,21 @@ def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
     return *_configure(command, rest[0], rest[min(words, 2) :]), rest[1]
 
 
-def _config_of(source: str) -> Config:
-    """The config of a SOURCE; that of a run says where the run lies now."""
-    from t5like.config import presets
-    from t5like.runs.directory import RunDirectory, relocated
-
-    given = RunDirectory(presets.find(source))
-    return relocated(given.config(), source) if given.path.is_dir() else presets.load(source)
-
-
 def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Config, Any]:
     """The config and options of a command. What reads a run takes its config from the run directory, also where the
     SOURCE is the preset that it was started from."""
     from t5like.commands.source import based, branched
     from t5like.config.flags import override
     from t5like.runs.changes import require_same_model
-    from t5like.runs.directory import RunDirectory, relocated
+    from t5like.runs.directory import RunDirectory, config_of, relocated
 
     def overridden(config: Config) -> tuple[Config, Any]:
         config, rest = based(config, flags)
         return override(config, command.options, rest, f"t5like {command.name} {source}")
 
     if command.takes == "branch":
-        return branched(_config_of(source), flags, overridden)
-    config, options = overridden(_config_of(source))
+        return branched(config_of(source), flags, overridden)
+    config, options = overridden(config_of(source))
     if command.takes == "config":
         return config, options
     run = RunDirectory(path_of(config.train.directory))

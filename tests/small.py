@@ -61,6 +61,19 @@ def small_config(family: str, **changes: Any) -> config.Config:
     )
 
 
+def task_of(kind: str) -> config.Task:
+    """A task that an objective of labelled examples learns."""
+    abc = ("a", "b", "c")
+    return {
+        "classification": config.Task(labels=abc),
+        "multi_label_classification": config.Task(labels=abc, multi_label=True),
+        "regression": config.Task(kind="regress"),
+        "token_classification": config.Task(kind="tag", labels=abc),
+        "span": config.Task(kind="span", context="context", unanswerable=True),
+        "multiple_choice": config.Task(kind="choice", candidates=("candidates",)),
+    }[kind]
+
+
 def labelled_config(kind: str, stack: str = "encoder", **changes: Any) -> config.Config:
     """A config of a head on a BERT or a GPT that learns labelled examples of a kind."""
     spec, labels = SPECS[kind], 3 if kind in WITH_LABELS else 0
@@ -71,7 +84,7 @@ def labelled_config(kind: str, stack: str = "encoder", **changes: Any) -> config
         **{f"model__{name}": value for name, value in fields.items()},
         **({"model__token_types": 2} if stack == "encoder" else {}),
         "data__objective": config.Objective(kind=kind, stack=stack, labels=labels, **more),
-        "data__sources": (config.Source(kind="jsonl", path="unused", fields=("tokens", "widths", "labels")),),
+        "data__sources": (config.Source(kind="jsonl", path="unused", task=task_of(kind)),),
     }
     return small_config({"encoder": "bert", "decoder": "gpt"}[stack], **{**own, **changes})
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from settings import sentence
-from small import assert_trees_close, replace
+from small import assert_trees_close, replace, task_of
 from starts import LEARNED, flags_of, import_run, run_config, write_texts
 
 from t5like import config
@@ -178,7 +178,7 @@ def test_parameters_of_heads_that_the_source_lacks_are_initial_and_its_own_are_l
 
 LABELLED = dict(
     data__objective=config.Objective(kind="classification", labels=3),
-    data__sources=(config.Source(kind="jsonl", path="made", fields=("tokens", "widths", "labels")),),
+    data__sources=(config.Source(kind="jsonl", path="made", task=task_of("classification")),),
 )
 HEAD = dict(model__head="sequence", model__labels=3, model__pooler=True)
 

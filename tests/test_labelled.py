@@ -13,7 +13,9 @@ from small import labelled_config, replace
 from t5like import config
 from t5like.config.objective import LABELLED
 from t5like.data.inspection import RowOrigin, as_text
+from t5like.data.objectives import trained_frame
 from t5like.data.rows.stream import Rows, evaluation_stream, training_stream
+from t5like.data.vocabulary import Frame, Vocabulary
 
 EXAMPLES = {
     "classification": (
@@ -54,6 +56,13 @@ def test_the_worked_example_holds_for_an_encoder_and_for_a_decoder_that_reads_th
         if stack == "decoder":
             del wanted["decoder_token_types"]
         assert found == {f"{stack}_input_tokens": [tokens], **wanted}
+
+
+def test_a_labelled_text_has_the_frame_of_berts_where_the_vocabulary_has_it():
+    data, full = settings("classification"), vocabulary()
+    bare = Vocabulary(full.pieces, ("[MASK]",), 200)
+    assert trained_frame(data, full) == Frame((full.require("cls"),), (full.require("sep"),))
+    assert trained_frame(data, bare) == Frame(behind=(EOS,))
 
 
 def test_a_decoder_s_rows_are_not_shifted():

@@ -9,7 +9,15 @@ from small import assert_trees_close, small_config
 
 from t5like.model.heads import ABSENT
 from t5like.train.labels import KINDS, abstract_labels, label_losses
-from t5like.train.losses import Ratio, label_sums, token_losses, weighted_sums, with_labels
+from t5like.train.losses import (
+    Ratio,
+    Smoothing,
+    label_sums,
+    smoothing_of,
+    token_losses,
+    weighted_sums,
+    with_labels,
+)
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 11)) * 3, jnp.float32)
 TARGETS = jnp.asarray(np.random.default_rng(1).integers(0, 11, (4, 6)), jnp.int32)
@@ -31,6 +39,32 @@ def test_the_gradient_is_that_of_the_formula():
     log_z = jax.nn.logsumexp(LOGITS, axis=-1, keepdims=True)
     expected = jax.nn.softmax(LOGITS) * (1 + 2 * z * log_z) - jax.nn.one_hot(TARGETS, 11)
     np.testing.assert_allclose(gradient, expected * WEIGHTS[:, :, None], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("z", [0.0, 0.01])
+def test_smoothed_targets_are_those_of_optax_over_the_tokens_that_there_are(z):
+    """Two rows of padding at the end get no share, but count in Z."""
+    smoothing, one_hot = Smoothing(0.1, 9), jax.nn.one_hot(TARGETS % 9, 9)
+    targets = jnp.pad(optax.smooth_labels(one_hot, 0.1), ((0, 0), (0, 0), (0, 2)))
+
+    def expected(logits):
+        cost = optax.softmax_cross_entropy(logits, targets) + z * jnp.square(jax.nn.logsumexp(logits, axis=-1))
+        return jnp.sum(WEIGHTS * cost)
+
+    def actual(logits):
+        sums = weighted_sums(logits, TARGETS % 9, WEIGHTS, z, smoothing)
+        return sums["objective"].total, sums["loss"]
+
+    (cost, loss), gradient = jax.value_and_grad(actual, has_aux=True)(LOGITS)
+    wanted, by_logits = jax.value_and_grad(expected)(LOGITS)
+    np.testing.assert_allclose(cost, wanted, rtol=1e-5)
+    np.testing.assert_allclose(gradient, by_logits, rtol=1e-4, atol=1e-6)
+    assert_trees_close(loss, weighted_sums(LOGITS, TARGETS % 9, WEIGHTS, 0.0)["loss"])
+
+
+def test_a_run_smooths_over_its_vocabulary():
+    settings = small_config("gpt", train__label_smoothing=0.2)
+    assert smoothing_of(settings) == (0.2, settings.data.vocabulary.pieces) == (0.2, 223)
 
 
 def test_targets_of_weight_zero_and_padding_change_nothing():

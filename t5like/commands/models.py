@@ -14,12 +14,11 @@ from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
 from t5like.config.marks import applies_to, repeatable, without_prefix
 from t5like.config.sampling import Sampling
+from t5like.config.training import Step
 from t5like.errors import UserError
 from t5like.storage import Path, path_of
 
 if TYPE_CHECKING:
-    import t5like.infer.generate
-    import t5like.model.sharding
     import t5like.runs.opened
 
 
@@ -52,9 +51,8 @@ class EvalOptions:
 
     split: Literal["", "train", "validation", "test"] = ""
     """Split on which the tasks of the run are scored by their metrics, whole; empty: the figures of held-out rows."""
-
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -75,13 +73,13 @@ def evaluate(config: Config, options: EvalOptions) -> None:
         record = {"step": restored.step, **figures}
         _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
         if "targets" in figures:
-            print(f"{restored.run.path}, step {restored.step:,}, {figures['targets']:,.0f} held-out labels:")
+            print(f"{restored.of_step}, {figures['targets']:,.0f} held-out labels:")
             if "accuracy" in figures:
                 print(f"  accuracy           {figures['accuracy']:8.3f} of whole targets")
             kind = "nats a label" if "accuracy" in figures else "the mean squared error"
             print(f"  loss               {figures['loss']:8.3f} {kind}")
             return
-        print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
+        print(f"{restored.of_step}, {figures['tokens']:,.0f} held-out targets:")
         print(f"  loss               {figures['loss']:8.3f} nats a token")
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
         print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
@@ -93,6 +91,10 @@ def evaluate(config: Config, options: EvalOptions) -> None:
             print(f"  accuracy of pairs  {figures['label_accuracy']:8.3f} (next sentence or not)")
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
         print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
+        for source in restored.config.data.source_names:
+            if f"{source}/loss" in figures:
+                loss, right = (figures[f"{source}/{name}"] for name in ("loss", "accuracy"))
+                print(f"  {source}: loss {loss:.3f}, accuracy {right:.3f}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +121,8 @@ class GenerateOptions:
     """Prompts that are answered at once; no answer depends on it."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -149,7 +151,7 @@ def generate(config: Config, options: GenerateOptions) -> None:
     prompts = list(_prompts(options))
     if not any(prompt.strip() for prompt in prompts) and not options.held_out:
         raise UserError(f"--prompt_file {options.prompt_file} is empty: write a prompt on each line.")
-    from t5like.infer.generate import fill_sentinels, generator_of
+    from t5like.library import Run
     from t5like.processes.preflight import processes
     from t5like.runs.opened import open_run
 
@@ -158,25 +160,17 @@ def generate(config: Config, options: GenerateOptions) -> None:
         if options.held_out:
             _print_passages(restored, options)
             return
+        _note_step(restored)
         _note_plain_prompts(restored, prompts)
-        generator = generator_of(restored, options.sampling, options.tokens, options.seed)
-        for at in range(0, len(prompts), options.batch):
-            part = prompts[at : at + options.batch]
-            for prompt, answer in zip(part, _answers(generator, restored.params, part, at), strict=True):
-                filled = fill_sentinels(prompt, answer) if "<extra_id_" in prompt else None
-                record = {"prompt": prompt, "answer": answer} | ({"filled": filled} if filled else {})
-                print(json.dumps(record, ensure_ascii=False) if options.json else filled or answer, flush=True)
+        run = Run(restored)
+        for answer in run.answers(prompts, options.sampling, options.tokens, options.seed, options.batch):
+            print(json.dumps(answer.cells(), ensure_ascii=False) if options.json else answer, flush=True)
 
 
-def _answers(
-    generator: t5like.infer.generate.Generator, params: t5like.model.sharding.Params, prompts: list[str], first: int
-) -> list[str]:
-    """An answer to each prompt, numbered from `first`; empty lines of a file keep their numbers and get none."""
-    standing_in = next((prompt for prompt in prompts if prompt.strip()), None)
-    if standing_in is None:
-        return [""] * len(prompts)
-    answers = generator(params, [prompt if prompt.strip() else standing_in for prompt in prompts], first)
-    return [answer if prompt.strip() else "" for prompt, answer in zip(prompts, answers, strict=True)]
+def _note_step(restored: t5like.runs.opened.Restored) -> None:
+    """Say on standard error which step answers, where it need not be the newest."""
+    if restored.why:
+        print(f"t5like: {restored.of_step}.", file=sys.stderr, flush=True)
 
 
 def _note_plain_prompts(restored: t5like.runs.opened.Restored, prompts: list[str]) -> None:
@@ -202,8 +196,8 @@ class FillOptions:
     """Candidates for each mask."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -212,13 +206,15 @@ class FillOptions:
 
 
 def fill(config: Config, options: FillOptions) -> None:
-    from t5like.infer.fill import fill
+    from t5like.library import Run
     from t5like.processes.preflight import processes
     from t5like.runs.opened import open_run
 
     with processes(config, {"options": options}), open_run(config, options.step) as restored:
+        _note_step(restored)
+        run = Run(restored)
         for text in options.text:
-            masks = fill(restored, text, options.top)
+            masks = run.fill(text, top=options.top)[0].masks
             if options.json:
                 print(
                     json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)

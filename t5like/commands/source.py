@@ -33,6 +33,7 @@ def based(config: Config, flags: Sequence[str]) -> tuple[Config, list[str]]:
     """
     flags = list(map(underscored, flags))
     config, flags = with_architecture(config, flags)
+    config = _with_course(config, flags)
     return _with_vocabulary(config, flags), flags
 
 
@@ -78,6 +79,23 @@ def branched(
     new = with_schedule_of(run, branch_of(run, before, new, step))
     require_unbegun(RunDirectory(path_of(new.train.directory)), new)
     return new, options
+
+
+def _with_course(config: Config, flags: list[str]) -> Config:
+    """The config without its steps where flags give epochs, and the other way round.
+
+    Raises:
+      UserError: they give both.
+    """
+    steps, rest = take(flags, ("--train.steps",), "a number")
+    epochs, _ = take(rest, ("--train.epochs",), "a number")
+    if steps and epochs and steps != "0" and epochs != "None":
+        raise UserError(
+            f"--train.steps {steps} and --train.epochs {epochs} both say how long to train: give one of them."
+        )
+    if epochs and epochs != "None":
+        return unchecked(config, train=unchecked(config.train, steps=0))
+    return unchecked(config, train=unchecked(config.train, epochs=None)) if steps and steps != "0" else config
 
 
 def _with_head(model: Model, config: Config, flags: Sequence[str]) -> Model:

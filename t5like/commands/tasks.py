@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from t5like.commands import Command
 from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
+from t5like.config.training import Step
 
 if TYPE_CHECKING:
     from t5like.data.sources.records import Row
@@ -20,7 +21,7 @@ TOGETHER = 2048
 """Rows that are predicted together, so that those of one length may stand beside each other."""
 
 
-def judge(config: Config, split: Literal["train", "validation", "test"], step: int | None) -> None:
+def judge(config: Config, split: Literal["train", "validation", "test"], step: Step) -> None:
     """Score a run's tasks on a split, print the results and keep them in the run directory."""
     from t5like.processes.distributed import is_primary_process
     from t5like.processes.preflight import processes
@@ -29,7 +30,7 @@ def judge(config: Config, split: Literal["train", "validation", "test"], step: i
 
     check_tasks(config.data)
     with processes(config, {"split": split, "step": step}), open_run(config, step) as restored:
-        print(f"{restored.run.path}, step {restored.step:,}:\n")
+        print(f"{restored.of_step}:\n")
         results = []
         for result in evaluate(restored.network, restored.vocabulary, restored.params, split, _say):
             print(result.as_text())
@@ -51,8 +52,8 @@ class PredictOptions:
     """Names of all columns of a CSV or TSV without a header line."""
     batch: int = 64
     """Rows that are computed at once; no prediction depends on it."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)

@@ -25,8 +25,9 @@ from t5like.config.filters import (
 )
 from t5like.config.groups import Group, Groups
 from t5like.config.layout import STRATEGIES, Mesh, Rules
+from t5like.config.lora import Lora
 from t5like.config.model import Model
-from t5like.config.objective import HEADS, LABELLED, WITH_LABELS, Objective
+from t5like.config.objective import HEADS, WITH_LABELS, Objective
 from t5like.config.sources import Source
 from t5like.config.spans import UL2, Denoiser
 from t5like.config.tasks import Task
@@ -53,6 +54,7 @@ __all__ = [
     "Groups",
     "Language",
     "Length",
+    "Lora",
     "Mesh",
     "Model",
     "NearDuplicates",
@@ -110,7 +112,12 @@ class Config:
             f"Rows of {longest} tokens do not fit model.max_positions={self.model.max_positions}: "
             "lower data.length or raise model.max_positions.",
         )
-        self._check_schedule()
+        require(
+            self.train.ema is not None or not self.eval.ema,
+            "eval.ema=True asks for averaged parameters, which only runs with train.ema keep: leave it out.",
+        )
+        if self.train.steps:  # otherwise it is checked again when train.epochs are steps
+            self._check_schedule()
 
     def _check_labels(self) -> None:
         """The head and its labels are those of the objective. An imported head need not have one, until it learns."""
@@ -147,7 +154,7 @@ class Config:
             "for each label.",
         )
         require(
-            not smoothing or (objective.kind in LABELLED and objective.kind != "regression"),
+            not smoothing or objective.kind != "regression",
             f"train.label_smoothing={smoothing} is not for data.objective.kind={objective.kind!r}: set it to 0.",
         )
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.layout import Mesh, Rules
 from t5like.config.marks import applies_to, repeatable
+from t5like.config.training import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +39,15 @@ class ImportOptions:
 class ExportOptions:
     """Options of `t5like export`."""
 
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the exported weights."""
     type: str = ""
     """Model type of transformers where several have the architecture, such as t5 and mt5; the likeliest by default."""
-    shard_gigabytes: float = 5.0
+    adapter: bool = False
+    """Write the adapters of a run with model.lora alone, as PEFT loads them onto the export of their base."""
+    shard_gigabytes: Annotated[float, applies_to("adapter", False)] = 5.0
     """Largest file of weights, in 10^9 bytes; larger models are cut into several, with an index."""
 
     def __post_init__(self) -> None:
@@ -56,8 +59,8 @@ class ExportOptions:
 class VerifyOptions:
     """Options of `t5like verify`."""
 
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
     tolerance: float = 1e-4
     """Largest difference of logits and of the loss, relative to 1 or to the largest logit, that passes."""
     tokens: int = 16

@@ -16,6 +16,7 @@ from t5like.storage import path_of
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
+    *("train.epochs", "train.best", "train.patience"),
     *("train.tensorboard", "train.compilation_cache", "train.profile_steps", "train.accumulate", "model.remat"),
 )
 """Fields that a resumed run may change without a change of its numbers, besides those of `RESUMABLE_GROUPS`."""
@@ -52,6 +53,7 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
             _refuse_other_masks(config, changed)
             knows = knows_rows(run)
             kept = {name for name in changed if _may_change(name) or (knows and _is_place(config.data, name))}
+            kept |= {"train.init_from"} & changed.keys() if config.model.lora.rank else set()
             refused = {name: pair for name, pair in changed.items() if name not in kept}
             remedy = "or delete that folder"
             known = presets.leaves(run.config()).keys() & presets.leaves(config).keys() if refused else set[str]()
@@ -91,7 +93,9 @@ def with_schedule_of(run: RunDirectory, config: Config) -> Config:
     Raises:
       UserError: the schedule ends with a rate of 0 before train.steps.
     """
-    if config.optimizer.schedule_steps is not None or config.optimizer.schedule not in ENDING or not run.begun():
+    settings = config.optimizer
+    ends = settings.schedule in ENDING and settings.schedule_steps is None
+    if not (ends and config.train.steps and run.begun()):
         return config
     before = run.config()
     end = before.optimizer.end(before.train.steps)
@@ -181,9 +185,11 @@ def _is_place(data: Data, name: str) -> bool:
 
 def _refuse_other_masks(config: Config, changed: Changes) -> None:
     """Refuse another train.accumulate with dropout: each part of an accumulated batch draws its own masks."""
-    if config.model.dropout and "train.accumulate" in changed:
+    if config.model.drops and "train.accumulate" in changed:
         old, new = changed["train.accumulate"]
+        name = "dropout" if config.model.dropout else "lora.dropout"
+        rate = config.model.dropout or config.model.lora.dropout
         raise UserError(
-            f"train.accumulate={new} draws other masks for model.dropout={config.model.dropout} than the run's {old}, "
+            f"train.accumulate={new} draws other masks for model.{name}={rate} than the run's {old}, "
             "so it would not go on with the same numbers: leave it as it was; mesh and model.remat may change instead."
         )

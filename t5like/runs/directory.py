@@ -36,6 +36,11 @@ class RunDirectory:
         return self.path / "import.json"
 
     @property
+    def base(self) -> Path:
+        """The run and step whose parameters a run with adapters leaves as they are; others have no such file."""
+        return self.path / "base.json"
+
+    @property
     def hugging_face(self) -> Path:
         """Files of the imported folder that an export writes back; a run that starts from another has its."""
         return self.path / "hugging_face"
@@ -87,6 +92,12 @@ def kept_vocabulary(settings: Vocabulary, folder: str) -> Vocabulary:
     if settings.kind == "bytes":
         return settings
     return Vocabulary(**effective(Vocabulary, vars(settings) | {"kind": "file", "path": folder}))
+
+
+def config_of(source: str) -> Config:
+    """The config of a SOURCE, a preset or a run directory; that of a run says where the run lies now."""
+    given = RunDirectory(presets.find(source))
+    return relocated(given.config(), source) if given.path.is_dir() else presets.load(source)
 
 
 def relocated(config: Config, directory: str) -> Config:

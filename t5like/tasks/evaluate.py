@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-
 from t5like.config import Data
 from t5like.config.tasks import Task
 from t5like.data.example import Example, Gold
@@ -20,7 +18,7 @@ from t5like.model.network import Network
 from t5like.model.sharding import Params
 from t5like.storage import Path
 from t5like.tasks.diagnosis import Diagnosis, diagnose, svg
-from t5like.tasks.metrics import METRICS, Scores, figures, score
+from t5like.tasks.metrics import METRICS, Scores, score
 from t5like.tasks.metrics import check as check_metric
 from t5like.tasks.predict import Predictor
 from t5like.tasks.prediction import Prediction
@@ -74,39 +72,6 @@ class Result:
             lines.append(f"  {name:<18} {figure:7.2f}  95 % interval [{low:.2f}, {high:.2f}]{chosen}")
         lines.append(f"  {self.scores.signature}")
         return "\n".join(lines) + "\n\n" + self.diagnosis.as_text().rstrip("\n") + "\n"
-
-
-class TaskScores:
-    """The figures of tasks on their validation splits, the same examples each time."""
-
-    def __init__(self, network: Network, vocabulary: Vocabulary):
-        config = network.config
-        check_tasks(config.data)
-        self._tasks = []
-        for number, (name, task) in tasks_of(config.data).items():
-            found = first_by_hash(list(examples(config.data, number, "validation")), config.eval.rows)
-            require_examples(found, name, "validation")
-            predictor = Predictor(network, vocabulary, task, config.eval.batch)
-            self._tasks.append((name if len(config.data.sources) > 1 else "", task, found, predictor))
-
-    def __call__(self, params: Params) -> dict[str, float]:
-        """Every figure of each task's metric, by `name` or, of several sources, `source/name`."""
-        found: dict[str, float] = {}
-        with jax.transfer_guard("allow"):
-            for source, task, chosen, predictor in self._tasks:
-                predictions = list(predictor(params, chosen))
-                given = [prediction.value for prediction in predictions]
-                scores = figures(task.judged_by, given, [target_of(e, task) for e in chosen], task.chinese)
-                found |= {f"{source}/{name}" if source else name: value for name, value in scores.items()}
-        return found
-
-
-def first_by_hash(found: Sequence[Example], most: int) -> list[Example]:
-    """As many examples in their order, chosen by their hashes where there are more."""
-    if len(found) <= most:
-        return list(found)
-    chosen = sorted(range(len(found)), key=lambda number: (found[number].group, number))[:most]
-    return [found[number] for number in sorted(chosen)]
 
 
 def evaluate(

@@ -12,11 +12,11 @@ from t5like.config import Config, Model, Rules, Train
 from t5like.model.heads import ABSENT
 from t5like.model.sharding import Params, shard
 from t5like.model.transformer import Transformer
-from t5like.optim.groups import stop_frozen
+from t5like.optim.groups import frozen_and_trained, joined
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.checkpoints import State
 from t5like.train.chunked import Targets, chunked_sums
-from t5like.train.losses import Sums, label_sums, with_labels
+from t5like.train.losses import UNSMOOTHED, Smoothing, Sums, label_sums, smoothing_of, with_labels
 
 Batch = dict[str, Array]
 
@@ -39,31 +39,36 @@ def train_step(
     not finite is left out; the step is counted all the same, and `finite` says so.
     """
     sums, gradient = accumulated_gradient(state, batch, config, net)
+    frozen, trained = frozen_and_trained(state.params, config.optimizer, config.model.lora)
     gradient = jax.tree.map(lambda g: g / jnp.maximum(sums["objective"].count, 1), gradient)
     norm = optax.tree.norm(gradient)
     with jax.named_scope("optimizer"):
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+        params = optax.apply_updates(trained, updates)
     finite = jnp.isfinite(norm) & jnp.isfinite(sums["objective"].total)
     params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (trained, state.opt_state)
     )
     rate = jnp.asarray(make_schedule(config.optimizer, config.train.steps)(state.step), jnp.float32)
-    return State(state.step + 1, params, opt_state), Metrics(sums, norm, rate, finite.astype(jnp.float32))
+    return State(state.step + 1, joined(frozen, params), opt_state), Metrics(
+        sums, norm, rate, finite.astype(jnp.float32)
+    )
 
 
 def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Params]:
-    """The batch's sums and the gradient of their `objective`, computed in `train.accumulate` parts."""
+    """The batch's sums and the gradient of their `objective` by the parameters that are trained, computed in
+    `train.accumulate` parts."""
     parts = config.train.accumulate
+    frozen, trained = frozen_and_trained(state.params, config.optimizer, config.model.lora)
     key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
 
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Params]:
-        def objective(params: Params) -> tuple[Array, Sums]:
-            keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train, keys)
+        def objective(trained: Params) -> tuple[Array, Sums]:
+            keys = {"dropout": jax.random.fold_in(key, number)} if config.model.drops else {}
+            sums = batch_sums(joined(frozen, trained), part, net, config.train, keys, smoothing_of(config))
             return sums["objective"].total, sums
 
-        (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
         return sums, gradient
 
     if parts == 1:
@@ -76,12 +81,20 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
 
     part = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in split.items()}
     sums = jax.eval_shape(lambda part: batch_sums(state.params, part, net, config.train, {}), part)
-    start = jax.tree.map(jnp.zeros_like, (sums, state.params))
+    start = jax.tree.map(jnp.zeros_like, (sums, trained))
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
-def batch_sums(params: Params, batch: Batch, net: Transformer, settings: Train, keys: dict[str, Array]) -> Sums:
-    """The sums of a batch, as the model's head predicts it; `settings` say what `objective` has more than `loss`.
+def batch_sums(
+    params: Params,
+    batch: Batch,
+    net: Transformer,
+    settings: Train,
+    keys: dict[str, Array],
+    smoothing: Smoothing = UNSMOOTHED,
+) -> Sums:
+    """The sums of a batch, as the model's head predicts it; `settings` and, of text, `smoothing` say what `objective`
+    has more than `loss`.
 
     Logits, and scores of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows,
     of spans and of candidates against `labels`: `[batch]`, `[batch, labels]` for several labels or numbers of a row,
@@ -93,7 +106,7 @@ def batch_sums(params: Params, batch: Batch, net: Transformer, settings: Train, 
     apply = functools.partial(net.apply, {"params": params}, batch, rngs=keys)
     inputs, labels = cast(Any, apply(method=Transformer.lm_head_inputs))
     targets = Targets(*targets_and_weights(batch))
-    sums = chunked_sums(inputs, targets, settings.z_loss, net.rules)
+    sums = chunked_sums(inputs, targets, settings.z_loss, net.rules, smoothing=smoothing)
     return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
 
 

@@ -20,6 +20,7 @@ from t5like.config import ROLES, Data
 from t5like.data.draws import Draws, Keys
 from t5like.data.objectives import denoising, labelled, masking, text
 from t5like.data.ragged import PartLengths, Ragged, RaggedFeatures
+from t5like.data.tasks.encode import framing_of
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 
@@ -81,8 +82,12 @@ def require_special_tokens(data: Data, vocabulary: Vocabulary) -> None:
 
 
 def trained_frame(data: Data, vocabulary: Vocabulary) -> Frame:
-    """The frame of a text in the rows of the objective, and so of a prompt to a model that learned from them: the start
-    before a decoder's, CLS and SEP around that of pairs, EOS behind all other input of an encoder."""
+    """The frame of a text in the rows of the objective, and so of a prompt to a model that learned from them: that of
+    labelled examples for heads; the start before a decoder's, CLS and SEP around that of pairs, EOS behind all other
+    input of an encoder."""
+    if data.objective.spec.parts == 3:
+        framing = framing_of(vocabulary)
+        return Frame(framing.before, framing.behind)
     if "encoder" not in data.lengths:
         return Frame(before=(vocabulary.start,))
     if data.objective.spec.sentence_pairs:

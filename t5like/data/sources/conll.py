@@ -61,11 +61,11 @@ def _width(source: Source, name: str) -> int:
 
 def _tokens(lines: Sequence[str], width: int) -> dict[int, list[str]]:
     """The columns of each token by the number of its line. Lines before the first token that begin with # are comments
-    unless they have the columns of a token, such as `# NN O`."""
+    unless they have the columns of a token, such as `# NN O`, and no space in the first."""
     tokens: dict[int, list[str]] = {}
     for number, line in enumerate(lines):
         cells = _cells(line)
-        comment = not tokens and line.startswith("#") and len(cells) != width
+        comment = not tokens and line.startswith("#") and (len(cells) != width or cells[0].startswith("# "))
         if not comment and not line.startswith(START):
             tokens[number] = cells
     return tokens

@@ -1,0 +1,122 @@
+"""Results of a run's methods: lists that a notebook shows as a table, and a terminal as blocks of lines."""
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar, overload
+
+from t5like.infer.fill import Candidate
+from t5like.tasks.prediction import Value
+
+MOST = 20
+"""Results that are shown of a list, and scores of a result."""
+
+
+class Shown(Protocol):
+    """A result that can be shown."""
+
+    def cells(self) -> dict[str, str]:
+        """Its fields as texts, by the names of their columns."""
+        ...
+
+
+Item = TypeVar("Item", bound=Shown)
+
+
+@dataclass(frozen=True)
+class Results(Generic[Item]):
+    """Results in the order of what was asked: with a length, indices, slices and iteration, as a list has them."""
+
+    items: Sequence[Item]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    @overload
+    def __getitem__(self, number: int) -> Item: ...
+    @overload
+    def __getitem__(self, number: slice) -> "Results[Item]": ...
+    def __getitem__(self, number: int | slice) -> "Item | Results[Item]":
+        return Results(self.items[number]) if isinstance(number, slice) else self.items[number]
+
+    def __repr__(self) -> str:
+        """The first results, a line for each of their fields."""
+        shown = [item.cells() for item in self.items[:MOST]]
+        width = max((len(name) for cells in shown for name in cells), default=0)
+        blocks = ["\n".join(f"{name:<{width}}  {text}" for name, text in cells.items()) for cells in shown]
+        return "\n\n".join([*blocks, *self._more()]) or "no results"
+
+    def _repr_html_(self) -> str:
+        """The first results as a table, for notebooks."""
+        shown = [item.cells() for item in self.items[:MOST]]
+        columns = list(dict.fromkeys(name for cells in shown for name in cells))
+        rows = [_row("th", ["", *columns])]
+        rows += [_row("td", [str(n), *(cells.get(name, "") for name in columns)]) for n, cells in enumerate(shown)]
+        return f"<table>{''.join(rows)}</table>{''.join(f'<p>{more}</p>' for more in self._more())}"
+
+    def _more(self) -> list[str]:
+        hidden = len(self.items) - MOST
+        return [f"... and {hidden:,} more"] if hidden > 0 else []
+
+
+def _row(tag: str, texts: Sequence[str]) -> str:
+    style = ' style="text-align: left; white-space: pre-wrap"'
+    return f"<tr>{''.join(f'<{tag}{style}>{html.escape(text)}</{tag}>' for text in texts)}</tr>"
+
+
+class Answer(NamedTuple):
+    """An answer to a prompt. `filled` is the prompt with its sentinels replaced by their spans of the answer, in
+    brackets; None where it has none."""
+
+    prompt: str
+    text: str
+    filled: str | None = None
+
+    def __str__(self) -> str:
+        return self.filled or self.text
+
+    def cells(self) -> dict[str, str]:
+        """Its fields as texts; they are also what `t5like generate --json` prints."""
+        return {"prompt": self.prompt, "answer": self.text} | ({"filled": self.filled} if self.filled else {})
+
+
+class Filled(NamedTuple):
+    """A text with masks, and the likeliest tokens for each, best first."""
+
+    text: str
+    masks: list[list[Candidate]]
+
+    def cells(self) -> dict[str, str]:
+        """Its fields as texts."""
+        lines = {
+            f"mask {number}": _scores({c.text: c.probability for c in m}) for number, m in enumerate(self.masks, 1)
+        }
+        return {"text": self.text} | lines
+
+
+class Predicted(NamedTuple):
+    """A prediction for an example, as `t5like.tasks.prediction.Prediction` has it, beside the example's first text."""
+
+    input: str
+    value: Value
+    scores: dict[str, float]
+    """Probabilities of the labels or candidates; empty where there are none."""
+    text: str | None
+    """The text that was written, of models that write."""
+
+    def __str__(self) -> str:
+        return ", ".join(self.value) if isinstance(self.value, tuple) else str(self.value)
+
+    def cells(self) -> dict[str, str]:
+        """Its fields as texts."""
+        scores = {"scores": _scores(self.scores)} if self.scores else {}
+        return {"input": self.input, "prediction": str(self)} | scores
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    """The largest scores, descending: `good 0.910  bad 0.090`."""
+    ordered = sorted(scores.items(), key=lambda item: -item[1])
+    return "  ".join(f"{name} {score:.3f}" for name, score in ordered[:MOST])
