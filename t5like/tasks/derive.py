@@ -13,7 +13,7 @@ from t5like.config.conditions import effective
 from t5like.config.tasks import OBJECTIVES
 from t5like.errors import UserError
 from t5like.tasks.examine import Examined
-from t5like.tasks.lengths import Lengths, fitting, share_cut
+from t5like.tasks.lengths import CUT, Lengths, fitting, share_cut
 from t5like.tasks.metrics import METRICS
 
 HEADS = {
@@ -46,8 +46,6 @@ MOST_EVALUATED = 2_000
 """Validation examples that are evaluated."""
 CONTEXT = 384
 """Tokens of a window of a context, as BERT took for SQuAD."""
-TRAINED = ("train.batch", "train.steps", "train.epochs", "data.length", "data.target_length", "data.pack")
-"""Fields on which others that are chosen here depend."""
 
 
 class Base(NamedTuple):
@@ -192,9 +190,10 @@ def _data(
     read, most = lengths.of_rows(kind), base.config.model.max_positions
     limit = min(most or CONTEXT, CONTEXT) if kind == "span" else most
     length = fixed.get("data.length") or fitting(read, limit)
-    target = (
-        (fixed.get("data.target_length") or fitting(lengths.written, most)) if kind == "sequence_to_sequence" else None
-    )
+    target = None
+    if kind == "sequence_to_sequence":  # of labels none is cut, for only whole ones can be told apart
+        share = CUT if found.task.is_text or found.task.kind == "span" else 0.0
+        target = fixed.get("data.target_length") or fitting(lengths.written, most, 2, share)
     task = with_prompt(base, found.task, kind)
     source: Source = dataclasses.replace(found.source, task=task)
     heads = {"stack": "decoder"} if base.config.model.family == "decoder" and kind in HEADS else {}
@@ -269,9 +268,7 @@ def optimizer_of(base: Base, steps: int) -> Optimizer:
 
 def _train(base: Base, task: Task, course: Course, directory: str, fixed: Mapping[str, Any]) -> Train:
     every = _every(course.steps)
-    by_epochs = {"steps": 0, "epochs": fixed["train.epochs"]} if fixed.get("train.epochs") else {"steps": course.steps}
-    newer = {"best": f"task/{METRICS[task.judged_by].main}"} | by_epochs
-    there = {field.name for field in dataclasses.fields(Train)}
+    steps = {"epochs": fixed["train.epochs"]} if fixed.get("train.epochs") else {"steps": course.steps}
     return Train(
         directory=directory,
         init_from=base.start,
@@ -279,8 +276,9 @@ def _train(base: Base, task: Task, course: Course, directory: str, fixed: Mappin
         log_every=max(course.steps // 50, 1),
         save_every=every,
         keep=1,
+        best=f"task/{METRICS[task.judged_by].main}",
         compilation_cache=base.config.train.compilation_cache,
-        **{name: value for name, value in newer.items() if name in there},
+        **steps,
     )
 
 
@@ -302,10 +300,7 @@ def _said(base: Base, config: Config, course: Course) -> list[str]:
         f"{config.model.family} {start}, learning by {how}",
         f"{course.steps:,} steps of {course.batch} rows: {course.epochs:.3g} epochs{packed}",
         f"{rate.name} with a rate of {rate.learning_rate:g}, {rate.schedule}, after {rate.warmup} steps of warm-up",
-        f"evaluation every {config.eval.every:,} steps on {config.eval.rows:,} examples; best by "
-        f"{METRICS[data.sources[0].task.judged_by].main}"
-        if data.sources[0].task
-        else "",
+        f"evaluation every {config.eval.every:,} steps on {config.eval.rows:,} examples, best by {config.train.best}",
     ]
 
 
