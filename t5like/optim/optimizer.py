@@ -98,6 +98,8 @@ def divide(
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
         gradients, values = parted(updates, choose), parted(params, choose)
+        one: Any
+        other: Any
         one, chosen_state = chosen.update(gradients[0], state.chosen, values[0])
         other, rest_state = rest.update(gradients[1], state.rest, values[1])
         return joined(one, other), Divided(chosen_state, rest_state)

@@ -81,6 +81,7 @@ def train(config: Config) -> None:
                 if base:
                     trained = sum(leaf.size for leaf in jax.tree.leaves(training.trained))
                     logger.say(f"Of them {trained:,} are trained; the base is step {base.step} of {base.path}.")
+                told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(training.network, vocabulary)
