@@ -6,7 +6,7 @@ itself). Gradients are clipped first, all together; parameters that are frozen t
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -98,11 +98,9 @@ def divide(
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
         gradients, values = parted(updates, choose), parted(params, choose)
-        one: Any
-        other: Any
         one, chosen_state = chosen.update(gradients[0], state.chosen, values[0])
         other, rest_state = rest.update(gradients[1], state.rest, values[1])
-        return joined(one, other), Divided(chosen_state, rest_state)
+        return joined(cast(Any, one), cast(Any, other)), Divided(chosen_state, rest_state)
 
     return optax.GradientTransformation(init, update)
 
