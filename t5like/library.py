@@ -6,6 +6,7 @@ process lives.
 """
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,17 +46,10 @@ class NoOptions:
 
 
 def load(run: str | os.PathLike[str], *, step: int | None = None, config: Mapping[str, object] | None = None) -> "Run":
-    """Restore a run onto the devices that JAX sees.
+    """As `t5like.load`, which says what it takes.
 
-    Args:
-      run: a run directory, or the preset that it was started from.
-      step: the checkpoint; the newest by default.
-      config: fields of the run's config that take other values, by their dotted names as flags have them, such as
-        {"model.dtype": "float32"}. Compiled programs are kept on disk only if "train.compilation_cache" is among them,
-        for that is a setting of JAX's in the whole process.
-
-    Raises:
-      UserError: no such run, checkpoint or field, or a field that would make it another model.
+    Compiled programs are kept on disk only if `config` has "train.compilation_cache", for that is a setting of JAX's in
+    the whole process.
     """
     found = RunDirectory(path_of(config_of(str(run)).train.directory))
     require(found.path.is_dir(), f"There is no run in {found.path}: `t5like train {run}` makes one.")
@@ -64,13 +58,20 @@ def load(run: str | os.PathLike[str], *, step: int | None = None, config: Mappin
     ]
     settings, _ = override(relocated(found.config(), str(found.path)), NoOptions, flags, "t5like.load")
     require_same_model(found, settings)
-    return opened(settings, step)
-
-
-def opened(config: Config, step: int | None = None) -> "Run":
-    """The run of a config, whose directory is `train.directory`."""
-    with open_run(config, step) as restored:
+    with _without_notes(), open_run(settings, step) as restored:
         return Run(restored)
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
+    orbax = logging.getLogger("absl")
+    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
+    orbax.addFilter(serious)
+    try:
+        yield
+    finally:
+        orbax.removeFilter(serious)
 
 
 def _flag(name: str, value: object) -> list[str]:

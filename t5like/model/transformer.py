@@ -81,7 +81,7 @@ class Transformer(nn.Module):
         one for each of these, `[batch, candidates, embed]`."""
         return self._pooled(self.hidden(batch), batch)
 
-    def hidden(self, batch: dict[str, Array], memory: Hidden | None = None) -> Hidden:
+    def hidden(self, batch: dict[str, Array], memory: Memory | None = None) -> Hidden:
         """The last states of the decoder, or of the encoder where there is no decoder; `memory` is what the encoder
         made of the batch where that is known."""
         x = memory = self.encode(batch) if memory is None and self.model.encoder_layers else memory
@@ -147,7 +147,7 @@ class Transformer(nn.Module):
         return shard(scores, self.rules, "batch", "length", "act_vocab")
 
     def lm_head_inputs(
-        self, batch: dict[str, Array], memory: Hidden | None = None
+        self, batch: dict[str, Array], memory: Memory | None = None
     ) -> tuple[LMHeadInputs, Float[Array, "batch labels"] | None]:
         """The parts of the logits, and the scores of rows, for a loss that makes the logits by itself."""
         x = self.hidden(batch, memory)
