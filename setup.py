@@ -52,6 +52,9 @@ setup(
         "zstandard>=0.23",
         "safetensors>=0.6",
         "ml_dtypes>=0.5",
+        "sacrebleu>=2.5,<3",
+        "rouge-score>=0.1.2",
+        "nltk>=3.9",
     ],
     extras_require={
         "test": TEST,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import t5like.library
@@ -16,13 +16,17 @@ __version__ = "0.1.0"
 
 
 def load(
-    run: str | os.PathLike[str], *, step: int | None = None, config: Mapping[str, object] | None = None
+    run: str | os.PathLike[str],
+    *,
+    step: int | Literal["best", "newest"] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> t5like.library.Run:
     """Restore a run onto the devices that JAX sees, to predict, embed, score, generate and fill with it.
 
     Args:
       run: a run directory, or the preset that it was started from.
-      step: the checkpoint; the newest by default.
+      step: the checkpoint, a step, "best" or "newest"; by default the best where the run has train.best, else the
+        newest.
       config: fields of the run's config that take other values, by their dotted names as flags have them, such as
         {"model.dtype": "float32"}.
 

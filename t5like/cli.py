@@ -12,13 +12,17 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import t5like
-from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, models, plan, vocabulary
+from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, models, plan, tasks, vocabulary
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
 from t5like.storage import path_of
 from t5like.xla import set_flags
 
-COMMANDS = {command.name: command for group in (models, data, plan, convert, vocabulary) for command in group.COMMANDS}
+FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the file, or - for standard input,"}
+"""Arguments after a SOURCE."""
+COMMANDS = {
+    command.name: command for group in (models, tasks, data, plan, convert, vocabulary) for command in group.COMMANDS
+}
 """All commands by name, in the order of the help."""
 INTRODUCTION = "t5like: pretrain, fine-tune, evaluate and sample Transformer language models in JAX."
 SOURCES = """SOURCE is a preset (tiny_t5, or a file such as configs/tiny_t5.py) or a run directory (runs/tiny_t5). Every
@@ -109,10 +113,10 @@ def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
             "a run directory." if command.takes == "branch" else f"a preset such as {EXAMPLE}, or a run directory."
         )
         raise UserError(f"t5like {command.name} needs {'a PATH first.' if command.takes_paths else source}")
-    if command.takes != "run and folder":
+    if command.takes not in FOLLOWED:
         return _configure(command, rest[0], rest[1:])
     if words < 2 and not asks:
-        raise UserError(f"t5like {command.name} {rest[0]} needs the Hugging Face folder after it.")
+        raise UserError(f"t5like {command.name} {rest[0]} needs {FOLLOWED[command.takes]} after it.")
     return *_configure(command, rest[0], rest[min(words, 2) :]), rest[1]
 
 

@@ -22,6 +22,7 @@ from t5like.config.checks import require
 from t5like.config.flags import override
 from t5like.config.sampling import Sampling
 from t5like.config.tasks import Task
+from t5like.config.training import Step
 from t5like.data.tasks.given import given_example
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError, did_you_mean
@@ -45,7 +46,7 @@ class NoOptions:
     """`load` takes fields of the config alone."""
 
 
-def load(run: str | os.PathLike[str], *, step: int | None = None, config: Mapping[str, object] | None = None) -> "Run":
+def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str, object] | None = None) -> "Run":
     """As `t5like.load`, which says what it takes.
 
     Compiled programs are kept on disk only if `config` has "train.compilation_cache", for that is a setting of JAX's in
@@ -117,7 +118,8 @@ class Run:
 
     def __repr__(self) -> str:
         network, tasks = self.restored.network, [f"task {task.kind}" for task in self.tasks.values()]
-        facts = [self.config.model.family, f"{network.parameter_count:,} parameters", f"step {self.step:,}", *tasks]
+        step = f"step {self.step:,}" + f" ({self.restored.why})" * bool(self.restored.why)
+        facts = [self.config.model.family, f"{network.parameter_count:,} parameters", step, *tasks]
         return f"<run {self.restored.run.path}: {', '.join(facts)}>"
 
     def tokens(self, texts: Texts) -> list[list[int]]:

@@ -5,6 +5,7 @@ import pydoc_data.topics
 from typing import Any
 
 import numpy as np
+from small import task_of
 
 from t5like import config
 from t5like.config.objective import SPECS, WITH_LABELS
@@ -33,10 +34,11 @@ def settings(kind: str, length: int = 64, documents: bool = False, **objective: 
         objective.setdefault("labels", 3)
     if kind == "multiple_choice":
         objective.setdefault("candidates", 4)
-    fields = {1: ("text",), 2: ("first", "second"), 3: ("tokens", "widths", "labels")}[SPECS[kind].parts]
+    fields = {1: ("text",), 2: ("first", "second")}.get(SPECS[kind].parts, ("text",))
+    task = task_of(kind) if SPECS[kind].parts == 3 else None
     return config.Data(
         store="unused",
-        sources=(config.Source(kind="jsonl", path="unused", fields=fields),),
+        sources=(config.Source(kind="jsonl", path="unused", fields=fields, task=task),),
         length=length,
         target_length=length // 2 if kind == "sequence_to_sequence" else None,
         documents=documents,
@@ -127,3 +129,8 @@ def rows_of(data: config.Data, *parts: Ragged, keys: np.ndarray | None = None) -
     """Rows of one example each."""
     count = len(parts[0].lengths)
     return lay_out(streams_of(data, parts, keys), np.arange(count), count, data, vocabulary())
+
+
+def as_sequences(streams: RaggedFeatures) -> dict[str, list[list[float]]]:
+    """The sequences of each feature."""
+    return {name: [sequence.tolist() for sequence in stream.sequences()] for name, stream in streams.items()}

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from t5like import config
+from t5like.config.objective import SPECS, WITH_LABELS
 from t5like.model.network import abstract_batch
 from t5like.model.transformer import Transformer
 
@@ -60,6 +61,34 @@ def small_config(family: str, **changes: Any) -> config.Config:
     )
 
 
+def task_of(kind: str) -> config.Task:
+    """A task that an objective of labelled examples learns."""
+    abc = ("a", "b", "c")
+    return {
+        "classification": config.Task(labels=abc),
+        "multi_label_classification": config.Task(labels=abc, multi_label=True),
+        "regression": config.Task(kind="regress"),
+        "token_classification": config.Task(kind="tag", labels=abc),
+        "span": config.Task(kind="span", context="context", unanswerable=True),
+        "multiple_choice": config.Task(kind="choice", candidates=("candidates",)),
+    }[kind]
+
+
+def labelled_config(kind: str, stack: str = "encoder", **changes: Any) -> config.Config:
+    """A config of a head on a BERT or a GPT that learns labelled examples of a kind."""
+    spec, labels = SPECS[kind], 3 if kind in WITH_LABELS else 0
+    pooling = "last" if stack == "decoder" and spec.head in ("sequence", "choice") else "first"
+    fields = dict(head=spec.head, labels=labels, problem_type=spec.problem or None, pooling=pooling, tied=False)
+    more = {"candidates": 4} if kind == "multiple_choice" else {}
+    own = {
+        **{f"model__{name}": value for name, value in fields.items()},
+        **({"model__token_types": 2} if stack == "encoder" else {}),
+        "data__objective": config.Objective(kind=kind, stack=stack, labels=labels, **more),
+        "data__sources": (config.Source(kind="jsonl", path="unused", task=task_of(kind)),),
+    }
+    return small_config({"encoder": "bert", "decoder": "gpt"}[stack], **{**own, **changes})
+
+
 def random_batch(settings: config.Config, seed: int = 0) -> dict[str, jax.Array]:
     """Random tokens in the features of a config's objective, with a few targets of weight 0."""
     rng = np.random.default_rng(seed)
@@ -70,7 +99,7 @@ def random_batch(settings: config.Config, seed: int = 0) -> dict[str, jax.Array]
         elif name.endswith("_positions"):
             batch[name] = np.broadcast_to(np.arange(feature.shape[1], dtype=np.int32), feature.shape).copy()
         elif name.endswith("_types") or name == "labels":
-            batch[name] = rng.integers(0, 2, feature.shape).astype(np.int32)
+            batch[name] = rng.integers(0, 2, feature.shape).astype(feature.dtype)
         elif name.endswith("_weights"):
             batch[name] = (rng.random(feature.shape) < 0.8).astype(np.float32)
         else:

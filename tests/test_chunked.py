@@ -13,7 +13,7 @@ from t5like import config
 from t5like.model.heads import LMHeadInputs
 from t5like.model.sharding import make_mesh
 from t5like.train.chunked import Targets, chunked_sums
-from t5like.train.losses import Sums, weighted_sums
+from t5like.train.losses import UNSMOOTHED, Smoothing, Sums, weighted_sums
 
 BATCH, LENGTH, EMBED, VOCAB = 8, 6, 16, 40
 RULES = config.Rules()
@@ -33,14 +33,14 @@ def example(dtype: Any = jnp.float32) -> tuple[LMHeadInputs, Targets]:
     return inputs, Targets(jnp.asarray(tokens, jnp.int32), jnp.asarray(weights, jnp.float32))
 
 
-def plain(inputs: LMHeadInputs, targets: Targets) -> Sums:
+def plain(inputs: LMHeadInputs, targets: Targets, smoothing: Smoothing = UNSMOOTHED) -> Sums:
     matrix = inputs.matrix.astype(inputs.x.dtype)
     scores = jnp.einsum("bld,dv->blv", inputs.x, matrix, preferred_element_type=jnp.float32)
-    return weighted_sums(scores + inputs.bias[None, None], *targets, 0.01)
+    return weighted_sums(scores + inputs.bias[None, None], *targets, 0.01, smoothing)
 
 
-def chunked(inputs: LMHeadInputs, targets: Targets, chunk_bytes: int) -> Sums:
-    return chunked_sums(inputs, targets, 0.01, RULES, chunk_bytes)
+def chunked(inputs: LMHeadInputs, targets: Targets, chunk_bytes: int, smoothing: Smoothing = UNSMOOTHED) -> Sums:
+    return chunked_sums(inputs, targets, 0.01, RULES, chunk_bytes, smoothing)
 
 
 def with_gradient(function: Any, inputs: LMHeadInputs, targets: Targets) -> Any:
@@ -61,6 +61,15 @@ def test_chunks_give_the_plain_values_and_gradients(chunk_bytes, one_device):
     actual = with_gradient(functools.partial(chunked, chunk_bytes=chunk_bytes), *given)
     assert_trees_close(actual, expected, rtol=2e-5, atol=1e-6)
     assert actual[1].matrix.dtype == jnp.float32
+
+
+def test_smoothed_targets_give_the_plain_values_and_gradients_on_a_mesh():
+    given, smoothing = example(), Smoothing(0.1, VOCAB - 3)
+    expected = with_gradient(functools.partial(plain, smoothing=smoothing), *given)
+    with jax.set_mesh(make_mesh(MESHES["vocabulary"])):
+        actual = with_gradient(functools.partial(chunked, chunk_bytes=3 * VOCAB * 4, smoothing=smoothing), *given)
+    assert_trees_close(actual, expected, rtol=2e-5, atol=1e-6)
+    assert abs(expected[0]["objective"].total - with_gradient(plain, *given)[0]["objective"].total) > 1
 
 
 @pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES)

@@ -106,7 +106,7 @@ def test_a_switch_that_stands_alone_is_on():
         (["train", T5.parent], f"{T5.parent} is not a run directory: it has no config.json."),
         (["train", T5, "--train.stesp", "3"], f"t5like train {T5} has no flag --train.stesp; did you mean "),
         (["train", T5, "--train.steps", "three"], "--train.steps takes INT, not 'three'."),
-        (["train", T5, "--train.steps", "0"], "train.steps=0 must be above 0."),
+        (["train", T5, "--train.steps", "0"], "train.steps=0 must be above 0, or train.epochs must be set."),
         (["eval", T5, "--train.directory", "none"], "There is no run in none: `t5like train "),
         (["generate", T5], "There is nothing to answer: give --prompt, --prompt_file or --held_out."),
         (["generate", T5, "--prompt", "a", "--temperature", "-1"], "--temperature -1.0 must not be negative."),

@@ -26,6 +26,9 @@ TFDS = dict(kind="tfds", dataset="a")
 SOURCES = (config.Source(kind="text", path="a"), config.Source(kind="jsonl", path="b"))
 CAUSAL = config.Objective(kind="causal")
 PAIRS = config.Objective(kind="sequence_to_sequence")
+AB = ("a", "b")
+CHAT, TEXT = dict(kind="chat"), dict(kind="text")
+TASKED = config.Source(kind="jsonl", path="a", task=config.Task(kind="text"))
 TWO_PARTS = (config.Source(kind="jsonl", path="a", fields=("a", "b")),)
 SAMPLED = Sampling(temperature=1.0)
 
@@ -46,12 +49,44 @@ def pairs(**fields):
     return data(**{"objective": PAIRS, "sources": TWO_PARTS, "target_length": 8, **fields})
 
 
+def course(**fields):
+    return config.Train(**{**dict(directory="d", steps=1, batch=1), **fields})
+
+
 def asked(**fields):
     return GenerateOptions(**({"prompt": ("a",)} if "held_out" not in fields else {}), **fields)
 
 
 OPTIMIZER, OBJECTIVE, VOCABULARY, SOURCE = config.Optimizer, config.Objective, config.Vocabulary, config.Source
+TASK = config.Task
 TABLE = [
+    (TASK, "second", "b", TEXT, dict(kind="pair", labels=AB)),
+    (TASK, "context", "b", TEXT, dict(kind="span")),
+    (TASK, "target", "b", CHAT, TEXT),
+    (TASK, "prompt", "b", CHAT, TEXT),
+    (TASK, "candidates", ("b",), TEXT, dict(kind="choice")),
+    (TASK, "labels", AB, TEXT, dict(kind="tag")),
+    (TASK, "words", ("c", "d"), TEXT, dict(kind="classify", labels=AB)),
+    (TASK, "multi_label", True, TEXT, dict(kind="classify", labels=AB)),
+    (TASK, "unanswerable", True, TEXT, dict(kind="span", context="b")),
+    (TASK, "overlap", 5, TEXT, dict(kind="span", context="b")),
+    *((TASK, name, "b {content}", TEXT, CHAT) for name in ("system", "user", "assistant")),
+    (TASK, "few_seed", 5, TEXT, dict(kind="text", few=3)),
+    (SOURCE, "fields", AB, dict(kind="jsonl", path="a", task=TASK(kind="text")), dict(kind="jsonl", path="a")),
+    (
+        SOURCE,
+        "template",
+        ("{text}",),
+        dict(kind="jsonl", path="a", task=TASK(kind="text")),
+        dict(kind="jsonl", path="a"),
+    ),
+    (
+        config.Data,
+        "held_out_test",
+        0.1,
+        dict(store="s"),
+        dict(store="s", objective=PAIRS, sources=(TASKED,), target_length=8),
+    ),
     # class, field, a value, what makes it idle, what makes it active
     (OPTIMIZER, "hold", 5, dict(schedule="linear"), dict(schedule="inverse_sqrt")),
     (OPTIMIZER, "decay", 5, dict(schedule="cosine"), dict(schedule="warmup_stable_decay")),
@@ -91,6 +126,9 @@ TABLE = [
     (OBJECTIVE, "denoisers", config.UL2, dict(kind="span_corruption"), dict(kind="ul2")),
     (OBJECTIVE, "words", "chinese", dict(kind="masked"), dict(kind="masked", whole_words=True)),
     (OBJECTIVE, "suffix_first_rate", 0.5, dict(kind="causal"), dict(kind="fill_in_the_middle")),
+    (OBJECTIVE, "stack", "decoder", dict(kind="causal"), dict(kind="span")),
+    (OBJECTIVE, "labels", 3, dict(kind="span"), dict(kind="classification")),
+    (OBJECTIVE, "candidates", 3, dict(kind="span"), dict(kind="multiple_choice")),
     (OBJECTIVE, "whole_words", True, dict(kind="span_corruption"), dict(kind="next_sentence")),
     (OBJECTIVE, "short_rate", 0.2, dict(kind="masked"), dict(kind="next_sentence")),
     (OBJECTIVE, "middle_rate", 0.9, dict(kind="causal"), dict(kind="fill_in_the_middle")),
@@ -113,6 +151,7 @@ TABLE = [
     (data, "pack", False, dict(), dict(objective=PAIRS, sources=TWO_PARTS, target_length=8)),
     (data, "temperature", 2.0, dict(), dict(sources=SOURCES)),
     (data, "size_cap", 9, dict(sources=(dataclasses.replace(SOURCES[0], rate=1.0),)), dict(sources=SOURCES)),
+    (course, "patience", 2, dict(), dict(best="loss")),
     (PrepareOptions, "processes", 2, dict(runner="DirectRunner"), dict()),
     (PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
     (InspectOptions, "color", "never", dict(json=True), dict()),
@@ -147,7 +186,7 @@ CLASSES = {*presets._classes(config.Config), *(command.options for command in CO
 def test_a_field_is_refused_without_its_effect_and_taken_with_it(kind, name, value, idle, active):
     said = sentence(kind, **{name: value}, **idle)
     assert f"{name} {value} has no effect " in said or f"{name}={value!r} has no effect " in said
-    assert ", only " in said or re.search(r"no effect with(out)? (--|data\.)", said)
+    assert ", only " in said or re.search(r"no effect with(out)? (--|data\.|train\.)", said)
     default = next(f.default for f in dataclasses.fields(kind(**active, **{name: value})) if f.name == name)
     assert f"{name} {default}." in said[-90:] or f"{name}={default!r}." in said
     assert getattr(kind(**active, **{name: value}), name) == value

@@ -213,6 +213,14 @@ def test_a_run_goes_on_with_other_logging_but_not_with_another_model(tmp_path):
     assert RunDirectory(tmp_path).config() == valid(train=more)
 
 
+def test_a_run_goes_on_with_another_test_split(tmp_path):
+    claim(tmp_path)
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    source, *others = valid().data.sources
+    other = dataclasses.replace(valid().data, sources=(dataclasses.replace(source, test="b.txt"), *others))
+    assert claim(tmp_path, data=other) == {"data.sources.0.test": ("", "b.txt")}
+
+
 def test_a_run_without_a_checkpoint_gives_way_to_another_config(tmp_path):
     wider = dataclasses.replace(valid().model, embed=16)
     claim(tmp_path)

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import random_batch, random_params, small_config
+from small import random_batch, random_params, replace, small_config
+from streams import rows_of, settings, without_rates, write_texts
 
 from t5like import config
 from t5like.data.vocabulary import Bytes, Vocabulary
+from t5like.model.network import make_network
 from t5like.model.transformer import Transformer
 from t5like.train.compile import lower_evaluation, step_memory
 from t5like.train.eval_step import eval_step
-from t5like.train.evaluate import figures, vocabulary_tables
+from t5like.train.evaluate import Evaluator, figures, vocabulary_tables
 from t5like.train.losses import Ratio, token_losses
 from t5like.train.state import make_training
 
@@ -83,6 +85,26 @@ def test_an_evaluation_never_holds_the_scores_of_its_batch(one_device):
     settings = small_config("gpt", model__vocab=50_304, data__length=128, eval__batch=64, mesh__fsdp=1)
     memory = step_memory(lower_evaluation(make_training(settings, one_device).network).compile())
     assert memory.temporary < 0.25 * (64 * 128 * 50_304 * 4)
+
+
+def test_each_source_has_figures_of_its_own(tmp_path, one_device):
+    """Those of its rows alone, each once; and all rows together have the figures that they had."""
+    data = without_rates(settings(write_texts(tmp_path), "causal", length=24))
+    rows = rows_of(data)["validation"]
+    count = rows.count - 1
+    whole = replace(small_config("gpt", model__vocab=384, mesh__fsdp=1, eval__rows=count), data=data)
+    network = make_network(whole, one_device)
+    evaluator, params = Evaluator(network, rows.vocabulary), network.initial_params()
+    found = evaluator(params)
+    assert set(evaluator.names()) == found.keys()
+    step, batch = jax.jit(functools.partial(eval_step, net=network.net)), rows(np.arange(count))
+    weights, sources = batch["decoder_loss_weights"], rows.sources_of(np.arange(count))
+    for number, source in enumerate(("", *data.source_names), -1):
+        own = weights * (sources == number)[:, None].astype(np.float32) if source else weights
+        sums = step(params, batch | {"decoder_loss_weights": own}, *evaluator._tables)
+        alone = figures(jax.device_get(sums), answers=False)
+        assert alone == pytest.approx({name: found[f"{source}/{name}".strip("/")] for name in alone}, rel=1e-5)
+    assert found["tokens"] == sum(found[f"{source}/tokens"] for source in data.source_names)
 
 
 def test_figures_are_ratios_of_the_sums():

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from products import count_products
-from small import random_batch, replace, small_config
+from small import labelled_config, random_batch, replace, small_config
 
 from t5like.config import Config
+from t5like.config.objective import SPECS
 from t5like.cost.devices import DEVICES, device_of, mfu
 from t5like.cost.flops import batch_flops, step_flops
 from t5like.model.transformer import Transformer
@@ -26,6 +27,8 @@ CASES = {
     "bert": ("bert", {}),
     "pairs": ("pairs", dict(model__output_transform=True)),
     "pooled by the mean": ("pairs", dict(model__pooling="mean")),
+    "choice": ("multiple_choice", dict(model__pooling="mean", model__pooler=True)),
+    "labels of tokens": ("token_classification", dict(stack="decoder")),
 }
 PLAIN = dict(model__attention="plain")
 
@@ -45,7 +48,7 @@ def test_the_formula_of_the_forward_pass_is_what_is_traced(case, one_device):
         scores = functools.partial(training.network.net.apply, method=Transformer.scores)
         return count_products(scores, {"params": training.abstract.params}, batch)
 
-    settings = small_config(family, **PLAIN, **changes)
+    settings = (labelled_config if family in SPECS else small_config)(family, **PLAIN, **changes)
     assert per_rows(forward, settings) == step_flops(settings).forward_unhalved
 
 
@@ -64,7 +67,7 @@ def test_heads_have_their_products(head, one_device):
 def test_training_is_three_times_the_forward_pass(family, one_device):
     def training(settings: Config) -> int:
         training, batch = make_training(settings, one_device), random_batch(settings)
-        loss = lambda params: batch_sums(params, batch, training.network.net, 0.0, {})["objective"].total  # noqa: E731
+        loss = lambda params: batch_sums(params, batch, training.network.net, settings.train, {})["objective"].total  # noqa: E731
         return count_products(jax.grad(loss), training.abstract.params)
 
     settings = small_config(family, **PLAIN)

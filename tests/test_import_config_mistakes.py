@@ -114,8 +114,8 @@ CONFIGS = {
     ),
     "unknown class of BERT": (
         "bert_masked",
-        fields(architectures=["BertForMultipleChoice"]),
-        "SOURCE/config.json: architectures=['BertForMultipleChoice'] is not supported, only",
+        fields(architectures=["BertLMHeadModel"]),
+        "SOURCE/config.json: architectures=['BertLMHeadModel'] is not supported, only",
     ),
 }
 

@@ -33,6 +33,7 @@ TOWER = {
     "train.board": 4,
     "train.guard": 4,
     "train.profile": 4,
+    "train.selection": 4,
     "train.chunked": 3,
     "train.losses": 3,
     "train.labels": 3,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from settings import sentence
-from small import assert_trees_close, replace
+from small import assert_trees_close, replace, task_of
 from starts import LEARNED, flags_of, import_run, run_config, write_texts
 
 from t5like import config
@@ -174,6 +174,49 @@ def test_parameters_of_heads_that_the_source_lacks_are_initial_and_its_own_are_l
     assert origin == ["Starting from scratch"]
     for name, tree in state.params.items():
         assert_trees_close(tree, (scratch.params if name in ("output", "transform") else params)[name], rtol=0)
+
+
+LABELLED = dict(
+    data__objective=config.Objective(kind="classification", labels=3),
+    data__sources=(config.Source(kind="jsonl", path="made", task=task_of("classification")),),
+)
+HEAD = dict(model__head="sequence", model__labels=3, model__pooler=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "there", "here", "left_out"),
+    [
+        (
+            "t5",
+            {},
+            dict(model__decoder_layers=0, model__pooling="mean"),
+            "the decoder, output",
+        ),
+        (
+            "bert",
+            dict(model__output_transform=True, model__output_bias=True, model__token_types=2),
+            dict(model__token_types=2),
+            "output_bias, transform/bias, transform/kernel, transform/norm_bias, transform/scale",
+        ),
+    ],
+)
+def test_a_head_starts_from_a_t5_s_encoder_or_a_masked_language_model(family, there, here, left_out, texts, tmp_path):
+    params = import_run(run_config(texts["first"], tmp_path / "source", family, **there))
+    settings = run_config(
+        texts["first"],
+        tmp_path / "run",
+        family,
+        **{**LABELLED, **HEAD, **here, "train__init_from": str(tmp_path / "source")},
+    )
+    state, said = begun(settings)
+    new = "head/bias, head/kernel, pooler/bias, pooler/kernel"
+    assert said[1:3] == [
+        f"Not in {tmp_path}/source, so with initial values: {new}.",
+        f"Only in {tmp_path}/source, so left out: {left_out}.",
+    ]
+    assert "decoder" not in state.params
+    for name in state.params.keys() - {"head", "pooler"}:
+        assert_trees_close(state.params[name], params[name], rtol=0)
 
 
 @pytest.mark.parametrize(

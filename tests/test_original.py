@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -24,7 +25,9 @@ from t5like.convert.importing import import_run
 from t5like.convert.options import ExportOptions, ImportOptions
 from t5like.convert.original import has_transformers
 from t5like.convert.texts import NASTY_TEXTS, SENTINELS
+from t5like.data.features import token_features
 from t5like.data.vocabulary import open_vocabulary
+from t5like.model.transformer import Transformer
 from t5like.runs.directory import RunDirectory
 from t5like.runs.opened import open_run
 from t5like.train.loop import train
@@ -109,6 +112,34 @@ def test_a_run_is_verified_against_the_folder_that_it_was_imported_from(name, pa
     generates = AUTO[name].endswith(("Seq2SeqLM", "CausalLM"))
     assert ("greedy continuation" in said) == generates
     assert ("packed: scores" in said) == (name not in ("bert_pretraining", "bert_sequence", "bert_model", "t5_encoder"))
+
+
+def test_a_head_that_chooses_among_candidates_is_the_original_s(tmp_path, say):
+    """Imported, verified, exported and loaded again; ours scores the candidates of a row together."""
+    import torch
+    import transformers
+
+    shutil.copytree(GOLDEN / "bert_sequence", tmp_path / "original")
+    torch.manual_seed(0)
+    settings = transformers.BertConfig.from_pretrained(tmp_path / "original")
+    settings.num_labels, settings.initializer_range = 2, 0.5
+    original = transformers.BertForMultipleChoice(settings).eval()
+    original.save_pretrained(tmp_path / "original")
+    carry_out(["import", str(tmp_path / "original"), str(tmp_path / "run")])
+    said = say("verify", tmp_path / "run", tmp_path / "original", *VERIFY)
+    assert " DIFFERS " not in said and "\nrandom: scores " in said
+    carry_out(["export", str(tmp_path / "run"), str(tmp_path / "exported")])
+    tokens = torch.tensor([[[5, 9, 7], [5, 11, 12]], [[6, 9, 7], [5, 8, 9]]])
+    with torch.no_grad():
+        expected, exported = (
+            model(tokens).logits for model in (original, auto("AutoModelForMultipleChoice", tmp_path / "exported"))
+        )
+    np.testing.assert_allclose(exported, expected, atol=1e-5)
+    with open_run(RunDirectory(tmp_path / "run").config()) as restored:
+        features = {name: jnp.asarray(array) for name, array in token_features("encoder", tokens.tolist()).items()}
+        batch = {**features, "candidates": jnp.ones((2, 2), jnp.int32)}
+        found = restored.network.net.apply({"params": restored.params}, batch, method=Transformer.scores)
+    np.testing.assert_allclose(found.labels, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", AUTO)

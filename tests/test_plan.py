@@ -12,7 +12,7 @@ import jax
 import pytest
 from command_line import CONFIGS
 from settings import sentence
-from small import small_config
+from small import labelled_config, small_config
 
 from t5like.commands.plan import PlanOptions, plan
 from t5like.config import Config
@@ -255,6 +255,11 @@ def test_gpus_are_planned_by_formula():
         ("reduce-scatter", ("fsdp",)),
         ("all-reduce", ("tensor",)),
     }
+
+
+def test_heads_are_planned_too():
+    found = figures.figures(labelled_config("multiple_choice", mesh__fsdp=8, model__pooler=True), topology("h100:8"))
+    assert found["memory"]["fits"] and found["flops"]["compiled"] > 0
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import types
 import pytest
 from command_line import CONFIGS, ROOT
 from settings import sentence
+from small import labelled_config
 from starts import BYTES, LEARNED, import_run, run_config, write_texts
 
 import t5like
@@ -116,6 +117,8 @@ def test_a_published_size_may_need_other_flags_beside_it(configured):
     assert configured(*words, "--data.objective.kind", "causal", *usual).model.vocab == 50_257
     assert configured("train", "tiny_bert", "--architecture", "bert_base").model.head == "vocabulary"
     assert configured("train", "bert_base", "--architecture", "bert_large").model.pooler
+    own = based(labelled_config("classification"), ["--architecture", "bert_large"])[0].model
+    assert (own.embed, own.head, own.labels, own.output_transform) == (1024, "sequence", 3, False)
     assert sentence(run, ["train", "mt5_base", "--model", "t5_1_1_base"]).startswith(
         "model.vocab=32128 is below the 250"
     )

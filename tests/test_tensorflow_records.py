@@ -15,6 +15,7 @@ from test_sources import read_all
 
 from t5like import config
 from t5like.data import sources
+from t5like.data.sources import rows_of
 from t5like.data.sources.checksum import crc32c, masked_crc32c
 from t5like.errors import UserError
 
@@ -120,6 +121,9 @@ def data_dir(tmp_path_factory):
         "score": tf.float32,
         "tags": tfds.features.Sequence(tfds.features.Text()),
         "photo": tfds.features.Image(shape=(2, 2, 3)),
+        "ner": tfds.features.Sequence(tfds.features.ClassLabel(names=["O", "B"])),
+        "answers": tfds.features.Sequence({"text": tfds.features.Text(), "start": tf.int32}),
+        "turns": tfds.features.Sequence(tfds.features.Sequence(tfds.features.Text())),
     }
     photo = [[[0, 0, 0]] * 2] * 2
     rows = [
@@ -131,6 +135,9 @@ def data_dir(tmp_path_factory):
                 "score": 3.8,
                 "tags": ["a", "b"],
                 "photo": tf.constant(photo, tf.uint8).numpy(),
+                "ner": ["B", "O"],
+                "answers": {"text": ["x", f"第{n}"], "start": [1, 2]},
+                "turns": [["a"], [], ["b", "词"]],
             },
         )
         for n, e in enumerate(EXAMPLES)
@@ -227,3 +234,20 @@ def test_classes_are_read_by_name_and_lists_by_number(data_dir):
 def test_what_a_data_set_does_not_have_is_a_sentence_that_names_what_it_has(data_dir, settings, sentence):
     with pytest.raises(UserError, match=sentence):
         read_units(pairs(data_dir, **settings))
+
+
+def test_whole_rows_of_a_data_set_are_plain_values_with_the_names_of_classes(data_dir):
+    source = pairs(data_dir, test="test")
+    row, *_ = rows_of(source, "test", ("answers.text", "photo.0"))
+    assert row.values["ner"] == ["B", "O"] and row.values["turns"] == [["a"], [], ["b", "词"]]
+    assert row.values["answers"] == {"text": ["x", "第30"], "start": [1, 2]}
+    assert (row.values["translation"], row.values["label"]) == (EXAMPLES[30], "even")
+    assert type(row.values["score"]) is float and row.values["photo"] == [[[0, 0, 0]] * 2] * 2
+    with pytest.raises(UserError, match=r"^data\.sources\.N\.test: the .* has no split 'dev'; there are"):
+        next(rows_of(pairs(data_dir, test="dev"), "test"))
+
+
+def test_whole_rows_of_tfrecords_have_the_value_of_a_single_one_and_lists_of_several(tmp_path):
+    write_records(tmp_path / "a", [example(text="第".encode(), label=3, tags=[b"a", b"b"], none=[])])
+    (row,) = rows_of(config.Source(kind="tfrecord", path=str(tmp_path / "a")), "train")
+    assert row.values == {"text": "第", "label": 3, "tags": ["a", "b"], "none": None}

@@ -137,7 +137,7 @@ def test_the_only_document_is_learned_from_though_its_hash_would_hold_it_out(tmp
             ["{folder}/en.txt", "--lowercase"],
             "--lowercase True has no effect with --kind unigram, only with ",
         ),
-        (["{folder}/en.txt", "--field", "a"], "--field is for files of kind jsonl, json, csv, tsv, p"),
+        (["{folder}/en.txt", "--field", "a"], "--field is for files of kind jsonl, json, csv, tsv, conll, p"),
         (["{folder}/en.jsonl", "--document", "file"], "--document is for files of kind text, and none is given: "),
         (["{folder}/en.txt", "--output", "{folder}"], "--output {folder} is not empty: choose another folder, or "),
         (

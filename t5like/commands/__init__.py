@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Takes = Literal["config", "branch", "run", "run and folder", "paths", "two paths", "names"]
+Takes = Literal["config", "branch", "run", "run and folder", "run and file", "paths", "two paths", "names"]
 """The arguments of a command before its options: the config of a SOURCE, or of a new run that goes on from a step of
-one; the config that the run of a SOURCE keeps, also with a folder after it; or paths or names as they are typed."""
+one; the config that the run of a SOURCE keeps, also with a folder or a file after it; or paths or names as they are
+typed."""
 SHOWN: dict[Takes, str] = {
     "config": "SOURCE",
     "branch": "RUN",
     "run": "SOURCE",
     "run and folder": "SOURCE FOLDER",
+    "run and file": "SOURCE FILE",
     "paths": "PATH",
     "two paths": "PATH RUN",
     "names": "[NAMES]",

@@ -41,7 +41,8 @@ def export(config: Config, options: ExportOptions, folder: str) -> None:
     with open_run(config, options.step) as restored:
         name = export_run(restored, target, options)
         size = sum(map(size_of, target.iterdir()))
-        print(f"{target}: step {restored.step:,} of {restored.run.path} as {name}, {size / 1e6:,.1f} MB.")
+        why = f" ({restored.why})" if restored.why else ""
+        print(f"{target}: step {restored.step:,}{why} of {restored.run.path} as {name}, {size / 1e6:,.1f} MB.")
 
 
 def verify(config: Config, options: VerifyOptions, folder: str) -> None:

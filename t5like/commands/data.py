@@ -109,13 +109,14 @@ def inspect(config: Config, options: InspectOptions) -> None:
     numbers = (step - 1) * batch + offset + np.arange(batch)
     numbers = numbers if options.row is None else numbers[[options.row]]
     features, origins, first = rows(numbers), rows.origins(numbers), options.row or 0
+    labels = config.data.objective.kind == "token_classification"
     if options.json:
-        for record in as_json(features, vocabulary, origins, first):
+        for record in as_json(features, vocabulary, origins, first, labels):
             print(json.dumps(record, ensure_ascii=False))
         return
     color = options.color == "always" or (options.color == "auto" and sys.stdout.isatty())
     width = shutil.get_terminal_size((100, 24)).columns
-    print(as_text(features, vocabulary, origins, color, first, width), end="")
+    print(as_text(features, vocabulary, origins, color, first, width, labels), end="")
 
 
 def _vocabulary_of_run(

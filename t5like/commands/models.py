@@ -6,13 +6,15 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from t5like.commands import Command, NoOptions, hints
+from t5like.commands.tasks import judge
 from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
 from t5like.config.marks import applies_to, repeatable, without_prefix
 from t5like.config.sampling import Sampling
+from t5like.config.training import Step
 from t5like.errors import UserError
 from t5like.storage import Path, path_of
 
@@ -47,14 +49,19 @@ def branch(config: Config, options: BranchOptions) -> None:
 class EvalOptions:
     """Options of `t5like eval`."""
 
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    split: Literal["", "train", "validation", "test"] = ""
+    """Split on which the tasks of the run are scored by their metrics, whole; empty: the figures of held-out rows."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
 
 
 def evaluate(config: Config, options: EvalOptions) -> None:
+    if options.split:
+        judge(config, options.split, options.step)
+        return
     from t5like.processes.preflight import processes
     from t5like.runs.opened import open_run, prepare_store
     from t5like.train.evaluate import Evaluator, require_objective
@@ -66,13 +73,13 @@ def evaluate(config: Config, options: EvalOptions) -> None:
         record = {"step": restored.step, **figures}
         _keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
         if "targets" in figures:
-            print(f"{restored.run.path}, step {restored.step:,}, {figures['targets']:,.0f} held-out labels:")
+            print(f"{restored.of_step}, {figures['targets']:,.0f} held-out labels:")
             if "accuracy" in figures:
                 print(f"  accuracy           {figures['accuracy']:8.3f} of whole targets")
             kind = "nats a label" if "accuracy" in figures else "the mean squared error"
             print(f"  loss               {figures['loss']:8.3f} {kind}")
             return
-        print(f"{restored.run.path}, step {restored.step:,}, {figures['tokens']:,.0f} held-out targets:")
+        print(f"{restored.of_step}, {figures['tokens']:,.0f} held-out targets:")
         print(f"  loss               {figures['loss']:8.3f} nats a token")
         print(f"  perplexity         {figures['perplexity']:8.2f} a token")
         print(f"  bits per byte      {figures['bits_per_byte']:8.3f}")
@@ -84,6 +91,10 @@ def evaluate(config: Config, options: EvalOptions) -> None:
             print(f"  accuracy of pairs  {figures['label_accuracy']:8.3f} (next sentence or not)")
         print(f"  loss on text       {figures['text_loss']:8.3f} (without sentinels and ends)")
         print(f"  unigram on text    {figures['unigram_text_loss']:8.3f} (the same tokens by their frequency alone)")
+        for source in restored.config.data.source_names:
+            if f"{source}/loss" in figures:
+                loss, right = (figures[f"{source}/{name}"] for name in ("loss", "accuracy"))
+                print(f"  {source}: loss {loss:.3f}, accuracy {right:.3f}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +121,8 @@ class GenerateOptions:
     """Prompts that are answered at once; no answer depends on it."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -149,10 +160,17 @@ def generate(config: Config, options: GenerateOptions) -> None:
         if options.held_out:
             _print_passages(restored, options)
             return
+        _note_step(restored)
         _note_plain_prompts(restored, prompts)
         run = Run(restored)
         for answer in run.answers(prompts, options.sampling, options.tokens, options.seed, options.batch):
             print(json.dumps(answer.cells(), ensure_ascii=False) if options.json else answer, flush=True)
+
+
+def _note_step(restored: t5like.runs.opened.Restored) -> None:
+    """Say on standard error which step answers, where it need not be the newest."""
+    if restored.why:
+        print(f"t5like: {restored.of_step}.", file=sys.stderr, flush=True)
 
 
 def _note_plain_prompts(restored: t5like.runs.opened.Restored, prompts: list[str]) -> None:
@@ -178,8 +196,8 @@ class FillOptions:
     """Candidates for each mask."""
     json: bool = False
     """Print JSON lines."""
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
@@ -193,6 +211,7 @@ def fill(config: Config, options: FillOptions) -> None:
     from t5like.runs.opened import open_run
 
     with processes(config, {"options": options}), open_run(config, options.step) as restored:
+        _note_step(restored)
         run = Run(restored)
         for text in options.text:
             masks = run.fill(text, top=options.top)[0].masks

@@ -27,7 +27,8 @@ class PlanOptions:
     price: Annotated[float | None, applies_to("explain", False)] = None
     """Price of an hour of one device, in any currency."""
     tokens: Annotated[float | None, applies_to("explain", False)] = None
-    """Tokens to train on, such as 100e9, in place of train.steps: how many steps and hours they take."""
+    """Tokens to train on, such as 100e9, in place of train.steps: how many steps and hours they take. A run
+    of train.epochs needs them, as its steps are known once its data is prepared."""
     search: Annotated[Literal["", "batch", "slice"], applies_to("explain", False)] = ""
     """Tries what fits: `batch` finds the largest batch with the cheapest remat, `slice` the smallest slice of the
     topology's type."""
@@ -117,7 +118,8 @@ def check(config: Config, options: CheckOptions) -> None:
     if unknown := [name for name in options.show if name not in leaves]:
         raise UserError(f"There is no field {unknown[0]}{did_you_mean(unknown[0], leaves)}")
     train = config.train
-    valid = f"It is a valid run: {train.steps:,} steps of {train.batch:,} rows into {train.directory}."
+    course = f"{train.steps:,} steps" if train.steps else f"{train.epochs:g} epochs in steps"
+    valid = f"It is a valid run: {course} of {train.batch:,} rows into {train.directory}."
     print("\n".join(str(leaves[name]) for name in options.show) or valid)
 
 

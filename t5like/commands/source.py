@@ -8,6 +8,7 @@ from t5like.commands.models import BranchOptions
 from t5like.config import Config, Model, Vocabulary
 from t5like.config.conditions import effective
 from t5like.config.flags import take, unchecked, underscored
+from t5like.config.objective import LABELLED
 from t5like.config.other_names import PUBLISHED
 from t5like.errors import UserError, did_you_mean
 from t5like.runs.branch import branch_of, step_of
@@ -18,6 +19,8 @@ from t5like.storage import path_of
 ARCHITECTURE = ("--architecture", "--model")
 COMPUTED = ("dtype", "dropout", "attention", "remat")
 """Fields of a model that say how it is computed; a published size leaves them as they are."""
+HEAD = ("head", "labels", "problem_type", "head_bias", "pooling", "pooler")
+"""Fields of the head, which a published size leaves as they are where labels are learned."""
 TEXT = ("--data.sources.", "--data.filters.", "--data.held_out")
 """Flags of the text that a vocabulary is learned from."""
 
@@ -30,6 +33,7 @@ def based(config: Config, flags: Sequence[str]) -> tuple[Config, list[str]]:
     """
     flags = list(map(underscored, flags))
     config, flags = _with_architecture(config, flags)
+    config = _with_course(config, flags)
     return _with_vocabulary(config, flags), flags
 
 
@@ -57,6 +61,23 @@ def branched(
     return new, options
 
 
+def _with_course(config: Config, flags: list[str]) -> Config:
+    """The config without its steps where flags give epochs, and the other way round.
+
+    Raises:
+      UserError: they give both.
+    """
+    steps, rest = take(flags, ("--train.steps",), "a number")
+    epochs, _ = take(rest, ("--train.epochs",), "a number")
+    if steps and epochs and steps != "0" and epochs != "None":
+        raise UserError(
+            f"--train.steps {steps} and --train.epochs {epochs} both say how long to train: give one of them."
+        )
+    if epochs and epochs != "None":
+        return unchecked(config, train=unchecked(config.train, steps=0))
+    return unchecked(config, train=unchecked(config.train, epochs=None)) if steps and steps != "0" else config
+
+
 def _with_architecture(config: Config, flags: list[str]) -> tuple[Config, list[str]]:
     """The config with the published size that `--architecture NAME` or `--model NAME` asks for."""
     name, rest = take(flags, ARCHITECTURE, "the name of a published size: `t5like architectures` lists them")
@@ -74,9 +95,12 @@ def _with_architecture(config: Config, flags: list[str]) -> tuple[Config, list[s
 
 
 def _with_head(model: Model, config: Config, flags: Sequence[str]) -> Model:
-    """The model, of a published BERT's two heads without the one that the objective does not learn."""
+    """The model with the preset's own head where labels are learned, and of a published BERT's two heads without the
+    one that the objective does not learn."""
     needed = config.data.objective.spec.head or "vocabulary"
     other = any(flag.startswith("--data.objective.kind") for flag in flags)
+    if config.data.objective.kind in LABELLED and not other:
+        return Model(**effective(Model, vars(model) | {name: getattr(config.model, name) for name in HEAD}))
     if other or model.head != "next_sentence" or model.head == needed:
         return model
     return Model(**effective(Model, vars(model) | {"head": needed}))

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import t5like.data.vocabulary
 
-NAMED = tuple(kind for kind in FILES if kind != "text")
-"""Kinds of files that have fields."""
+NAMED = tuple(kind for kind in FILES if kind not in ("text", "parallel"))
+"""Kinds of files that have fields, as far as a name or content tells the kind."""
 HELD_OUT = 0.05
 """Share of the documents that a new vocabulary is not learned from, but reported on."""
 HELD_OUT_CHARACTERS = 1_000_000

@@ -110,7 +110,12 @@ class Config:
             f"Rows of {longest} tokens do not fit model.max_positions={self.model.max_positions}: "
             "lower data.length or raise model.max_positions.",
         )
-        self._check_schedule()
+        require(
+            self.train.ema is not None or not self.eval.ema,
+            "eval.ema=True asks for averaged parameters, which only runs with train.ema keep: leave it out.",
+        )
+        if self.train.steps:  # otherwise it is checked again when train.epochs are steps
+            self._check_schedule()
 
     def _check_labels(self) -> None:
         """The head and its labels are those of the objective. An imported head need not have one, until it learns."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from t5like.config.checks import require, require_fields, require_positive, require_seed
 from t5like.config.filters import Filter
 from t5like.config.marks import applies_to
-from t5like.config.objective import Lengths, Objective
+from t5like.config.objective import LABELLED, Lengths, Objective
 from t5like.config.sources import Source
 from t5like.config.tasks import OBJECTIVES
 from t5like.config.vocabulary import ROLES, Vocabulary
@@ -86,6 +86,11 @@ class Data:
         kind = self.objective.kind
         for name, source in zip(self.source_names, self.sources, strict=True):
             if (task := source.task) is None:
+                require(
+                    kind not in LABELLED,
+                    f"data.objective.kind={kind!r} learns the examples of tasks, and the source {name!r} is "
+                    "text: give it data.sources.N.task.",
+                )
                 continue
             fitting = OBJECTIVES[task.kind]
             require(

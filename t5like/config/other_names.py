@@ -5,9 +5,12 @@ _ANSWERS = {
     # The run
     "--train.directory": "output_dir model_dir MODEL_DIR base_output_directory run_name working_dir logging_dir",
     "--train.steps": "max_steps train_steps total_steps max_train_steps TRAIN_STEPS",
-    "--train.steps, since a run counts steps; `t5like train` prints the epochs that they make": (
-        "num_train_epochs epochs num_epochs"
-    ),
+    "--train.epochs, in place of --train.steps": "num_train_epochs num_epochs",
+    "--train.best, a figure of the evaluation": "metric_for_best_model load_best_model_at_end greater_is_better "
+    "keep_best_checkpoints",
+    "--train.patience, with --train.best": "early_stopping_patience early_stopping patience",
+    "--train.ema": "ema_decay use_ema ema_rate",
+    "--train.label_smoothing": "label_smoothing LABEL_SMOOTHING label_smoothing_factor",
     "--train.batch, the rows of a step over all devices": (
         "per_device_train_batch_size per_device_batch_size train_batch_size batch_size BATCH_SIZE global_batch_size"
     ),
@@ -38,9 +41,6 @@ _ANSWERS = {
     "nothing is uploaded: `t5like export RUN FOLDER` writes a folder that can be": (
         "push_to_hub hub_model_id hub_token hub_strategy hub_private_repo use_auth_token token"
     ),
-    "there is no label smoothing; --train.z_loss keeps the logits from drifting": (
-        "label_smoothing LABEL_SMOOTHING label_smoothing_factor"
-    ),
     "the loss is the mean over real target tokens: leave it out": "loss_normalizing_factor LOSS_NORMALIZING_FACTOR",
     "--train.z_loss": "Z_LOSS",
     "JAX takes the accelerators that are there, and JAX_PLATFORMS=cpu the CPU: leave it out": (
@@ -67,6 +67,7 @@ _ANSWERS = {
     "--optimizer.final, a share of the peak": "final_cosine cosine_learning_rate_final_fraction min_lr "
     "learning_rate_final_fraction",
     "--optimizer.weight_decay": "adam_weight_decay wd",
+    "--optimizer.layer_decay": "layer_decay layerwise_lr_decay llrd layer_lr_decay layerwise_lr_decay_power",
     "--optimizer.beta1": "adam_beta1 adam_b1",
     "--optimizer.beta2": "adam_beta2 adam_b2",
     "epsilon is 1e-8 and no field: leave it out": "adam_epsilon adam_eps",

@@ -53,6 +53,10 @@ def load(source: str) -> Config:
         raise UserError(f"{source} is not valid Python: {error}.") from None
     if not isinstance(config, Config):
         raise UserError(f"{source} holds no `config = Config(...)`.")
+    require(
+        not (config.train.steps and config.train.epochs),
+        f"{source} sets train.steps={config.train.steps} and train.epochs={config.train.epochs}: leave one out.",
+    )
     return config
 
 

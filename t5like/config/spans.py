@@ -1,4 +1,4 @@
-"""Span corruption: UL2's denoisers, and lengths: what a number of raw tokens becomes, and the most that fit into a row."""
+"""Span corruption: UL2's denoisers, what a number of raw tokens becomes, and the most of them that fit into a row."""
 
 import functools
 from dataclasses import dataclass

@@ -179,7 +179,7 @@ class Task:
         if self.metric:
             return self.metric
         if self.multi_label:
-            return "f1"
+            return "multi_label_f1"
         return "cmrc" if self.kind in ("span", "answer") and self.chinese else METRICS[self.kind]
 
     @property

@@ -13,6 +13,8 @@ ENDING = ("linear", "cosine", "warmup_stable_decay")
 """Schedules that are stretched over a number of steps."""
 WITH_BETAS = ("adamw", "adamw_rms", "lion", "muon")
 """Optimizers that keep a mean of gradients."""
+Step = int | Literal["best", "newest"] | None
+"""A checkpoint of a run, as options name it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class Optimizer:
     """Other rates and decays for some kinds of parameters."""
     freeze: tuple[Part, ...] = ()
     """Kinds of parameters, or the layers of whole stacks, that keep their values and have no optimizer state."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each layer to the one below it: heads learn at the whole rate, embeddings
+    slowest. 1 is one rate for all; ELECTRA takes 0.8."""
 
     def __post_init__(self) -> None:
         require_fields("optimizer", self)
@@ -63,6 +68,7 @@ class Optimizer:
         require(self.clip is None or self.clip > 0, f"optimizer.clip={self.clip} must be above 0, or None.")
         for name in ("warmup", "decay", "final", "weight_decay"):
             require(getattr(self, name) >= 0, f"optimizer.{name}={getattr(self, name)} must not be negative.")
+        require(0 < self.layer_decay <= 1, f"optimizer.layer_decay={self.layer_decay} must lie in (0, 1].")
         for name in ("beta1", "beta2", "momentum"):
             require(0 <= getattr(self, name) < 1, f"optimizer.{name}={getattr(self, name)} must lie in [0, 1).")
         require(len(set(self.freeze)) == len(self.freeze), f"optimizer.freeze={self.freeze} names a part twice.")
@@ -91,16 +97,18 @@ class Train:
     directory: str
     """Run directory: all that a later command needs."""
     init_from: str = ""
-    """Run directory whose newest parameters a new run starts with, or one of its checkpoints, such as
-    runs/x/checkpoints/500; steps and optimizer state begin anew. Empty starts from scratch."""
+    """Run directory whose best parameters, or newest where it has no train.best, a new run starts with, or one of its
+    checkpoints, such as runs/x/checkpoints/500; steps and optimizer state begin anew. Empty starts from scratch."""
     branch_from: str = ""
     """Checkpoint of another run whose whole state (parameters, optimizer, step) a new run goes on with; `t5like branch`
     sets it."""
     row_offset: int = 0
     """Rows that a step's come after, besides those of the steps before it in the same batch; `t5like branch` sets it
     where the batch changes, so that the data goes on where it was."""
-    steps: int
-    """Optimizer steps of the whole run."""
+    steps: int = 0
+    """Optimizer steps of the whole run. 0 leaves them to train.epochs; the run directory keeps what these come to."""
+    epochs: float | None = None
+    """Instead of steps: passes over as many training rows as all sources have together."""
     batch: int
     """Rows of a step, over all devices."""
     accumulate: int = 1
@@ -110,9 +118,12 @@ class Train:
     z_loss: float = 1e-4
     """Weight of log(Z)^2, which keeps the logits from drifting."""
     label_smoothing: float = 0.0
-    """Share of each target that goes to all classes evenly (Szegedy et al. 2016)."""
+    """Share of each target's probability that is spread evenly over all tokens of the vocabulary, or over all labels;
+    the loss that is reported stays that of the targets alone."""
     class_weights: tuple[float, ...] = ()
     """Weight of each class in the loss, for labels of rows or tokens: the loss is the weighted mean."""
+    ema: float | None = None
+    """Decay of an exponential moving average of the parameters, such as 0.999; None keeps none. eval.ema uses it."""
     non_finite: Literal["stop", "skip"] = "stop"
     """Stop the run or skip the step where the loss or a gradient is not finite; the update is left out in any case."""
     log_every: int = 10
@@ -121,6 +132,11 @@ class Train:
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 3
     """Newest checkpoints that are kept."""
+    best: str = ""
+    """Figure of the evaluation, such as loss, accuracy or SOURCE/accuracy, by which the best checkpoint is saved and
+    kept beside the newest; later commands use it. Losses, perplexity and bits per byte shall be low, all else high."""
+    patience: Annotated[int | None, applies_to("best")] = None
+    """Evaluations without a better figure that end the run; None runs to the last step."""
     tensorboard: bool = True
     """Write event files for TensorBoard."""
     profile_steps: tuple[int, ...] = ()
@@ -130,14 +146,13 @@ class Train:
 
     def __post_init__(self) -> None:
         require_fields("train", self)
-        require_positive("train", self, "steps", "batch", "accumulate", "log_every", "save_every", "keep")
+        require_positive("train", self, "batch", "accumulate", "log_every", "save_every", "keep")
+        self._check_course()
         require_seed("train", self)
         require_steps("train", self, "steps")
         require(self.z_loss >= 0, f"train.z_loss={self.z_loss} must not be negative.")
-        require(
-            0 <= self.label_smoothing < 1,
-            f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1.",
-        )
+        require(0 <= self.label_smoothing < 1, f"train.label_smoothing={self.label_smoothing} must lie in [0, 1).")
+        require(self.ema is None or 0 < self.ema < 1, f"train.ema={self.ema} must lie in (0, 1), or be None.")
         require(
             all(weight > 0 for weight in self.class_weights),
             f"train.class_weights={self.class_weights} must be above 0 each.",
@@ -162,6 +177,13 @@ class Train:
             f"train.batch={self.batch} is not a multiple of train.accumulate={self.accumulate}.",
         )
 
+    def _check_course(self) -> None:
+        """Check what says how long the run is."""
+        given = self.steps > 0 or (self.steps == 0 and self.epochs is not None)
+        require(given, f"train.steps={self.steps} must be above 0, or train.epochs must be set.")
+        require(self.epochs is None or self.epochs > 0, f"train.epochs={self.epochs} must be above 0, or None.")
+        require(self.patience is None or self.patience > 0, f"train.patience={self.patience} must be above 0, or None.")
+
     @property
     def branched_at(self) -> int:
         """The step of the checkpoint that a branch goes on from, or 0."""
@@ -178,6 +200,8 @@ class Eval:
     """Rows of the validation split, or all of them where there are fewer."""
     batch: int = 64
     """Rows that are evaluated at once."""
+    ema: bool = False
+    """Evaluate, generate and export with the average that train.ema keeps, not with the parameters themselves."""
 
     def __post_init__(self) -> None:
         require_fields("eval", self)

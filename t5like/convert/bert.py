@@ -15,11 +15,12 @@ CLASSES: dict[str, dict[Head, str]] = {
         "sequence": "BertForSequenceClassification",
         "token": "BertForTokenClassification",
         "span": "BertForQuestionAnswering",
+        "choice": "BertForMultipleChoice",
         "none": "BertModel",
     }
 }
 """Class of each head."""
-POOLED = ("next_sentence", "sequence", "none")
+POOLED = ("next_sentence", "sequence", "choice", "none")
 PREDICTIONS, BODY = "cls.predictions", "bert."
 ALIASES: dict[str, str] = {}
 TIES: dict[str, str] = {}
@@ -174,7 +175,7 @@ def _head_mappings(model: Model, body: str) -> dict[str, TensorMapping]:
         if not model.tied:
             found["output"] = TensorMapping(f"{PREDICTIONS}.decoder.weight", 1, True)
     labels = {"next_sentence": "cls.seq_relationship", "sequence": "classifier", "token": "classifier"}
-    labels["span"] = "qa_outputs"
+    labels |= {"span": "qa_outputs", "choice": "classifier"}
     return found | (_dense("head", labels[model.head]) if model.head in labels else {})
 
 

@@ -195,6 +195,8 @@ def _random_label(model: Model, random: np.random.Generator, length: int) -> Lab
     """A class, one number or several, zeros and ones, or a span's first and last position, as the head predicts it."""
     if model.head == "span":
         return sorted(random.integers(0, length, 2).tolist())
+    if model.head == "choice":
+        return 0  # of the row's only candidate
     if model.head == "sequence" and model.label_problem == "regression":
         return float(random.normal()) if model.labels == 1 else random.normal(size=model.labels).tolist()
     if model.head == "sequence" and model.label_problem == "multi_label_classification":

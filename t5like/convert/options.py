@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.layout import Mesh, Rules
 from t5like.config.marks import applies_to, repeatable
+from t5like.config.training import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ class ImportOptions:
 class ExportOptions:
     """Options of `t5like export`."""
 
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the exported weights."""
     type: str = ""
@@ -56,8 +57,8 @@ class ExportOptions:
 class VerifyOptions:
     """Options of `t5like verify`."""
 
-    step: int | None = None
-    """Checkpoint to use; the newest by default."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
     tolerance: float = 1e-4
     """Largest difference of logits and of the loss, relative to 1 or to the largest logit, that passes."""
     tokens: int = 16

@@ -81,6 +81,8 @@ class Original:
             inputs[f"{prefix}attention_mask"] = _padded([[1] * len(row) for row in rows], 0)
         if model.token_types:
             inputs["token_type_ids"] = _padded([example.types for example in examples], 0)
+        if model.head == "choice":  # each row is the only candidate of its own
+            inputs = {name: array[:, None] for name, array in inputs.items()}
         inputs |= self._labels(examples)
         with _quiet(), torch.no_grad():
             found = self._net(**{name: torch.tensor(array) for name, array in inputs.items()})
@@ -99,6 +101,8 @@ class Original:
             return {}
         if head == "span":
             return {"start_positions": labels[:, 0], "end_positions": labels[:, 1]}
+        if head == "choice":
+            return {"labels": labels}
         if head == "sequence":
             one = self._model.label_problem == "single_label_classification"
             return {"labels": labels.astype(np.int64 if one else np.float32)}
@@ -202,7 +206,7 @@ def _stored_scores(model: Model, named: Mapping[str, np.ndarray]) -> tuple[np.nd
     match model.head:
         case "next_sentence":
             return named["prediction_logits"], named["seq_relationship_logits"]
-        case "sequence":
+        case "sequence" | "choice":
             return None, named["logits"]
         case "span":
             return np.stack([named["start_logits"], named["end_logits"]], axis=-1), None

@@ -13,7 +13,7 @@ from t5like.convert.json_files import json_object
 from t5like.errors import UserError
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
-Head = Literal["vocabulary", "next_sentence", "sequence", "token", "span", "none"]
+Head = Literal["vocabulary", "next_sentence", "sequence", "token", "span", "choice", "none"]
 """As in `Model`."""
 Value = TypeVar("Value")
 ACTIVATIONS: dict[str, Activation] = {

@@ -51,12 +51,16 @@ Run = tuple[str, Style]
 
 
 def as_json(
-    features: Features, vocabulary: Vocabulary, descriptions: Sequence[RowOrigin], first: int = 0
+    features: Features,
+    vocabulary: Vocabulary,
+    descriptions: Sequence[RowOrigin],
+    first: int = 0,
+    labels: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """For each row: its number from `first` on, its origin, the fill of each stack as a share, the text of each
     segment by the name of the feature, and all features themselves.
 
-    Texts name special tokens and leave out padding and EOS.
+    Texts name special tokens and leave out padding and EOS. With `labels`, targets are labels of tokens and no text.
     """
     for row, (origin, own) in enumerate(zip(descriptions, _rows(features), strict=True)):
         stacks = _stacks(own)
@@ -69,7 +73,7 @@ def as_json(
                 name: _texts(own[name], own[f"{stack}_segment_ids"], vocabulary)
                 for stack in stacks
                 for name in own
-                if name.startswith(stack) and name.endswith("_tokens")
+                if name.startswith(stack) and name.endswith("_input_tokens" if labels else "_tokens")
             },
             "features": {name: values.tolist() for name, values in own.items()},
         }
@@ -82,8 +86,11 @@ def as_text(
     color: bool,
     first: int = 0,
     width: int = 100,
+    labels: bool = False,
 ) -> str:
-    """The rows for people, numbered from `first` on, in lines of at most `width` columns; with ANSI colours or none."""
+    """The rows for people, numbered from `first` on, in lines of at most `width` columns; with ANSI colours or none.
+
+    With `labels`, targets are labels of tokens and not tokens."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
@@ -98,7 +105,7 @@ def as_text(
             console.print(Padding(Text("documents: " + ", ".join(map(_visible, origin.documents))), (0, 0, 0, 2)))
         for stack in _stacks(own):
             console.print(Text(f"  {_summary(stack, own)}"))
-            for name, tokens in _streams(stack, own, vocabulary):
+            for name, tokens in _streams(stack, own, vocabulary, labels):
                 console.print(Text(f"  {name}"))
                 console.print(Padding(Text.assemble(*_pieces(tokens, color)), (0, 0, 0, 4)))
         console.print()
@@ -135,14 +142,22 @@ def _summary(stack: str, own: Mapping[str, np.ndarray]) -> str:
     return text if weights is None else f"{text}, {int((weights > 0).sum())} targets count"
 
 
-def _streams(stack: str, own: Mapping[str, np.ndarray], vocabulary: Vocabulary) -> Iterator[tuple[str, list[Run]]]:
-    """The lines of a stack. A decoder's inputs are its targets one position later and say nothing more."""
+def _streams(
+    stack: str, own: Mapping[str, np.ndarray], vocabulary: Vocabulary, labels: bool
+) -> Iterator[tuple[str, list[Run]]]:
+    """The lines of a stack. A decoder's inputs are its targets one position later and say nothing more, unless these
+    are labels or none."""
     segments = own[f"{stack}_segment_ids"]
     types = own.get(f"{stack}_token_types", np.zeros_like(segments))
-    if stack == "encoder":
-        yield "inputs", list(_runs(own["encoder_input_tokens"], segments, types, segments > 0, vocabulary))
-    if f"{stack}_target_tokens" in own:
+    targets = f"{stack}_target_tokens" in own
+    if stack == "encoder" or labels or not targets:
+        yield "inputs", list(_runs(own[f"{stack}_input_tokens"], segments, types, segments > 0, vocabulary))
+    if targets:
         counts = own[f"{stack}_loss_weights"] > 0
+        if labels:
+            shown = " ".join(map(str, own[f"{stack}_target_tokens"][counts].tolist()))
+            yield "labels", [(shown, Style("text", (0, 0), True))]
+            return
         yield "targets", list(_runs(own[f"{stack}_target_tokens"], segments, types, counts, vocabulary))
 
 

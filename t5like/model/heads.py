@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
@@ -64,8 +64,7 @@ def pool_segments(
 
     Of segments 1 1 2 2 2 0 the first tokens are those at 0 and 2, the last ones those at 1 and 4.
     """
-    numbers = jnp.arange(1, count + 1, dtype=segments.dtype)
-    own = segments[:, None, :] == numbers[None, :, None]  # [batch, segments, length]
+    own = _tokens_of(segments, count)
     if pooling == "mean":
         total = jnp.einsum("bsl,bld->bsd", own.astype(x.dtype), x, preferred_element_type=jnp.float32)
         size = jnp.maximum(jnp.sum(own, axis=2, dtype=jnp.int32), 1)
@@ -73,6 +72,20 @@ def pool_segments(
     first = jnp.argmax(own, axis=2)
     last = first + jnp.maximum(jnp.sum(own, axis=2, dtype=first.dtype), 1) - 1
     return jnp.take_along_axis(x, (first if pooling == "first" else last)[:, :, None], axis=1)
+
+
+def of_candidates(
+    scores: Float[Array, "batch candidates 1"], segments: Int[Array, "batch length"]
+) -> Float[Array, "batch candidates"]:
+    """The scores of the candidates that are segments of their rows, and `ABSENT` for those that a row lacks."""
+    there = jnp.any(_tokens_of(segments, scores.shape[1]), axis=2)
+    return jnp.where(there, scores[:, :, 0], ABSENT)
+
+
+def _tokens_of(segments: Int[Array, "batch length"], count: int) -> Bool[Array, "batch segments length"]:
+    """True for the tokens of each of the first `count` segments."""
+    numbers = jnp.arange(1, count + 1, dtype=segments.dtype)
+    return segments[:, None, :] == numbers[None, :, None]
 
 
 class Transform(nn.Module):

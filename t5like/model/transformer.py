@@ -16,7 +16,7 @@ from t5like.model import layers
 from t5like.model.attention.masks import AttentionMask
 from t5like.model.blocks import Ids, Memory, Norm
 from t5like.model.embedding import lookup
-from t5like.model.heads import ABSENT, Head, LMHeadInputs, Pooler, Scores, Transform, pool, pool_segments
+from t5like.model.heads import Head, LMHeadInputs, Pooler, Scores, Transform, of_candidates, pool, pool_segments
 from t5like.model.layers import Hidden
 from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
@@ -69,11 +69,9 @@ class Transformer(nn.Module):
         logits = self.logits(x) if m.predicts_pieces else None
         if m.pools:
             x = self._pooled(x, batch)
-        labels = self.head(x) if m.label_scores else None
         if m.head == "choice":
-            segments = self._segments(batch)
-            there = jnp.stack([jnp.any(segments == n + 1, axis=1) for n in range(x.shape[1])], axis=1)
-            labels = jnp.where(there, labels[:, :, 0], ABSENT)
+            return Scores(None, of_candidates(self.head(x), self._segments(batch)))
+        labels = self.head(x) if m.label_scores else None
         return Scores(logits, x.astype(jnp.float32) if m.head == "none" else labels)
 
     def embed(self, batch: dict[str, Array]) -> Float[Array, "batch *candidates embed"]:

@@ -1,7 +1,8 @@
 """Gradients to updates: one optax chain in the order in which things happen.
 
-A parameter moves by - learning rate * its group's rate * (what the optimizer makes of its gradient + weight_decay *
-itself). Gradients are clipped first, all together; parameters that are frozen take no part in any of it.
+A parameter moves by - learning rate * its group's rate * its layer's factor * (what the optimizer makes of its gradient
++ weight_decay * itself). Gradients are clipped first, all together; parameters that are frozen take no part in any of
+it.
 """
 
 import functools
@@ -16,6 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from t5like import config
 from t5like.model.network import path_name
 from t5like.model.sharding import Params
+from t5like.optim.depths import Depths, factors
 from t5like.optim.groups import is_decayed, is_frozen, rate_of, require_groups
 from t5like.optim.matrices import Axes, per_matrix
 from t5like.optim.scales import adafactor, is_hidden_matrix, muon, scale_by_matrix_rms
@@ -24,7 +26,8 @@ from t5like.optim.scales import adafactor, is_hidden_matrix, muon, scale_by_matr
 def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
     """The learning rate of each step of a run of `steps`: a linear warm-up, then the course that the config names."""
     peak, final = settings.learning_rate, settings.learning_rate * settings.final
-    rest = settings.end(steps) - settings.warmup
+    end = settings.end(steps) or settings.warmup + settings.decay + 1  # of steps that are not known yet
+    rest = end - settings.warmup
     courses: dict[str, Callable[[], optax.Schedule]] = {
         "constant": lambda: optax.constant_schedule(peak),
         "linear": lambda: optax.linear_schedule(peak, final, rest),
@@ -43,15 +46,19 @@ def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
     return _with_promotion(course)
 
 
-def make_optimizer(settings: config.Optimizer, steps: int, axes: Axes) -> optax.GradientTransformation:
+def make_optimizer(
+    settings: config.Optimizer, steps: int, axes: Axes, depths: Depths | None = None
+) -> optax.GradientTransformation:
     """The chain: clip the gradient, scale it as the optimizer does, decay weights, multiply by the rate.
+
+    `depths` are needed for `layer_decay` alone.
 
     Raises:
       UserError: groups or frozen parts that the model does not have.
     """
     require_groups(settings, axes)
     clip = optax.identity() if settings.clip is None else optax.clip_by_global_norm(settings.clip)
-    rate = _by_group(optax.scale_by_learning_rate(make_schedule(settings, steps)), settings)
+    rate = _by_group(optax.scale_by_learning_rate(make_schedule(settings, steps)), settings, depths or {})
     chain = optax.chain(clip, _scale_and_decay(settings, axes), rate)
     if settings.freeze:
         chain = divide(lambda path: is_frozen(path, settings), optax.set_to_zero(), chain)
@@ -107,12 +114,20 @@ def divide(
     return optax.GradientTransformation(init, update)
 
 
-def _by_group(inner: optax.GradientTransformation, settings: config.Optimizer) -> optax.GradientTransformation:
-    """Multiply the updates of `inner` by the rates of their groups; the state is that of `inner`."""
+def _by_group(
+    inner: optax.GradientTransformation, settings: config.Optimizer, depths: Depths
+) -> optax.GradientTransformation:
+    """Multiply the updates of `inner` by the rates of their groups and layers; the state is that of `inner`."""
+
+    def scaled_by(path: str, update: jax.Array) -> jax.Array:
+        update = update * rate_of(path, settings)
+        if settings.layer_decay == 1:
+            return update
+        return update * factors(depths[path], settings.layer_decay, update.ndim)
 
     def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
         updates, state = inner.update(updates, state, params)
-        scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * rate_of(path_name(path), settings), updates)
+        scaled = jax.tree_util.tree_map_with_path(lambda path, u: scaled_by(path_name(path), u), updates)
         return scaled, state
 
     return optax.GradientTransformation(inner.init, update)

@@ -210,5 +210,7 @@ def _times(config: Config, topology: Topology, time: StepTime | None, budget: Bu
             "days": hours / 24,
             "device_hours": hours * topology.count,
             "price": None if budget.price is None else hours * topology.count * budget.price,
-        },
+        }
+        if steps
+        else None,  # of epochs, whose steps only the prepared data can tell
     }

@@ -10,7 +10,7 @@ from t5like.runs.directory import RunDirectory
 
 OWN = ("train.directory", "train.init_from", "train.branch_from", "train.row_offset")
 """Fields in which every branch differs from its run."""
-FIXED = ("optimizer.name", "optimizer.freeze")
+FIXED = ("optimizer.name", "optimizer.freeze", "train.ema")
 FIXED_GROUPS = ("model.", "data.vocabulary.")
 FREE = ("model.dtype", "model.remat", "model.attention", "model.dropout")
 """Fields of the model that a branch may change; the state of others, and of those above, would be another."""
@@ -44,7 +44,7 @@ def branch_of(run: RunDirectory, before: Config, config: Config, step: int) -> C
     Raises:
       UserError: it is over at that step.
     """
-    if config.train.steps <= step:
+    if 0 < config.train.steps <= step:
         earlier = ", ".join(str(each) for each in run.steps() if each < config.train.steps)
         raise UserError(
             f"train.steps={config.train.steps} is not above {step}, the step at which the branch starts: give a larger "

@@ -16,6 +16,7 @@ from t5like.storage import path_of
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
+    *("train.epochs", "train.best", "train.patience"),
     *("train.tensorboard", "train.compilation_cache", "train.profile_steps", "train.accumulate", "model.remat"),
 )
 """Fields that a resumed run may change without a change of its numbers, besides those of `RESUMABLE_GROUPS`."""
@@ -91,7 +92,9 @@ def with_schedule_of(run: RunDirectory, config: Config) -> Config:
     Raises:
       UserError: the schedule ends with a rate of 0 before train.steps.
     """
-    if config.optimizer.schedule_steps is not None or config.optimizer.schedule not in ENDING or not run.begun():
+    settings = config.optimizer
+    ends = settings.schedule in ENDING and settings.schedule_steps is None
+    if not (ends and config.train.steps and run.begun()):
         return config
     before = run.config()
     end = before.optimizer.end(before.train.steps)
@@ -167,7 +170,9 @@ def _may_change(name: str) -> bool:
 
 def _goes_on(name: str) -> bool:
     """True if a change leaves the run's numbers as they would have been."""
-    return name in RESUMABLE or name.startswith(RESUMABLE_GROUPS)
+    return (
+        name in RESUMABLE or name.startswith(RESUMABLE_GROUPS) or bool(re.fullmatch(r"data\.sources\.\d+\.test", name))
+    )
 
 
 def _is_place(data: Data, name: str) -> bool:

@@ -6,7 +6,7 @@ without the rest. Saving goes on in the background; a checkpoint appears whole o
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -14,10 +14,13 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
+from t5like.config import Optimizer
 from t5like.errors import UserError
 from t5like.model.network import path_name
 from t5like.model.sharding import Params
+from t5like.optim.average import trained
 from t5like.storage import Path, is_remote
 from t5like.versions import versions
 
@@ -37,16 +40,28 @@ class State(NamedTuple):
     opt_state: optax.OptState
 
 
+class NewestAndBest:
+    """Orbax's rule of what stays: the newest checkpoints, and that of the step `best`."""
+
+    def __init__(self, newest: int | None):
+        self._newest = ocp.checkpoint_managers.LatestN(newest)
+        self.best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        newest = self._newest.should_preserve(checkpoints, context=context)
+        return [stays or each.step == self.best for stays, each in zip(newest, checkpoints, strict=True)]
+
+
 class Checkpoints:
     """The checkpoints of one run, `<folder>/<step>/`."""
 
     def __init__(self, folder: Path, keep: int | None = None, vocabulary_hash: str = ""):
-        """Without `keep` the checkpoints can only be read; with it, the newest `keep` of them stay. A `vocabulary_hash`
-        is written into checkpoints, and those of another vocabulary are not read."""
-        self.folder, self._vocabulary_hash = folder, vocabulary_hash
+        """Without `keep` the checkpoints can only be read; with it, the newest `keep` of them stay, and the best. A
+        `vocabulary_hash` is written into checkpoints, and those of another vocabulary are not read."""
+        self.folder, self._vocabulary_hash, self._kept = folder, vocabulary_hash, NewestAndBest(keep)
         writes = keep is not None
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=ocp.checkpoint_managers.LatestN(keep),
+            preservation_policy=self._kept,
             read_only=not writes,
             create=writes,
             cleanup_tmp_directories=writes,
@@ -69,8 +84,10 @@ class Checkpoints:
         """The steps that have a whole checkpoint, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: State, step: int) -> None:
-        """Begin to write the state of a step in the background; return as soon as its arrays may be donated."""
+    def save(self, state: State, step: int, best: int | None = None) -> None:
+        """Begin to write the state of a step in the background; return as soon as its arrays may be donated. The
+        checkpoint of the step `best` stays."""
+        self._kept.best = best
         if step in self.steps():
             return
         about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES)}
@@ -141,6 +158,26 @@ class Checkpoints:
         step = self._existing(step)
         self._require_fit(step, abstract, left_out)
         return step, self._read(step, {"params": abstract}, partial_restore=True)["params"]
+
+    def restore_averaged(self, abstract: Params, settings: Optimizer, step: int | None = None) -> tuple[int, Params]:
+        """As `restore_params`, with the averages that `train.ema` keeps in the place of what is trained.
+
+        Raises:
+          UserError: as there, or the checkpoint has no averages.
+        """
+        step = self._existing(step)
+        self._require_fit(step, abstract)
+        described = self._described(step)["opt_state"]
+        if not (isinstance(described, dict) and "average" in described):
+            raise UserError(
+                f"{self.folder / str(step)} holds no averaged parameters, which train.ema keeps: leave eval.ema out."
+            )
+        moving, flat = trained(abstract, settings), flatten_dict(abstract, sep="/")
+        still = unflatten_dict({path: flat[path] for path in flat.keys() - flatten_dict(moving, sep="/")}, sep="/")
+        asked = {"opt_state": {"average": moving}} | ({"params": still} if still else {})
+        found = self._read(step, asked, partial_restore=True)
+        parts = [flatten_dict(part, sep="/") for part in (found.get("params", {}), found["opt_state"]["average"])]
+        return step, unflatten_dict(parts[0] | parts[1], sep="/")
 
     def _existing(self, step: int | None) -> int:
         steps = self.steps()

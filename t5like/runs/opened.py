@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax
 
 from t5like.config import Config, Data
+from t5like.config.training import Step
 from t5like.data.objectives import trained_frame
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import Frame, Vocabulary, open_vocabulary
@@ -20,6 +21,7 @@ from t5like.errors import UserError
 from t5like.model.network import Network, make_network
 from t5like.model.sharding import Params, make_mesh
 from t5like.processes.distributed import run_on_primary
+from t5like.runs.best import choose
 from t5like.runs.changes import is_other_text
 from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.directory import RunDirectory, kept_vocabulary
@@ -36,6 +38,14 @@ class Restored:
     vocabulary: Vocabulary
     step: int
     params: Params
+    why: str = ""
+    """The reason of the step, such as `the best loss, 2.31`; empty where it is the newest of a run without a best one,
+    or was asked for."""
+
+    @property
+    def of_step(self) -> str:
+        """The run and the step, with its reason, as part of a sentence."""
+        return f"{self.run.path}, step {self.step:,}{f' ({self.why})' if self.why else ''}"
 
     @property
     def config(self) -> Config:
@@ -54,8 +64,9 @@ class Restored:
 
 
 @contextlib.contextmanager
-def open_run(config: Config, step: int | None = None) -> Iterator[Restored]:
-    """Restore the newest checkpoint of the config's run directory, or that of a step, onto the config's mesh.
+def open_run(config: Config, step: Step = None) -> Iterator[Restored]:
+    """Restore the best checkpoint of the config's run directory, the newest where `train.best` is empty, or the one
+    that `step` asks for, onto the config's mesh; with `eval.ema`, the averaged parameters.
 
     Raises:
       UserError: no such run, checkpoint or vocabulary, or a config that the checkpoint does not fit.
@@ -68,8 +79,13 @@ def open_run(config: Config, step: int | None = None) -> Iterator[Restored]:
         vocabulary = open_vocabulary(run.vocabulary)
         network = make_network(config, mesh)
         with Checkpoints(run.checkpoints, vocabulary_hash=vocabulary.hash) as checkpoints:
-            step, params = checkpoints.restore_params(network.params, step)
-        yield Restored(run, network, vocabulary, step, params)
+            step, why = choose(run, config.train.best, step)
+            if config.eval.ema:
+                _, params = checkpoints.restore_averaged(network.params, config.optimizer, step)
+                why = f"{why}, averaged".removeprefix(", ")
+            else:
+                _, params = checkpoints.restore_params(network.params, step)
+        yield Restored(run, network, vocabulary, step, params, why)
 
 
 def note_on_text(run: RunDirectory, data: Data) -> str:

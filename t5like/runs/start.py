@@ -14,6 +14,7 @@ from t5like.config.conditions import effective
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
 from t5like.model.network import Network
+from t5like.runs.best import choose
 from t5like.runs.changes import UNTRAINED, Changes, branch_changes, differences, is_other_text, listed
 from t5like.runs.checkpoints import Checkpoints, first_difference, shapes_of
 from t5like.runs.directory import RunDirectory, named_checkpoint
@@ -30,6 +31,8 @@ class Start(NamedTuple):
     run: RunDirectory
     step: int
     whole: bool = False
+    why: str = ""
+    """The reason of the step, if the run has a best one."""
 
     @property
     def field(self) -> str:
@@ -39,7 +42,7 @@ class Start(NamedTuple):
 
 class InitSource(NamedTuple):
     """The checkpoint that a run is initialised from: parameters of heads that only the run has are `new`, those that
-    only the checkpoint has are `left_out`."""
+    only the checkpoint has are `left_out`, with the decoder where the run has an encoder alone."""
 
     start: Start
     new: list[str]
@@ -56,7 +59,8 @@ class InitSource(NamedTuple):
         if self.new:
             yield f"Not in {run.path}, so with initial values: {', '.join(self.new)}."
         if self.left_out:
-            yield f"Only in {run.path}, so left out: {', '.join(self.left_out)}."
+            names = dict.fromkeys("the decoder" if _is_of_decoder(path) else path for path in self.left_out)
+            yield f"Only in {run.path}, so left out: {', '.join(names)}."
         if changed := self.changed(config):
             yield f"Otherwise than in {run.path}: {listed(changed)}."
 
@@ -84,7 +88,8 @@ def find_start(config: Config) -> Start:
         raise UserError(f"{given} holds no checkpoint: train there first, or name another run.")
     if step is not None and step not in steps:
         raise UserError(f"{given} is not there: {run.path} has checkpoints of the steps {', '.join(map(str, steps))}.")
-    return Start(run, steps[-1] if step is None else step, whole)
+    step, why = choose(run, run.config().train.best, step)
+    return Start(run, step, whole, why)
 
 
 def check_start(run: RunDirectory, config: Config) -> Start | None:
@@ -109,13 +114,15 @@ def find_source(start: Start, network: Network) -> InitSource:
     """Compare the parameters of the checkpoint with those of the run.
 
     Raises:
-      UserError: they differ in more than parameters that only one of the two heads has.
+      UserError: they differ in more than parameters that only one of the two heads has, and a decoder of the source.
     """
     with Checkpoints(start.run.checkpoints) as checkpoints:
         there = checkpoints.param_shapes(start.step)
     here = shapes_of(network.params)
     keys = ({*here} - {*there}, {*there} - {*here})
     new, left_out = ([], []) if start.whole else map(_heads, keys)
+    if network.config.model.family == "encoder" and not start.whole:
+        left_out = sorted({*left_out, *filter(_is_of_decoder, there)})
     shared = [{path: shape for path, shape in tree.items() if path not in new + left_out} for tree in (there, here)]
     if difference := first_difference(*shared):
         changed = {n: p for n, p in differences(start.run, network.config).items() if n.startswith("model.")}
@@ -123,6 +130,10 @@ def find_source(start: Start, network: Network) -> InitSource:
         given = getattr(network.config.train, start.field)
         raise UserError(f"train.{start.field}={given} does not fit: {difference}; {remedy}.")
     return InitSource(start, new, left_out)
+
+
+def _is_of_decoder(path: str) -> bool:
+    return path.startswith("decoder/")
 
 
 def _heads(paths: Iterable[str]) -> list[str]:

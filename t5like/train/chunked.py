@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from t5like.config import Rules
 from t5like.model.heads import LMHeadInputs
 from t5like.model.sharding import spec
-from t5like.train.losses import Sums, TokenLosses, sums_of, token_losses
+from t5like.train.losses import UNSMOOTHED, Smoothing, Sums, TokenLosses, smoothed, sums_of, token_losses
 
 CHUNK_BYTES = 2**27
 """Float32 scores that a device holds at once."""
@@ -32,15 +32,27 @@ class Targets(NamedTuple):
     weights: Any
 
 
+class Cost(NamedTuple):
+    """The cost of a token besides its cross-entropy: the weight of log(Z)^2, and smoothing."""
+
+    z_loss: float
+    smoothing: Smoothing
+
+
 def chunked_sums(
-    inputs: LMHeadInputs, targets: Targets, z_loss: float, rules: Rules, chunk_bytes: int = CHUNK_BYTES
+    inputs: LMHeadInputs,
+    targets: Targets,
+    z_loss: float,
+    rules: Rules,
+    chunk_bytes: int = CHUNK_BYTES,
+    smoothing: Smoothing = UNSMOOTHED,
 ) -> Sums:
     """The sums of `losses.weighted_sums`, with the gradient of `objective` to the inputs; the others have none.
 
     Products take the type of `x`, and the gradient of the matrix is summed in float32.
     """
     over_devices = functools.partial(
-        _over_devices, targets=targets, z_loss=z_loss, rules=rules, chunk_bytes=chunk_bytes
+        _over_devices, targets=targets, cost=Cost(z_loss, smoothing), rules=rules, chunk_bytes=chunk_bytes
     )
 
     @jax.custom_vjp
@@ -78,7 +90,7 @@ def chunked_losses(
 
 
 def _over_devices(
-    inputs: LMHeadInputs, targets: Targets, gradient: bool, z_loss: float, rules: Rules, chunk_bytes: int
+    inputs: LMHeadInputs, targets: Targets, gradient: bool, cost: Cost, rules: Rules, chunk_bytes: int
 ) -> tuple[Sums, Any]:
     """`_local` on every device's rows and positions; axes that split the vocabulary alone stay with the compiler."""
     split = (*rules.batch, *rules.length)
@@ -88,7 +100,7 @@ def _over_devices(
     made = LMHeadInputs(rows, PartitionSpec(scattered or None), whole) if gradient else None
 
     def local(inputs: LMHeadInputs, targets: Targets) -> tuple[Sums, Any]:
-        sums, by = _local(inputs, targets, gradient, z_loss, chunk_bytes)
+        sums, by = _local(inputs, targets, gradient, cost, chunk_bytes)
         sums = jax.lax.psum(sums, split)
         if by is None:
             return sums, None
@@ -121,14 +133,14 @@ def _cutter(tokens: int, vocab: int, chunk_bytes: int) -> Callable[[Array], Arra
 
 
 def _local(
-    inputs: LMHeadInputs, targets: Targets, gradient: bool, z_loss: float, chunk_bytes: int
+    inputs: LMHeadInputs, targets: Targets, gradient: bool, cost: Cost, chunk_bytes: int
 ) -> tuple[Sums, LMHeadInputs | None]:
     """One device's part of the sums and of the gradient, chunk after chunk."""
     x, matrix, bias = inputs
     cut = _cutter(targets.tokens.size, matrix.shape[1], chunk_bytes)
 
     def gradient_of(part: tuple[Array, Array, Array]) -> tuple[Any, Any]:
-        sums, by_scores = _chunk(matrix, bias, *part, z_loss)
+        sums, by_scores = _chunk(matrix, bias, *part, cost)
         if not gradient:
             return (sums, None), None
         narrow = by_scores.astype(x.dtype)
@@ -156,18 +168,23 @@ def _chunk(
     x: Float[Array, "tokens embed"],
     tokens: Int[Array, " tokens"],
     weights: Float[Array, " tokens"],
-    z_loss: float,
+    cost: Cost,
 ) -> tuple[Sums, Float[Array, "tokens vocab"]]:
     """The sums of some tokens, and the gradient of their objective to their scores.
 
-    Of w * (log Z - s_target + z * log(Z)^2) it is w * (softmax(s) * (1 + 2 z log Z) - one_hot(target)).
+    Of w * (log Z - s_target + z * log(Z)^2) it is w * (softmax(s) * (1 + 2 z log Z) - one_hot(target)); where targets
+    are smoothed, these are (1 - share) * one_hot(target) + share / tokens.
     """
+    share, tokens_there = cost.smoothing
     scores = _scores(matrix, bias, x)
     losses = token_losses(scores, tokens)
-    share = jnp.exp(scores - losses.log_z[:, None]) * (1 + 2 * z_loss * losses.log_z)[:, None]
-    is_target = jax.lax.broadcasted_iota(tokens.dtype, scores.shape, 1) == tokens[:, None]
-    by_scores = weights[:, None] * (share - is_target.astype(jnp.float32))
-    return sums_of(losses, weights, z_loss), by_scores
+    softmax = jnp.exp(scores - losses.log_z[:, None]) * (1 + 2 * cost.z_loss * losses.log_z)[:, None]
+    numbers = jax.lax.broadcasted_iota(tokens.dtype, scores.shape, 1)
+    wanted = (numbers == tokens[:, None]).astype(jnp.float32)
+    if share:
+        wanted = (1 - share) * wanted + share / tokens_there * (numbers < tokens_there).astype(jnp.float32)
+    by_scores = weights[:, None] * (softmax - wanted)
+    return sums_of(losses, smoothed(losses, scores, cost.smoothing), weights, cost.z_loss), by_scores
 
 
 def _scores(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from t5like.config import Config
 from t5like.model.network import Network, abstract_batch
 from t5like.model.sharding import batch_sharding
 from t5like.train.eval_step import eval_step
@@ -49,11 +50,22 @@ def lower_step(training: Training) -> jax.stages.Lowered:
 
 def lower_evaluation(network: Network) -> jax.stages.Lowered:
     """The step of a run's evaluations; call it under `jax.set_mesh(network.mesh)`."""
-    function = functools.partial(eval_step, net=network.net)
+    sources = sources_apart(network.config)
+    function = functools.partial(eval_step, net=network.net, sources=sources)
     whole = NamedSharding(network.mesh, PartitionSpec())
     table = jax.ShapeDtypeStruct((network.config.model.vocab,), jnp.float32, sharding=whole)
     tables = [table, table] if network.config.model.predicts_pieces else []
-    return jax.jit(function).lower(network.params, _batch(network, network.config.eval.batch), *tables)
+    batch = _batch(network, rows := network.config.eval.batch)
+    if sources:
+        sharding = batch_sharding(network.config.rules, network.mesh)
+        batch["sources"] = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=sharding)
+    return jax.jit(function).lower(network.params, batch, *tables)
+
+
+def sources_apart(config: Config) -> int:
+    """The number of sources that an evaluation tells apart: 0 where there is one."""
+    count = len(config.data.sources)
+    return count if count > 1 else 0
 
 
 def _batch(network: Network, rows: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,5 +1,6 @@
 """One step of an evaluation: (parameters, batch) -> sums, whose scores are made a chunk of tokens at a time."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -12,15 +13,39 @@ from t5like.train.chunked import chunked_losses
 from t5like.train.losses import Ratio, Sums, ratio
 from t5like.train.step import head_sums, predicting, targets_and_weights
 
+BY_SOURCE = "by source: "
+SumsOf = Callable[[Float[Array, " batch"]], Sums]
+"""The sums of the rows of a batch, each with a weight of 1 or 0."""
 
-def eval_step(params: Params, batch: dict[str, Array], *tables: Float[Array, " vocab"], net: Transformer) -> Sums:
+
+def eval_step(
+    params: Params, batch: dict[str, Array], *tables: Float[Array, " vocab"], net: Transformer, sources: int = 0
+) -> Sums:
     """The sums of one batch: of tokens, for which there are the two tables of `evaluate.vocabulary_tables`, or of
-    labels, of which `loss` has neither smoothing nor weights of classes."""
-    if net.model.predicts_pieces:
-        return _token_sums(params, batch, *tables, net)
+    labels, of which `loss` has neither smoothing nor weights of classes.
+
+    With `sources` above 0, the feature `sources` of the batch has the number of each row's source, int32, and there are
+    the sums of each source too: by the name of a sum behind `BY_SOURCE`, arrays `[sources]`.
+    """
+    sums_of = _token_sums(params, batch, *tables, net=net) if net.model.predicts_pieces else _labels(params, batch, net)
+    sums = sums_of(jnp.ones(len(next(iter(batch.values()))), jnp.float32))
+    if sources:
+        own = batch["sources"][None] == jnp.arange(sources)[:, None]  # [sources, batch]
+        apart = jax.lax.map(lambda of: sums_of(of.astype(jnp.float32)), own)
+        sums |= {f"{BY_SOURCE}{name}": each for name, each in apart.items()}
+    return sums
+
+
+def _labels(params: Params, batch: dict[str, Array], net: Transformer) -> SumsOf:
     scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.scores)).labels
-    sums = head_sums(scores, batch, net.model)
-    return {name: sums[name] for name in ("loss", "accuracy") if name in sums}
+    counting = [name for name in batch if name.endswith(("_loss_weights", "_segment_ids"))]
+
+    def sums_of(rows: Float[Array, " batch"]) -> Sums:
+        kept = {name: batch[name] * rows[:, None].astype(batch[name].dtype) for name in counting}
+        sums = head_sums(scores, batch | kept, net.model)
+        return {name: sums[name] for name in ("loss", "accuracy") if name in sums}
+
+    return sums_of
 
 
 def _token_sums(
@@ -29,31 +54,36 @@ def _token_sums(
     piece_bytes: Float[Array, " vocab"],
     unigram: Float[Array, " vocab"],
     net: Transformer,
-) -> Sums:
+) -> SumsOf:
     """The sums of tokens; `piece_bytes` are the bytes of text of each piece, `unigram` its -log frequency.
 
     Text is what is neither sentinel nor EOS. Of `exact_match` the items are the segments with targets: one is right
     whose every target is the best guess, which greedy decoding would write, token for token.
     """
     inputs, label_scores = cast(Any, net.apply({"params": params}, batch, method=Transformer.lm_head_inputs))
-    targets, weights = targets_and_weights(batch)
+    targets, all_weights = targets_and_weights(batch)
     losses = chunked_losses(inputs, targets, net.rules)
     size = piece_bytes[targets]
-    text = weights * (size > 0).astype(jnp.float32)
-    sums = {
-        "loss": ratio(losses.nll, weights),
-        "accuracy": ratio(losses.correct, weights),
-        "text_accuracy": ratio(losses.correct, text),
-        "text_loss": ratio(losses.nll, text),
-        "unigram_text_loss": ratio(unigram[targets], text),
-        "nats_per_byte": Ratio(jnp.sum(weights * losses.nll), jnp.sum(text * size)),
-        "exact_match": _answers(losses.correct, weights, predicting(batch, "segment_ids")),
-    }
-    if label_scores is not None:
-        right = jnp.argmax(label_scores, axis=-1) == batch["labels"]
-        labelled = jnp.any(weights > 0, axis=1).astype(jnp.float32)
-        sums["label_accuracy"] = ratio(right.astype(jnp.float32), labelled)
-    return sums
+
+    def sums_of(rows: Float[Array, " batch"]) -> Sums:
+        weights = all_weights * rows[:, None]
+        text = weights * (size > 0).astype(jnp.float32)
+        sums = {
+            "loss": ratio(losses.nll, weights),
+            "accuracy": ratio(losses.correct, weights),
+            "text_accuracy": ratio(losses.correct, text),
+            "text_loss": ratio(losses.nll, text),
+            "unigram_text_loss": ratio(unigram[targets], text),
+            "nats_per_byte": Ratio(jnp.sum(weights * losses.nll), jnp.sum(text * size)),
+            "exact_match": _answers(losses.correct, weights, predicting(batch, "segment_ids")),
+        }
+        if label_scores is not None:
+            right = jnp.argmax(label_scores, axis=-1) == batch["labels"]
+            labelled = jnp.any(weights > 0, axis=1).astype(jnp.float32)
+            sums["label_accuracy"] = ratio(right.astype(jnp.float32), labelled)
+        return sums
+
+    return sums_of
 
 
 def _answers(

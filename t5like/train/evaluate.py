@@ -15,8 +15,9 @@ from t5like.errors import UserError
 from t5like.model.network import Network
 from t5like.model.sharding import Params, batch_sharding, row_parts
 from t5like.processes.batches import GlobalBatches, replicated
-from t5like.train.compile import lower_evaluation
-from t5like.train.losses import Sums
+from t5like.train.compile import lower_evaluation, sources_apart
+from t5like.train.eval_step import BY_SOURCE
+from t5like.train.losses import Ratio, Sums
 
 
 class Evaluator:
@@ -33,29 +34,47 @@ class Evaluator:
             train = Rows(network.config.data, vocabulary, "train")
             tables = vocabulary_tables(vocabulary, train.token_counts(), network.config.model.vocab)
             self._tables = [replicated(network.mesh, table) for table in tables]
-        self._step = functools.cache(self._compile)
+        self._lowered = functools.cache(lambda: lower_evaluation(network))
+        self._step = functools.cache(lambda: self._lowered().compile())
 
     def __call__(self, params: Params) -> dict[str, float]:
         """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
         for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
         EOS included, that greedy decoding would write. Labels have `loss`, `targets` and the `accuracy` of whole
-        targets, both ends of a span, all labels of a text; numbers have `mean_squared_error` instead."""
-        settings = self._network.config.eval
-        batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows)
+        targets, both ends of a span, all labels of a text; numbers have `mean_squared_error` instead. Where there are
+        several sources, each one's figures follow, as `SOURCE/loss`; one without such rows has none."""
+        config = self._network.config
+        settings, apart = config.eval, bool(sources_apart(config))
+        batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows, apart)
         sums = (jax.device_get(self._step()(params, self._to_global(features), *self._tables)) for features in batches)
         wide = (jax.tree.map(np.float64, each) for each in sums)
         total = functools.reduce(lambda *pair: jax.tree.map(operator.add, *pair), wide)
-        if not self._network.config.model.predicts_pieces:
-            return label_figures(total)
-        return figures(total, self._network.config.data.objective.spec.answers)
+        return all_figures(total, config)
 
-    def _compile(self) -> jax.stages.Compiled:
-        return lower_evaluation(self._network).compile()
+    def names(self) -> list[str]:
+        """The names of the figures, which are known before there are any."""
+        config, sizes = self._network.config, self._rows.sizes
+        one = jax.tree.map(lambda leaf: np.ones(leaf.shape), self._lowered().out_info)
+        empty = tuple(f"{name}/" for name, size in zip(config.data.source_names, sizes, strict=True) if not size)
+        return [name for name in all_figures(one, config) if not name.startswith(empty)]
+
+
+def all_figures(sums: Sums, config: Config) -> dict[str, float]:
+    """The figures of all rows, and of each source, from the sums of `eval_step`."""
+    of_texts = functools.partial(figures, answers=config.data.objective.spec.answers)
+    of_sums = of_texts if config.model.predicts_pieces else label_figures
+    found = of_sums({name: each for name, each in sums.items() if not name.startswith(BY_SOURCE)})
+    apart = {name.removeprefix(BY_SOURCE): each for name, each in sums.items() if name.startswith(BY_SOURCE)}
+    for number, source in enumerate(config.data.source_names if apart else ()):
+        own = {name: Ratio(each.total[number], each.count[number]) for name, each in apart.items()}
+        if own["loss"].count:
+            found |= {f"{source}/{name}": value for name, value in of_sums(own).items()}
+    return found
 
 
 def figures(sums: Sums, answers: bool) -> dict[str, float]:
-    """The figures of `Evaluator` from its sums; `answers` keeps the exact matches."""
+    """The figures of rows from their sums; `answers` keeps the exact matches."""
     means = {name: float(ratio.mean()) for name, ratio in sums.items() if answers or name != "exact_match"}
     nats, size = sums["nats_per_byte"]
     del means["nats_per_byte"]

@@ -110,9 +110,9 @@ KINDS = {
 }
 
 
-def label_losses(scores: Scores, labels: Num[Array, "..."], kind: str) -> Float[Array, "..."]:
+def label_losses(scores: Scores, labels: Num[Array, "..."], kind: str, smoothing: float = 0.0) -> Float[Array, "..."]:
     """The cost of each item's labels, float32."""
-    return KINDS[kind].cost(scores, labels)
+    return KINDS[kind].cost(scores, labels, smoothing)
 
 
 def abstract_labels(model: Model, rows: int, length: int) -> jax.ShapeDtypeStruct:

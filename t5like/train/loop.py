@@ -9,21 +9,26 @@ from t5like.config import Config
 from t5like.cost.devices import device_of, mfu
 from t5like.cost.flops import step_flops
 from t5like.data.rows.stream import Rows, training_stream
+from t5like.data.vocabulary import Vocabulary
 from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.processes.batches import GlobalBatches
 from t5like.processes.distributed import is_primary_process, run_on_primary
+from t5like.runs.best import require_figure
 from t5like.runs.changes import acquire, with_schedule_of, with_words_of
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
+from t5like.runs.epochs import with_steps_of, with_steps_of_epochs
 from t5like.runs.rows import keep_rows, prepare_rows
 from t5like.runs.start import check_start, find_source, require_vocabulary
 from t5like.storage import path_of
+from t5like.tasks.figures import Figures
 from t5like.train.compile import compile_step
-from t5like.train.evaluate import Evaluator, check_rows, require_objective
+from t5like.train.evaluate import check_rows, require_objective
 from t5like.train.guard import PreemptionHandler, check_finite
 from t5like.train.logger import Logger, Throughput, duration
 from t5like.train.profile import Profile
+from t5like.train.selection import Selection
 from t5like.train.start import changes, starting_state
 from t5like.train.state import Training, make_training
 from t5like.train.step import Metrics
@@ -41,7 +46,10 @@ def train(config: Config) -> None:
     began = time.monotonic()
     require_objective(config)
     run = RunDirectory(path_of(config.train.directory))
-    before, config = run.config() if run.begun() else None, with_words_of(run, with_schedule_of(run, config))
+    before, config = run.config() if run.begun() else None, with_words_of(run, with_steps_of(run, config))
+    if before and not config.train.steps:  # other epochs than so far
+        config = with_steps_of_epochs(config, _prepared(run, config))
+    config = with_schedule_of(run, config)
     start = check_start(run, config)
     changed = run_on_primary("take the run directory", lambda: acquire(run, config))
     mesh = make_mesh(config.mesh)
@@ -51,7 +59,11 @@ def train(config: Config) -> None:
         check_rows("eval.batch", config.eval.batch, config.rules)
         training = make_training(config, mesh)
         source = find_source(start, training.network) if start else None
-        vocabulary = run_on_primary("prepare the data", lambda: prepare_rows(run, config)) or prepare_rows(run, config)
+        vocabulary = _prepared(run, config)
+        if not config.train.steps:
+            config = with_steps_of_epochs(config, vocabulary)
+            run_on_primary("write the config", lambda: acquire(run, config))
+            training = make_training(config, mesh)
         if start:
             require_vocabulary(start, vocabulary, config.data.vocabulary)
         if is_primary_process():
@@ -62,8 +74,10 @@ def train(config: Config) -> None:
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
             state, started_from = starting_state(training, checkpoints, source)
             first = int(jax.device_get(state.step))
-            if first >= config.train.steps:
-                print(f"{run.path} is finished: step {first} of {config.train.steps}.")
+            selection = Selection(config.train, run, first)
+            if is_finished(selection, first, config):
+                best = f", {selection.best} at step {selection.step}" if selection.best else ""
+                print(f"{run.path} is finished: step {first} of {config.train.steps}{best}.")
                 return
             with Logger(run.path if is_primary_process() else None, first, config.train.tensorboard) as logger:
                 begun, count = "resumed" if before else "started", jax.process_count()
@@ -77,15 +91,30 @@ def train(config: Config) -> None:
                 told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
-                rows, evaluator = Rows(config.data, vocabulary, "train"), Evaluator(training.network, vocabulary)
+                rows, evaluator = Rows(config.data, vocabulary, "train"), Figures(training.network, vocabulary)
                 logger.say(epochs_seen(rows, config))
-                run_steps(training, state, first, rows, evaluator, checkpoints, logger, began)
+                if selection:
+                    require_figure(config.train.best, evaluator.names())
+                run_steps(training, state, first, rows, evaluator, checkpoints, selection, logger, began)
+
+
+def _prepared(run: RunDirectory, config: Config) -> Vocabulary:
+    """The vocabulary of the run's store, which is made where it is missing."""
+    return run_on_primary("prepare the data", lambda: prepare_rows(run, config)) or prepare_rows(run, config)
+
+
+def is_finished(selection: Selection, step: int, config: Config) -> bool:
+    """True if nothing is left to do after a step, be it that no better figure came."""
+    owes = selection.owes(step, config.eval.every, config.train.steps)
+    return not owes and (step >= config.train.steps or selection.over)
 
 
 def epochs_seen(rows: Rows, config: Config) -> str:
     """A line with the epochs of each source in the whole run."""
     epochs = rows.epochs(config.train.steps * config.train.batch + config.train.row_offset).items()
-    return "Epochs of the whole run: " + ", ".join(f"{name} {count:.3g}" for name, count in epochs) + "."
+    listed = ", ".join(f"{name} {count:.3g}" for name, count in epochs)
+    steps = f", {config.train.steps:,} steps" if config.train.epochs else ""
+    return f"Epochs of the whole run{steps}: {listed}."
 
 
 def run_steps(
@@ -93,25 +122,34 @@ def run_steps(
     state: State,
     first: int,
     rows: Rows,
-    evaluator: Evaluator,
+    evaluator: Figures,
     checkpoints: Checkpoints,
+    selection: Selection,
     logger: Logger,
     began: float,
 ) -> None:
     """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits.
 
-    `began` is when the command did, by the monotonic clock.
+    An evaluation that may be the best comes before the step is saved, others after it. `began` is when the command did,
+    by the monotonic clock.
     """
     settings, last = training.config.train, training.config.train.steps
+    every, throughput = training.config.eval.every, Throughput(first, last)
+    report = Reporter(training, logger, throughput, began)
+    milestones = Milestones(training, evaluator, checkpoints, selection, report, logger)
+    if selection.owes(first, every, last):
+        milestones.evaluate(state, first)
+        if first >= last or selection.over:
+            milestones.finish(first)
+            return
     to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
     stream = training_stream(rows, first, last, settings.batch, to_global.local_rows, settings.row_offset)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
-    throughput = Throughput(first, last)
-    report = Reporter(training, logger, throughput, began)
     profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
+    step = first
     with jax.transfer_guard("disallow"), PreemptionHandler() as preemption:
         for step in range(first + 1, last + 1):
             profile.before(step)
@@ -125,22 +163,68 @@ def run_steps(
             pending = step, metrics
             stopping = preemption.after(step)
             saves = step % settings.save_every == 0 or step == last or stopping is not None
-            evaluates = step % training.config.eval.every == 0 or step == last
+            evaluates = step % every == 0 or step == last
             if saves or evaluates:
                 report(*pending)
                 pending = None
-            if saves:
-                checkpoints.save(state, step)
-                logger.event("saved", step=step)
+            if saves and not (selection and evaluates and not stopping):
+                milestones.save(state, step)
             if stopping:
                 profile.end()
                 checkpoints.wait()
                 logger.event("preempted", step=step, signal=stopping.name)
                 raise InterruptedRunError(stopping, step)
             if evaluates:
-                report.held_out(step, evaluator(state.params))
-    checkpoints.wait()
-    logger.event("finished", step=last)
+                best = milestones.evaluate(state, step)
+                if selection and (saves or best or selection.over):
+                    milestones.save(state, step)
+                if selection.over:
+                    break
+    profile.end()
+    milestones.finish(step)
+
+
+class Milestones:
+    """Evaluates and saves states of a run, and ends it."""
+
+    def __init__(
+        self,
+        training: Training,
+        evaluator: Figures,
+        checkpoints: Checkpoints,
+        selection: Selection,
+        report: "Reporter",
+        logger: Logger,
+    ):
+        self._training, self._evaluator, self._checkpoints = training, evaluator, checkpoints
+        self._selection, self._report, self._logger = selection, report, logger
+
+    def evaluate(self, state: State, step: int) -> bool:
+        """Log the figures of a step; True if it is the best so far."""
+        figures = self._evaluator(self._training.evaluated(state))
+        self._report.held_out(step, figures)
+        best = self._selection.add(step, figures)
+        if best:
+            self._logger.say(f"step {step:,}: {self._selection.best} so far")
+        return best
+
+    def save(self, state: State, step: int) -> None:
+        """Begin to save a step."""
+        self._checkpoints.save(state, step, self._selection.step)
+        self._logger.event("saved", step=step)
+
+    def finish(self, step: int) -> None:
+        """End the run after its last step, or after one that was the last for want of better ones."""
+        self._checkpoints.wait()
+        settings, best = self._training.config.train, self._selection.best
+        early = self._selection.over and step < settings.steps
+        fields = ({"stopped": "patience"} if early else {}) | ({"best": best._asdict()} if best else {})
+        self._logger.event("finished", step=step, **fields)
+        if early:
+            self._logger.say(
+                f"The run is finished at step {step:,}, after {settings.patience} evaluations without a better "
+                f"{settings.best}."
+            )
 
 
 class Reporter:
@@ -191,6 +275,8 @@ class Reporter:
         """Log an evaluation, whose time does not count as that of steps."""
         self._logger.metrics(step, {f"eval/{name}": value for name, value in figures.items()})
         self._logger.say(f"step {step:,}: held-out loss {figures['loss']:.3f}{_beside(figures)}")
+        if tasks := [f"{name} {value:.2f}" for name, value in figures.items() if name.startswith("task/")]:
+            self._logger.say(f"step {step:,}: {', '.join(tasks)}")
         self._throughput.restart()
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
+from t5like.config import Config
 from t5like.train.labels import KINDS, cross_entropy
 
 
@@ -31,6 +32,32 @@ def token_losses(logits: Float[Array, "*rows vocab"], targets: Int[Array, "*rows
     best = logits == jnp.max(logits, axis=-1, keepdims=True)
     guess = jnp.min(jnp.where(best, numbers, logits.shape[-1]), axis=-1)
     return TokenLosses(log_z - label, log_z, (guess == targets).astype(jnp.float32))
+
+
+class Smoothing(NamedTuple):
+    """Label smoothing (Szegedy et al. 2016): of each target, `share` is spread evenly over the first `tokens` rows of
+    the vocabulary, which are all that are no padding of it."""
+
+    share: float = 0.0
+    tokens: int = 0
+
+
+UNSMOOTHED = Smoothing()
+
+
+def smoothing_of(config: Config) -> Smoothing:
+    """The smoothing of a run's target tokens."""
+    return Smoothing(config.train.label_smoothing, min(config.data.vocabulary.pieces, config.model.vocab))
+
+
+def smoothed(losses: TokenLosses, scores: Float[Array, "*rows vocab"], smoothing: Smoothing) -> Float[Array, "*rows"]:
+    """The cross-entropy with the targets (1 - share) one_hot + share / tokens, which is
+    (1 - share) nll + share (log Z - mean score)."""
+    if not smoothing.share:
+        return losses.nll
+    real = jax.lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1) < smoothing.tokens
+    mean = jnp.sum(jnp.where(real, scores.astype(jnp.float32), jnp.float32(0)), axis=-1) / smoothing.tokens
+    return (1 - smoothing.share) * losses.nll + smoothing.share * (losses.log_z - mean)
 
 
 class Ratio(NamedTuple):
@@ -59,15 +86,17 @@ def weighted_sums(
     targets: Int[Array, "batch length"],
     weights: Float[Array, "batch length"],
     z_loss: float,
+    smoothing: Smoothing = UNSMOOTHED,
 ) -> Sums:
-    """The batch's sums; `objective` is -log p + z_loss * log(Z)^2."""
-    return sums_of(token_losses(logits, targets), weights, z_loss)
+    """The batch's sums; `objective` is -log p, of smoothed targets, + z_loss * log(Z)^2."""
+    losses = token_losses(logits, targets)
+    return sums_of(losses, smoothed(losses, logits, smoothing), weights, z_loss)
 
 
-def sums_of(losses: TokenLosses, weights: Float[Array, "*rows"], z_loss: float) -> Sums:
-    """The sums of tokens whose costs are known."""
+def sums_of(losses: TokenLosses, cost: Float[Array, "*rows"], weights: Float[Array, "*rows"], z_loss: float) -> Sums:
+    """The sums of tokens whose losses are known; `cost` is what training lowers, their smoothed cross-entropy."""
     return {
-        "objective": ratio(losses.nll + z_loss * jnp.square(losses.log_z), weights),
+        "objective": ratio(cost + z_loss * jnp.square(losses.log_z), weights),
         "loss": ratio(losses.nll, weights),
         "accuracy": ratio(losses.correct, weights),
     }

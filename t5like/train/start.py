@@ -44,5 +44,6 @@ def starting_state(training: Training, checkpoints: Checkpoints, source: InitSou
         wanted = unflatten_dict({path: leaf for path, leaf in wanted.items() if path not in source.new}, sep="/")
         with Checkpoints(start.run.checkpoints) as there:
             step, params = there.restore_params(wanted, start.step, source.left_out)
-        return training.state_from(params), f"Starting from {start.run.path}, step {step}"
+        why = f" ({start.why})" if start.why else ""
+        return training.state_from(params), f"Starting from {start.run.path}, step {step}{why}"
     return training.initial_state(), "Starting from scratch"

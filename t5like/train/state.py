@@ -12,6 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from t5like.config import Config
 from t5like.model.network import Network, make_network
 from t5like.model.sharding import AnyMesh, Params
+from t5like.optim.average import averaging, with_average
+from t5like.optim.depths import depths
 from t5like.optim.optimizer import make_optimizer
 from t5like.optim.placement import optimizer_shardings
 from t5like.runs.checkpoints import State
@@ -38,6 +40,10 @@ class Training:
     def mesh(self) -> AnyMesh:
         """The mesh that the state lives on."""
         return self.network.mesh
+
+    def evaluated(self, state: State) -> Params:
+        """The parameters that are evaluated: the averages where `eval.ema` asks for them."""
+        return with_average(state.params, state.opt_state) if self.config.eval.ema else state.params
 
     def initial_state(self) -> State:
         """The state of step 0, each shard computed where it lives."""
@@ -69,7 +75,9 @@ def make_training(config: Config, mesh: AnyMesh) -> Training:
       UserError: a dimension that the mesh does not divide.
     """
     network = make_network(config, mesh)
-    optimizer = make_optimizer(config.optimizer, config.train.steps, network.axes)
+    optimizer = make_optimizer(config.optimizer, config.train.steps, network.axes, depths(config.model, network.axes))
+    if config.train.ema is not None:
+        optimizer = averaging(optimizer, config.train.ema, config.optimizer)
     opt_state = jax.eval_shape(optimizer.init, network.params)
     placed = optimizer_shardings(opt_state, network.params, network.shardings, network.axes)
     shardings = State(NamedSharding(mesh, PartitionSpec()), network.shardings, placed)

@@ -16,7 +16,7 @@ from t5like.optim.groups import stop_frozen
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.checkpoints import State
 from t5like.train.chunked import Targets, chunked_sums
-from t5like.train.losses import Sums, label_sums, with_labels
+from t5like.train.losses import UNSMOOTHED, Smoothing, Sums, label_sums, smoothing_of, with_labels
 
 Batch = dict[str, Array]
 
@@ -60,7 +60,8 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Params]:
         def objective(params: Params) -> tuple[Array, Sums]:
             keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            sums = batch_sums(stop_frozen(params, config.optimizer), part, net, config.train, keys)
+            learned = stop_frozen(params, config.optimizer)
+            sums = batch_sums(learned, part, net, config.train, keys, smoothing_of(config))
             return sums["objective"].total, sums
 
         (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -80,8 +81,16 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 
-def batch_sums(params: Params, batch: Batch, net: Transformer, settings: Train, keys: dict[str, Array]) -> Sums:
-    """The sums of a batch, as the model's head predicts it; `settings` say what `objective` has more than `loss`.
+def batch_sums(
+    params: Params,
+    batch: Batch,
+    net: Transformer,
+    settings: Train,
+    keys: dict[str, Array],
+    smoothing: Smoothing = UNSMOOTHED,
+) -> Sums:
+    """The sums of a batch, as the model's head predicts it; `settings` and, of text, `smoothing` say what `objective`
+    has more than `loss`.
 
     Logits, and scores of the head `token` are held against `*_target_tokens` with `*_loss_weights`, those of rows,
     of spans and of candidates against `labels`: `[batch]`, `[batch, labels]` for several labels or numbers of a row,
@@ -93,7 +102,7 @@ def batch_sums(params: Params, batch: Batch, net: Transformer, settings: Train, 
     apply = functools.partial(net.apply, {"params": params}, batch, rngs=keys)
     inputs, labels = cast(Any, apply(method=Transformer.lm_head_inputs))
     targets = Targets(*targets_and_weights(batch))
-    sums = chunked_sums(inputs, targets, settings.z_loss, net.rules)
+    sums = chunked_sums(inputs, targets, settings.z_loss, net.rules, smoothing=smoothing)
     return sums if labels is None else with_labels(sums, labels, batch["labels"], targets.weights)
 
 

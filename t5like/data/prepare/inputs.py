@@ -121,14 +121,14 @@ def _keys(unit: sources.Unit, renamed: Mapping[Key, Key] | None = None) -> Itera
 
 def _located(data: config.Data, unit: sources.Unit, renamed: Mapping[Key, Key]) -> sources.Unit:
     """A unit with the names by which its files are read now."""
-    root = root_of(data.sources[unit.source], unit.split == "validation")
+    root = root_of(data.sources[unit.source], unit.split or "train")
     names = (root + key.name for key in _keys(unit, renamed))
     parts = tuple(dataclasses.replace(part, name=name) for part, name in zip(unit.parts, names, strict=True))
     return dataclasses.replace(unit, parts=parts)
 
 
 def _relative(data: config.Data, unit: sources.Unit) -> sources.Unit:
-    root = root_of(data.sources[unit.source], unit.split == "validation")
+    root = root_of(data.sources[unit.source], unit.split or "train")
     parts = tuple(dataclasses.replace(part, name=part.name.removeprefix(root)) for part in unit.parts)
     return dataclasses.replace(unit, parts=parts)
 

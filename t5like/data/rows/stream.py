@@ -107,6 +107,10 @@ class Rows:
             epoch[asked], position[asked] = locate(own[asked], self.sizes[number], self.data.seed, number)
         return source, epoch, position
 
+    def sources_of(self, numbers: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
+        """The number of each row's source, int32."""
+        return self.mixture.locate(numbers)[0].astype(np.int32)
+
     def epochs(self, rows: int) -> dict[str, float]:
         """Epochs of each source in a run of `rows` rows."""
         seen = self.mixture.rows_of(rows)
@@ -157,10 +161,12 @@ def training_stream(
 
 
 def evaluation_stream(
-    rows: Rows, most: int, batch: int, own: Int[np.ndarray, " own"] | None = None
+    rows: Rows, most: int, batch: int, own: Int[np.ndarray, " own"] | None = None, sources: bool = False
 ) -> Iterator[Features]:
     """Each of the first `most` rows once, or the `own` of each batch; the last is filled with rows of weight 0, which
-    have no segments where rows and not tokens are weighed."""
+    have no segments where rows and not tokens are weighed.
+
+    With `sources`, the feature `sources` has the number of each row's source, int32."""
     count = min(most, rows.count)
 
     def weighted(numbers: Int[np.ndarray, " rows"]) -> Features:
@@ -169,7 +175,7 @@ def evaluation_stream(
             name for name in features if name.endswith("_segment_ids")
         ]
         features[counting] = features[counting] * (numbers < count)[:, None].astype(features[counting].dtype)
-        return features
+        return features | ({"sources": rows.sources_of(np.minimum(numbers, count - 1))} if sources else {})
 
     return _background(weighted, range(-(-count // batch)), batch, own)
 

@@ -6,61 +6,33 @@ Reading a unit is a pure function of its files. Text is decoded as UTF-8 or from
 few invalid bytes become U+FFFD and are counted, many are a file in another encoding, which is refused.
 """
 
-import dataclasses
-import functools
 import hashlib
 import itertools
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from t5like.config import Source
-from t5like.config.sources import COMPRESSED, PLAIN, kind_of
+from t5like.config.sources import COMPRESSED
 from t5like.data.example import Example
-from t5like.data.sources.columnar import parquet_row_groups, read_arrow, read_parquet
 from t5like.data.sources.compression import compression_of
-from t5like.data.sources.encoding import check_share, check_text
-from t5like.data.sources.faults import DamagedError, Faults
-from t5like.data.sources.files import is_utf8, readable
-from t5like.data.sources.folders import files_of
+from t5like.data.sources.faults import Faults
+from t5like.data.sources.files import is_utf8
 from t5like.data.sources.identity import Key, root_of
-from t5like.data.sources.library import library_files, read_library
 from t5like.data.sources.matching import opened, reached
-from t5like.data.sources.readers import is_array, read_json, read_json_lines, read_text
-from t5like.data.sources.records import Record, Row, records
-from t5like.data.sources.tables import has_quotes, read_csv, read_tsv
-from t5like.data.sources.tensorflow_records import read_tfds, read_tfrecord, tfds_shards
+from t5like.data.sources.parts import Part, file_kind, part_rows, parts_of, read_part, rows_of
+from t5like.data.sources.readers import is_array
+from t5like.data.sources.records import Record, Row, Wanted, records, value_of, wanted_of
+from t5like.data.sources.tables import has_quotes
+
+__all__ = ["Document", "Part", "Row", "Unit", "Wanted", "document_id", "file_kind", "part_rows", "read", "rows_of"]
+__all__ += ["unit_bytes", "units", "value_of"]
 
 UNIT_BYTES, MOST_UNIT_BYTES = 2**21, 2**30
 """Sizes of a unit in small sources and in large ones."""
 MOST_UNITS = 2**12
 """Units that all sources together have, as far as files can be cut and grouped and units may grow."""
-READERS = {
-    "python_library": read_library,
-    "text": read_text,
-    "jsonl": read_json_lines,
-    "json": read_json,
-    "csv": read_csv,
-    "tsv": read_tsv,
-    "parquet": read_parquet,
-    "arrow": read_arrow,
-    "tfrecord": read_tfrecord,
-    "tfds": read_tfds,
-}
 Split = Literal["train", "validation"]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file, or a range of it, that one reader reads."""
-
-    name: str
-    """Path of a file; for tfds the split."""
-    start: int = 0
-    """Start of the range: a byte (lines of text, JSON lines), a row group (Parquet) or a shard (tfds)."""
-    stop: int | None = None
-    """End of the range; None: that of the file."""
 
 
 Piece = tuple[Part, int, bool]
@@ -111,7 +83,7 @@ def units(sources: tuple[Source, ...], only: Collection[Key] | None = None) -> l
             if only is None:
                 pieces[number, split] = list(_pieces(source, split))
             elif names := {key.name for key in only if (key.source, key.split) == (number, split or "")}:
-                root = root_of(source, split == "validation")
+                root = root_of(source, split or "train")
                 found = _pieces(source, split)
                 pieces[number, split] = [p for p in found if p[0].name.removeprefix(root) in names]
     most = unit_bytes(sum(size for whole in pieces.values() for _, size, _ in whole))
@@ -147,64 +119,13 @@ def read(source: Source, unit: Unit, faults: Faults | None = None) -> Iterator[D
 
 
 def _records(source: Source, part: Part, faults: Faults) -> Iterator[Record]:
-    """The records of a part; a file that is damaged, or is no text where it should be, ends where that is found."""
-    kind = file_kind(source, part.name)
-    invalid = characters = 0
-    try:
-        if kind in PLAIN:
-            check_text(source, part.name, part.start, part.stop)
-        for record in records(source, READERS[kind](source, part.name, part.start, part.stop), faults):
-            invalid += record.invalid
-            for text in record.texts:
-                characters += len(text)
-            yield record
-        if kind in PLAIN and not faults.skip:
-            check_share(source, part.name, invalid, characters)
-    except DamagedError as error:
-        if not faults.skip:
-            raise
-        faults.add(str(error))
+    """The records of a part."""
 
+    def made(rows: Iterator[Row]) -> Iterator[tuple[Record, int, int]]:
+        found = records(source, rows, faults)
+        return ((record, record.invalid, sum(map(len, record.texts))) for record in found)
 
-def part_rows(source: Source, part: Part, faults: Faults) -> Iterator[Row]:
-    """The rows of a part, with all the fields of the source's task.
-
-    Raises:
-      UserError: the file cannot be read, and the source's `on_error` is to stop.
-    """
-    kind = file_kind(source, part.name)
-    reading = source if source.task is None else dataclasses.replace(source, task=None, fields=source.task.fields)
-    try:
-        if kind in PLAIN:
-            check_text(source, part.name, part.start, part.stop)
-        yield from READERS[kind](reading, part.name, part.start, part.stop)
-    except DamagedError as error:
-        if not faults.skip:
-            raise
-        faults.add(str(error))
-
-
-def file_kind(source: Source, name: str) -> str:
-    """The kind of a file, by its name or else its content where the source leaves it open."""
-    return source.kind if source.kind != "files" else kind_of(name) or _kind_within(name)
-
-
-@functools.lru_cache(maxsize=4096)
-def _kind_within(name: str) -> str:
-    """The kind of a file by its first bytes."""
-    with readable(name) as file:
-        head = file.read(2**16)
-    if head.startswith(b"PAR1"):
-        return "parquet"
-    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        return "arrow"
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start[:1] == b"[" and start[1:].lstrip()[:1] == b"{":
-        return "json"
-    try:
-        return "jsonl" if isinstance(json.loads(start.split(b"\n")[0]), dict) else "text"
-    except (ValueError, RecursionError):
-        return "text"
+    return read_part(source, part, wanted_of(source), faults, made)
 
 
 def document_id(unit: Unit, document: Document) -> str:
@@ -213,28 +134,20 @@ def document_id(unit: Unit, document: Document) -> str:
 
 
 def _pieces(source: Source, split: Split | None) -> Iterator[Piece]:
-    """The source's files, or the shards and row groups that they are made of."""
-    own = split == "validation"
-    if source.kind == "tfds":
-        name = source.validation if own else source.split
-        for shard, size in enumerate(tfds_shards(source, name)):
-            yield Part(name, shard, shard + 1), size, False
-        return
-    if source.kind == "python_library":
-        yield from ((Part(name), size, False) for name, size in library_files())
-        return
-    for name, size in files_of(source, own):
-        kind = file_kind(source, name)
-        if kind == "parquet":
-            groups = enumerate(parquet_row_groups(source, name))
-            yield from ((Part(name, group, group + 1), length, False) for group, length in groups)
-        else:
-            yield Part(name), size, _has_lines(source, kind, name)
+    """The parts of a source."""
+    for part, size in parts_of(source, split or "train", wanted_of(source)):
+        lines = part.stop is None and _has_lines(source, file_kind(source, part.name), part.name)
+        yield part, size, lines
 
 
 def _has_lines(source: Source, kind: str, name: str) -> bool:
     """True if a file has lines between which it can be cut, as far as its name and kind say."""
-    cuttable = {"jsonl": True, "text": source.document != "file", "tsv": not has_quotes(source, "tsv")}
+    cuttable = {
+        "jsonl": True,
+        "text": source.document != "file",
+        "tsv": not has_quotes(source, "tsv"),
+        "conll": True,
+    }
     return cuttable.get(kind, False) and is_utf8(source.encoding) and not name.lower().endswith(COMPRESSED)
 
 

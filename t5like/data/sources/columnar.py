@@ -9,37 +9,38 @@ from typing import Any
 from t5like.config import Source
 from t5like.data.sources.faults import DamagedError
 from t5like.data.sources.files import readable
-from t5like.data.sources.records import Row, column_of, unknown_field
+from t5like.data.sources.records import Row, Wanted, column_of, unknown_field
 from t5like.errors import UserError
 
 BATCH_BYTES = 2**23
 """Decoded columns that are in memory at once, as far as the mean length of their rows tells."""
 
 
-def parquet_row_groups(source: Source, name: str) -> list[int]:
+def parquet_row_groups(name: str, wanted: Wanted) -> list[int]:
     """The size in bytes of each row group.
 
     Raises:
       UserError: the file is no whole Parquet file, or lacks a field.
     """
-    with _parquet(source, name) as file:
+    with _parquet(name, wanted) as file:
         return [file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)]
 
 
-def read_parquet(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+def read_parquet(source: Source, name: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
     """The rows of the row groups [start, stop); a row's number is its own in the file."""
-    with _parquet(source, name) as file:
-        columns = _columns(source, file.schema_arrow, name)
+    with _parquet(name, wanted) as file:
+        columns, classes = _columns(wanted, file.schema_arrow, name), _classes(file.schema_arrow, wanted.whole)
         number = sum(file.metadata.row_group(group).num_rows for group in range(start))
         for group in range(file.metadata.num_row_groups)[start:stop]:
             metadata = file.metadata.row_group(group)
             rows = _rows_at_once(metadata.total_byte_size, metadata.num_rows)
             for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
-                yield from _rows(batch, name, number)
+                found = _rows(batch, name, number)
+                yield from map(functools.partial(_named, classes), found) if wanted.whole else found
                 number += batch.num_rows
 
 
-def read_arrow(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+def read_arrow(source: Source, name: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
     """The rows of an Arrow file or stream; classes are their names where `datasets` wrote these down."""
     import pyarrow.ipc
 
@@ -48,25 +49,26 @@ def read_arrow(source: Source, name: str, start: int, stop: int | None) -> Itera
         is_file = raw.read(6) == b"ARROW1"
         raw.seek(0)
         reader = pyarrow.ipc.open_file(raw) if is_file else pyarrow.ipc.open_stream(raw)
-        columns, classes = _columns(source, reader.schema, name), _classes(reader.schema)
+        columns, classes = _columns(wanted, reader.schema, name), _classes(reader.schema, wanted.whole)
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
         for batch in batches:
             rows = _rows_at_once(batch.nbytes, batch.num_rows)
             chosen = batch.select(list(dict.fromkeys(column.partition(".")[0] for column in columns)))
             for first in range(0, batch.num_rows, rows):
-                for row in _rows(chosen.slice(first, rows), name, number + first):
-                    yield row._replace(values=_with_classes(row.values, classes))
+                yield from map(
+                    functools.partial(_named, classes), _rows(chosen.slice(first, rows), name, number + first)
+                )
             number += batch.num_rows
 
 
 @contextlib.contextmanager
-def _parquet(source: Source, name: str) -> Iterator[Any]:
-    """The opened Parquet file, in which each of the source's fields was found."""
+def _parquet(name: str, wanted: Wanted) -> Iterator[Any]:
+    """The opened Parquet file, in which each of the fields was found."""
     import pyarrow.parquet
 
     with _arrow_errors(name), readable(name) as raw:
         file = pyarrow.parquet.ParquetFile(raw)
-        _columns(source, file.schema_arrow, name)
+        _columns(wanted, file.schema_arrow, name)
         yield file
 
 
@@ -80,17 +82,19 @@ def _arrow_errors(name: str) -> Iterator[None]:
         raise DamagedError(f"{name} cannot be read: {str(error).rstrip('.')}.") from None
 
 
-def _columns(source: Source, schema: Any, name: str) -> list[str]:
+def _columns(wanted: Wanted, schema: Any, name: str) -> list[str]:
     """The columns to read.
 
     Raises:
       UserError: a field is in none.
     """
     known = _leaves(schema)
-    for field in source.fields:
+    for field in wanted.fields:
         if column_of(field, known) is None:
-            raise UserError(unknown_field(field, known, name))
-    return sorted({column for field in source.fields if (column := column_of(field, known))})
+            raise UserError(unknown_field(field, known, name, wanted.setting))
+    if wanted.whole:
+        return list(dict.fromkeys(schema.names))
+    return sorted({column for field in wanted.fields if (column := column_of(field, known))})
 
 
 def _leaves(fields: Any, above: str = "") -> list[str]:
@@ -134,24 +138,33 @@ def _as_bytes(kind: Any) -> Any:
     return kind
 
 
-def _classes(schema: Any) -> dict[str, list[str]]:
-    """The names of the classes of each column that has some, which `datasets` keeps beside the schema."""
+def _classes(schema: Any, within: bool) -> dict[str, list[str]]:
+    """The names of the classes of each column that has some, which `datasets` keeps beside the schema; those of columns
+    of lists too, if the classes `within` lists are asked for."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
+        return {name: names for name in features if (names := _class_names(features[name], within))}
+    except (KeyError, ValueError, TypeError, AttributeError):
         return {}
-    return {
-        name: feature["names"]
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
-    }
 
 
-def _with_classes(values: Any, classes: dict[str, list[str]]) -> dict[str, Any]:
+def _class_names(feature: Any, within: bool) -> list[str]:
+    """The names of the classes of a feature, or of the values of its lists."""
+    while within and isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
+        feature = feature.get("feature")
+    is_class = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    return feature.get("names") or [] if is_class else []
+
+
+def _named(classes: dict[str, list[str]], row: Row) -> Row:
     """A row with the names of classes instead of numbers; -1, and so no name, where the class is not known."""
-    found = {
-        name: names[values[name]] if 0 <= values[name] < len(names) else None
-        for name, names in classes.items()
-        if isinstance(values.get(name), int)
-    }
-    return {**values, **found}
+    found = {name: _name(row.values[name], names) for name, names in classes.items() if name in row.values}
+    return row._replace(values={**row.values, **found})
+
+
+def _name(value: Any, names: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_name(each, names) for each in value]
+    if not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None

@@ -166,3 +166,8 @@ def line_number(source: Source, name: str, offset: int) -> int:
             lines += block.count(b"\n")
             left -= len(block)
     return lines
+
+
+def line_of(source: Source, name: str, offset: int, behind: int = 0) -> str:
+    """The place in a sentence of the line that begins at an offset, or of one so many lines behind it."""
+    return f"{name}, line {line_number(source, name, offset) + behind},"

@@ -1,41 +1,53 @@
 """Files of a source: those of a glob, or those of a folder that Hugging Face's `datasets` saved."""
 
 import json
+from typing import Literal
 
 from etils import epath
 
 from t5like.config import Source
 from t5like.config.sources import SAVED
 from t5like.data.sources.matching import by_fsspec, matching_files, reached
+from t5like.data.sources.parallel import parallel_files
 from t5like.errors import UserError, did_you_mean
 from t5like.storage import etils_path
 
 
-def files_of(source: Source, own: bool) -> list[tuple[str, int]]:
-    """The files of a source, or with `own` those of its validation split, with their sizes in bytes.
+def split_of(source: Source, split: Literal["train", "validation", "test"]) -> str:
+    """The files of a split, or its name in a data set or folder; empty where the source has none of its own. Of the
+    training split it is the name in a data set or folder; its files are the path."""
+    return {"train": source.split, "validation": source.validation, "test": source.test}[split]
+
+
+def files_of(source: Source, split: Literal["train", "validation", "test"]) -> list[tuple[str, int]]:
+    """The files of a source's split, with their sizes in bytes; of parallel files those that belong together as one.
 
     Raises:
       UserError: there is no such split, or no file, or they cannot be reached.
     """
-    if source.kind in ("arrow", "files") and (is_saved(source.path) or (own and is_saved(source.validation))):
-        return _saved_files(source, own)
-    return matching_files(source.validation, "validation") if own else matching_files(source.path)
+    pattern, setting = (source.path, "path") if split == "train" else (split_of(source, split), split)
+    if source.kind == "parallel":
+        return parallel_files(pattern, setting)
+    if source.kind in ("arrow", "files") and (is_saved(source.path) or is_saved(pattern)):
+        return _saved_files(source, split, pattern, setting)
+    return matching_files(pattern, setting)
 
 
-def _saved_files(source: Source, own: bool) -> list[tuple[str, int]]:
+def _saved_files(
+    source: Source, split: Literal["train", "validation", "test"], pattern: str, setting: str
+) -> list[tuple[str, int]]:
     """The files of the split that is read of a folder that `datasets` saved, or of a folder of one split."""
-    path, split = etils_path(source.path), source.validation if own else source.split
+    path, name = etils_path(source.path), split_of(source, split)
     with reached(source.path):
         if (path / "dataset_dict.json").exists():
             splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
-            if split in splits:
-                return _saved(path / split)
-            if not own:
-                raise UserError(f"data.sources.N.split: {path} has no split {split!r}{did_you_mean(split, splits)}")
-        folder = etils_path(source.validation) if own else path
-        if (folder / "state.json").exists():
-            return _saved(folder)
-    return matching_files(source.validation if own else source.path, "validation" if own else "path")
+            if name in splits:
+                return _saved(path / name)
+            if split == "train":
+                raise UserError(f"data.sources.N.split: {path} has no split {name!r}{did_you_mean(name, splits)}")
+        if (etils_path(pattern) / "state.json").exists():
+            return _saved(etils_path(pattern))
+    return matching_files(pattern, setting)
 
 
 def is_saved(path: str) -> bool:

@@ -12,10 +12,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from t5like.config import Source
-from t5like.data.sources.folders import files_of
+from t5like.config.sources import sides, with_braces
+from t5like.data.sources.folders import files_of, split_of
 from t5like.data.sources.library import library_files, library_folder
 from t5like.data.sources.matching import opened, reached
 from t5like.data.sources.tensorflow_records import tfds_files
@@ -86,19 +87,15 @@ def named(keys: Iterable[Key]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def split_of_files(source: Source, own: bool) -> str:
-    """The `Key.split` of a source's files, its own validation files or the others."""
-    return ("validation" if own else "train") if source.validation else ""
-
-
-def root_of(source: Source, own: bool) -> str:
+def root_of(source: Source, split: Literal["train", "validation"]) -> str:
     """The fixed part of a pattern with the slash behind it: `corpus/` of `corpus/**/*.txt` and of `corpus/a.txt`. Names
     of parts that are no files, of tfds and Python's library, are relative already."""
     if source.kind in ("tfds", "python_library"):
         return ""
-    pattern = source.validation if own else source.path
+    pattern = source.path if split == "train" else source.validation
+    pattern = with_braces(pattern) if source.kind == "parallel" else pattern
     pattern = pattern if "://" in pattern else str(etils_path(pattern))
-    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    fixed = re.split(r"[*?\[{]" if source.kind == "parallel" else r"[*?\[]", pattern, maxsplit=1)[0]
     return fixed[: fixed.rfind("/") + 1]
 
 
@@ -110,9 +107,10 @@ def identify(sources: tuple[Source, ...]) -> dict[Key, Identity]:
     """
     found: dict[Key, list[tuple[str, int]]] = {}
     for number, source in enumerate(sources):
-        for own in (False, True) if source.validation else (False,):
-            split = split_of_files(source, own)
-            found |= {Key(number, split, name): files for name, files in _files(source, own)}
+        splits: tuple[Literal["train", "validation"], ...] = ("train", "validation")
+        for split in splits if source.validation else splits[:1]:
+            place = split if source.validation else ""
+            found |= {Key(number, place, name): files for name, files in _files(source, split)}
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         hashes = pool.map(_identity, [file for files in found.values() for file in files])
         return {key: _joined([(path, next(hashes)) for path, _ in files]) for key, files in found.items()}
@@ -144,17 +142,20 @@ def differences(before: Inputs, now: Inputs) -> Differences:
     return Differences(added, changed, [key for keys in gone.values() for key in keys], renamed)
 
 
-def _files(source: Source, own: bool) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+def _files(source: Source, split: Literal["train", "validation"]) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """The name of each input and the files that it consists of, with their sizes."""
     try:
         if source.kind == "tfds":
-            split = source.validation if own else source.split
-            yield split, tfds_files(source, split)
+            name = split_of(source, split)
+            yield name, tfds_files(source, name)
         elif source.kind == "python_library":
             yield from ((name, [(str(library_folder() / name), size)]) for name, size in library_files())
         else:
-            root = root_of(source, own)
-            yield from ((path.removeprefix(root), [(path, size)]) for path, size in files_of(source, own))
+            root = root_of(source, split)
+            for path, size in files_of(source, split):
+                together = sides(path).values() if source.kind == "parallel" else ()
+                files = [(each, etils_path(each).stat().length) for each in together]
+                yield path.removeprefix(root), files or [(path, size)]
     except UserError:
         return  # the sources of a finished store need not be at hand
 

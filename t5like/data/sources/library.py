@@ -12,7 +12,7 @@ from pathlib import Path
 
 from t5like.config import Source
 from t5like.data.sources.encoding import decode
-from t5like.data.sources.records import Row
+from t5like.data.sources.records import Row, Wanted
 from t5like.errors import UserError
 
 SKIPPED = {
@@ -39,9 +39,9 @@ def library_files() -> list[tuple[str, int]]:
     return files
 
 
-def read_library(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+def read_library(source: Source, name: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
     """A module's source, then its docstrings as prose; the topics of `help()` and the built-in docstrings once."""
-    (field,) = source.fields
+    (field,) = wanted.fields or source.fields
     where = functools.partial("Python's module {}".format, name)
     if name == TOPICS:
         topics = importlib.import_module("pydoc_data.topics").topics

@@ -8,14 +8,14 @@ from typing import Any
 
 from t5like.config import Source
 from t5like.data.sources.encoding import decode
-from t5like.data.sources.files import BLOCK, Line, line_number, read_lines, read_whole, readable
+from t5like.data.sources.files import BLOCK, Line, line_of, read_lines, read_whole, readable
 from t5like.data.sources.matching import Readable
-from t5like.data.sources.records import Row, too_long
+from t5like.data.sources.records import Row, Wanted, too_long
 
 SPACES = " \t\r\n"
 
 
-def read_text(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+def read_text(source: Source, name: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
     """A file, or the lines or paragraphs that begin in its bytes [start, stop)."""
     match source.document:
         case "file":
@@ -23,14 +23,14 @@ def read_text(source: Source, name: str, start: int, stop: int | None) -> Iterat
         case "line":
             lines = read_lines(source, name, start, stop)
         case "paragraph":
-            lines = _paragraphs(source, name, start, stop)
-    return _decoded(source, name, lines, source.fields[0] if len(source.fields) == 1 else "text")
+            lines = paragraphs(source, name, start, stop)
+    return _decoded(source, name, lines, wanted.fields[0] if len(wanted.fields) == 1 else "text")
 
 
-def read_json_lines(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+def read_json_lines(source: Source, name: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
     """The JSON objects in the lines that begin in the bytes [start, stop); those of an array where that is all."""
     if not start and stop is None and is_array(source, name):
-        yield from read_json(source, name, start, stop)
+        yield from read_json(source, name, start, stop, wanted)
         return
     for row in _decoded(source, name, read_lines(source, name, start, stop), ""):
         if row.problem:
@@ -50,7 +50,7 @@ def is_array(source: Source, name: str) -> bool:
     return head[:1] == b"[" and head[1:].lstrip()[:1] in (b"{", b"]", b"")
 
 
-def read_json(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
+def read_json(source: Source, name: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
     """The objects of a JSON array, or those that follow one another; what is damaged ends the file."""
     number = 0
     with readable(name, source.encoding) as file:
@@ -96,17 +96,13 @@ def _decoded(source: Source, name: str, lines: Iterator[Line], field: str) -> It
     for offset, raw in lines:
         if raw:
             text, invalid = decode(raw if offset else raw.removeprefix(codecs.BOM_UTF8))
-            yield Row(offset, {field: text}, functools.partial(_line, source, name, offset), invalid)
+            yield Row(offset, {field: text}, functools.partial(line_of, source, name, offset), invalid)
         elif raw is None:
             problem = f"{too_long(source)}: raise it, or break the line."
-            yield Row(offset, {}, functools.partial(_line, source, name, offset), problem=problem)
+            yield Row(offset, {}, functools.partial(line_of, source, name, offset), problem=problem)
 
 
-def _line(source: Source, name: str, offset: int) -> str:
-    return f"{name}, line {line_number(source, name, offset)},"
-
-
-def _paragraphs(source: Source, name: str, start: int, stop: int | None) -> Iterator[Line]:
+def paragraphs(source: Source, name: str, start: int, stop: int | None) -> Iterator[Line]:
     """The lines between blank lines, joined, each run where it begins.
 
     A range has the paragraphs behind the blank lines that begin in it, and the first the beginning of the file, so

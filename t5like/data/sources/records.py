@@ -31,6 +31,23 @@ class Row(NamedTuple):
     """Why this is no record: the rest of a sentence; empty: it is one."""
 
 
+class Wanted(NamedTuple):
+    """The fields that are read of rows."""
+
+    fields: tuple[str, ...]
+    """Fields that each row must have."""
+    whole: bool = False
+    """All other fields are read too."""
+    setting: str = "data.sources.N.fields"
+    """The setting that names the fields, for errors."""
+
+
+def wanted_of(source: Source) -> Wanted:
+    """The fields of a source, or those of its task, beside which all others are read too."""
+    task = source.task
+    return Wanted(source.fields) if task is None else Wanted(task.fields, True, "data.sources.N.task")
+
+
 class Record(NamedTuple):
     """One record of a file, with a text for each of the source's fields."""
 
@@ -71,7 +88,7 @@ def _record(source: Source, row: Row) -> Record:
         raise UserError(f"{row.where()} {row.problem}")
     texts, invalid = [], row.invalid
     for field in source.fields:
-        text, count = text_of(find(row.values, field, row.where), field, row.where)
+        text, count = text_of(value_of(row, field), field, row.where)
         texts.append(text)
         invalid += count
     if sum(map(len, texts)) > source.most_bytes:
@@ -84,10 +101,15 @@ def too_long(source: Source) -> str:
     return f"is longer than data.sources.N.most_bytes={source.most_bytes}"
 
 
-def find(values: Mapping[str, Any], field: str, where: Callable[[], str]) -> Any:
-    if field in values:
-        return values[field]
-    value: Any = values
+def value_of(row: Row, field: str, setting: str = "data.sources.N.fields") -> Any:
+    """The value of a row's field, a dot in which enters a field within a field or a list by a number.
+
+    Raises:
+      UserError: the row has no such field; the sentence names those that it has, and the setting.
+    """
+    if field in row.values:
+        return row.values[field]
+    value: Any = row.values
     for name in field.split("."):
         if value is None:
             return None
@@ -96,14 +118,14 @@ def find(values: Mapping[str, Any], field: str, where: Callable[[], str]) -> Any
         elif isinstance(value, Mapping) and name in value:
             value = value[name]
         else:
-            raise UserError(unknown_field(field, field_names(values), where()))
+            raise UserError(unknown_field(field, field_names(row.values), row.where(), setting))
     return value
 
 
-def unknown_field(field: str, known: list[str], where: str) -> str:
+def unknown_field(field: str, known: list[str], where: str, setting: str = "data.sources.N.fields") -> str:
     """The sentence about a field that a record does not have."""
     hint = did_you_mean(field, known, "" if known else "it has none")
-    return f"data.sources.N.fields: {where} has no field {field!r}{hint}"
+    return f"{setting}: {where} has no field {field!r}{hint}"
 
 
 def column_of(field: str, known: list[str]) -> str | None:
@@ -140,6 +162,27 @@ def text_of(value: Any, field: str, where: Callable[[], str]) -> tuple[str, int]
         case _:
             problem = f"no text but a value of type {type(value).__name__}: set data.sources.N.fields"
     raise UserError(f"{where()} has in the field {field!r} {problem}.")
+
+
+def plain(value: Any) -> tuple[Any, int]:
+    """A value with lists and dictionaries of texts, numbers, truths and None alone, and the number of invalid sequences
+    in its texts; what is none of these, such as a date, becomes its text."""
+    match value:
+        case str():
+            return _without_surrogates(value)
+        case bytes():
+            return decode(value)
+        case None | bool() | int() | float():
+            return value, 0
+        case np.generic():
+            return plain(value.item())
+        case Mapping():
+            names, values = list(value), list(map(plain, value.values()))
+            return dict(zip(names, (each for each, _ in values), strict=True)), sum(count for _, count in values)
+        case list() | tuple():
+            values = list(map(plain, value))
+            return [each for each, _ in values], sum(count for _, count in values)
+    return plain(value.tolist()) if isinstance(value, np.ndarray) else (str(value), 0)
 
 
 def _without_surrogates(text: str) -> tuple[str, int]:

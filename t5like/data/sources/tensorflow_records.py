@@ -17,13 +17,14 @@ from t5like.data.sources.checksum import masked_crc32c
 from t5like.data.sources.faults import DamagedError
 from t5like.data.sources.files import readable
 from t5like.data.sources.matching import Readable
-from t5like.data.sources.records import Row, column_of, too_long, unknown_field
+from t5like.data.sources.records import Row, Wanted, column_of, too_long, unknown_field
 from t5like.errors import UserError, did_you_mean
 from t5like.storage import etils_path
 
 
-def read_tfrecord(source: Source, name: str, start: int, stop: int | None) -> Iterator[Row]:
-    """The examples of a file; a field is a feature's name as it stands, or with the number of one of its values.
+def read_tfrecord(source: Source, name: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
+    """The examples of a file; a field is a feature's name as it stands, or with the number of one of its values. In
+    whole rows a feature of one value is that value.
 
     Raises:
       UserError: the file is no TFRecord, is damaged or cut short, or an example lacks a field.
@@ -42,7 +43,8 @@ def read_tfrecord(source: Source, name: str, start: int, stop: int | None) -> It
             except DecodeError:
                 yield Row(number, {}, where, problem="is no tf.train.Example.")
                 continue
-            yield Row(number, {name: _feature(features[name], name in source.fields) for name in features}, where)
+            values = {name: _feature(features[name], wanted.whole or name in wanted.fields) for name in features}
+            yield Row(number, values, where)
 
 
 def _frames(file: Readable, name: str, source: Source) -> Iterator[bytes | None]:
@@ -87,13 +89,14 @@ def _feature(feature: Any, single: bool) -> Any:
     return (values[0] if values else None) if single and len(values) < 2 else list(values)
 
 
-def tfds_shards(source: Source, split: str) -> list[int]:
+def tfds_shards(source: Source, split: str, wanted: Wanted) -> list[int]:
     """The size in bytes of each shard of a split, about equal shares of the split's.
 
     Raises:
       UserError: the data set is not on the disk, or has no such split or field.
     """
     builder = _builder(source, split)
+    _check_fields(source, builder, wanted)
     lengths, total = builder.info.splits[split].shard_lengths, builder.info.splits[split].num_bytes
     return [total * length // max(1, sum(lengths)) for length in lengths]
 
@@ -102,7 +105,7 @@ def tfds_files(source: Source, split: str) -> list[tuple[str, int]]:
     """The paths and sizes of a split's files, of the version that is read.
 
     Raises:
-      UserError: the data set is not on the disk, or has no such split or field.
+      UserError: the data set is not on the disk, or has no such split.
     """
     from etils import epath
 
@@ -110,44 +113,52 @@ def tfds_files(source: Source, split: str) -> list[tuple[str, int]]:
     return [(str(path), path.stat().length) for path in paths]
 
 
-def read_tfds(source: Source, split: str, start: int, stop: int | None) -> Iterator[Row]:
+def read_tfds(source: Source, split: str, start: int, stop: int | None, wanted: Wanted) -> Iterator[Row]:
     """The examples of the shards [start, stop) of a split; a row's number is that of the example in the split."""
     import tensorflow_datasets as tfds
 
     builder = _builder(source, split)
+    _check_fields(source, builder, wanted)
     number = sum(builder.info.splits[split].shard_lengths[:start])
     shards = f"{split}[{start}shard:{'' if stop is None else f'{stop}shard'}]"
     media = [
         name for name, f in builder.info.features.items() if isinstance(f, (tfds.features.Image, tfds.features.Audio))
     ]
-    decoders = {name: tfds.decode.SkipDecoding() for name in media if not _entered(name, source)}
+    decoders = {name: tfds.decode.SkipDecoding() for name in media if not _entered(name, wanted)}
     for values in tfds.as_numpy(builder.as_dataset(split=shards, shuffle_files=False, decoders=decoders)):
         where = functools.partial("{} {}, example {},".format, source.dataset, split, number)
-        yield Row(number, _plain(values, builder.info.features), where)
+        yield Row(number, _plain(values, builder.info.features, wanted.whole), where)
         number += 1
 
 
-def _entered(name: str, source: Source) -> bool:
-    """True if one of the source's fields is a feature of that name, or one of its values."""
-    return any(field == name or field.startswith(f"{name}.") for field in source.fields)
+def _entered(name: str, wanted: Wanted) -> bool:
+    """True if one of the fields is a feature of that name, or one of its values."""
+    return any(field == name or field.startswith(f"{name}.") for field in wanted.fields)
 
 
-def _plain(value: Any, feature: Any = None) -> Any:
+def _plain(value: Any, feature: Any, whole: bool) -> Any:
     """TensorFlow Datasets' values with lists for arrays, and the names of classes instead of their numbers; -1 stands
-    for a class that is not known."""
+    for a class that is not known. In `whole` rows classes within lists have their names too."""
     import tensorflow_datasets as tfds
 
+    inner = getattr(feature, "feature", None) if whole and isinstance(feature, tfds.features.Sequence) else None
     if isinstance(value, Mapping):
-        known = dict(feature.items()) if isinstance(feature, tfds.features.FeaturesDict) else {}
-        return {name: _plain(each, known.get(name)) for name, each in value.items()}
+        known = feature if isinstance(feature, tfds.features.FeaturesDict) else inner
+        named = dict(known.items()) if isinstance(known, tfds.features.FeaturesDict) else {}
+        if known is inner:  # a sequence of dictionaries comes as a dictionary of sequences
+            named = {name: tfds.features.Sequence(each) for name, each in named.items()}
+        return {name: _plain(each, named.get(name), whole) for name, each in value.items()}
     if isinstance(feature, tfds.features.ClassLabel):
         return feature.int2str(int(value)) if value != -1 else ""
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    if hasattr(value, "to_list"):  # ragged
+        value = value.to_list()
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    return [_plain(each, inner, whole) for each in value] if inner is not None and isinstance(value, list) else value
 
 
 @functools.lru_cache(maxsize=8)
 def _builder(source: Source, split: str) -> Any:
-    """The data set as it lies on the disk, in which the split and the fields were found."""
+    """The data set as it lies on the disk, in which the split was found."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -155,14 +166,21 @@ def _builder(source: Source, split: str) -> Any:
         tf.config.set_visible_devices([], kind)
     builder = tfds.builder_from_directory(_directory(source))
     if split not in builder.info.splits:
-        setting = "split" if split == source.split else "validation"
+        setting = next((name for name in ("split", "validation") if getattr(source, name) == split), "test")
         hint = did_you_mean(split, builder.info.splits)
         raise UserError(f"data.sources.N.{setting}: the data set {source.dataset!r} has no split {split!r}{hint}")
-    known = _leaves(builder.info.features)
-    for field in source.fields:
-        if column_of(field, known) is None:
-            raise UserError(unknown_field(field, known, f"the data set {source.dataset!r}"))
     return builder
+
+
+def _check_fields(source: Source, builder: Any, wanted: Wanted) -> None:
+    """
+    Raises:
+      UserError: the data set lacks a field.
+    """
+    known = _leaves(builder.info.features)
+    for field in wanted.fields:
+        if column_of(field, known) is None:
+            raise UserError(unknown_field(field, known, f"the data set {source.dataset!r}", wanted.setting))
 
 
 def _leaves(features: Any, above: str = "") -> list[str]:

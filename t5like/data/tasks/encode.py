@@ -142,7 +142,7 @@ def _longest_first(first: list[int], second: list[int] | None, room: int) -> tup
 def _tagged(example: Example, task: Task, length: int, vocabulary: Vocabulary) -> Iterator[Encoded]:
     """The words in rows; the first token of each has its label plus 1, the others 0."""
     text, starts = joined(example.words)
-    ids, spans = vocabulary.encode_with_offsets(text)
+    ids, spans = vocabulary.encode_with_offsets(text, names=False)
     framing = framing_of(vocabulary)
     room, first_tokens = length - framing.size(False), _first_tokens(example.words, starts, spans)
     targets = example.target if isinstance(example.target, tuple) else None
@@ -203,7 +203,7 @@ def _windows(example: Example, task: Task, length: int, vocabulary: Vocabulary) 
     has none, as in BERT."""
     framing = framing_of(vocabulary)
     question = _plain(example.input, vocabulary)[: max(length // 2 - framing.size(True), 1)]
-    ids, spans = vocabulary.encode_with_offsets(example.second)
+    ids, spans = vocabulary.encode_with_offsets(example.second, names=False)
     room = max(length - framing.size(True) - len(question), 1)
     step = max(room - min(task.overlap, room // 2), 1)
     answer = example.target[0] if isinstance(example.target, tuple) and example.target else None

@@ -11,11 +11,13 @@ from typing import Any
 
 from t5like.config.tasks import Task
 from t5like.data.example import Example, Gold, Target
-from t5like.data.sources.records import Row, find, text_of
+from t5like.data.sources.records import Row, text_of, value_of
 from t5like.errors import UserError, did_you_mean
 
 SHOWN = 60
 """Characters of a text in an error."""
+SETTING = "data.sources.N.task"
+"""The setting that names the fields, for errors."""
 ROLES = ("system", "user", "assistant")
 
 
@@ -42,7 +44,7 @@ def examples_of(task: Task, row: Row, labelled: bool = True) -> Iterator[Example
     example = Example(row.values, row.where, text, None, second, words, candidates, row.group or _group(text, second))
     for name in task.prompt_fields:
         _text(name, row)
-    if not labelled and not _has(row.values, task.target):
+    if not labelled and not _has(row, task.target):
         yield example
         return
     target = _target(task, row, example)
@@ -114,7 +116,7 @@ def label_number(task: Task, label: str, where: Callable[[], str]) -> int:
 
 
 def _target(task: Task, row: Row, example: Example) -> Target | None:
-    value = find(row.values, task.target, row.where)
+    value = _value(task.target, row)
     if value is None or value == "":
         return () if task.multi_label or task.unanswerable else None
     match task.kind:
@@ -159,7 +161,7 @@ def _number(value: Any, field: str, row: Row) -> float:
 
 
 def _words(task: Task, row: Row) -> Sequence[str]:
-    value = find(row.values, task.input, row.where)
+    value = _value(task.input, row)
     words = value if isinstance(value, list | tuple) else text_of(value, task.input, row.where)[0].split()
     return [text_of(word, task.input, row.where)[0] for word in words]
 
@@ -203,7 +205,7 @@ def _candidates(task: Task, row: Row) -> Iterator[str]:
         yield from (_text(name, row) for name in task.candidates)
         return
     name = task.candidates[0]
-    value = find(row.values, name, row.where)
+    value = _value(name, row)
     if not isinstance(value, list | tuple) or len(value) < 2:
         raise UserError(f"{row.where()} has in the field {name!r} no list of two candidates or more.")
     yield from (text_of(each, name, row.where)[0] for each in value)
@@ -226,7 +228,7 @@ def _choice(task: Task, value: Any, row: Row, example: Example) -> int:
 
 def _dialogue(task: Task, row: Row, labelled: bool) -> Iterator[Example]:
     """An example for each of the assistant's messages, or one to be answered after the last message of the user."""
-    messages = find(row.values, task.input, row.where)
+    messages = _value(task.input, row)
     if not isinstance(messages, list | tuple) or not messages:
         raise UserError(f"{row.where()} has in the field {task.input!r} no list of messages.")
     told = [_message(message, row) for message in messages]
@@ -268,12 +270,16 @@ def _written(task: Task, label: str) -> str:
 
 
 def _text(field: str, row: Row) -> str:
-    return text_of(find(row.values, field, row.where), field, row.where)[0]
+    return text_of(_value(field, row), field, row.where)[0]
 
 
-def _has(values: Mapping[str, Any], field: str) -> bool:
+def _value(field: str, row: Row) -> Any:
+    return value_of(row, field, SETTING)
+
+
+def _has(row: Row, field: str) -> bool:
     try:
-        value = find(values, field, lambda: "")
+        value = _value(field, row)
     except UserError:
         return False
     return value is not None and value != ""

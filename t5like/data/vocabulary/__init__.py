@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import SupportsInt
 
 import numpy as np
@@ -22,6 +22,8 @@ from t5like.config import ROLES, Role
 from t5like.data.files import write_whole
 from t5like.data.vocabulary.files import Path, load_pieces
 from t5like.data.vocabulary.frame import Frame
+from t5like.data.vocabulary.names import check_names, sentinel_number
+from t5like.data.vocabulary.offsets import Span, trimmed
 from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces
 from t5like.data.vocabulary.tables import begins_word
 from t5like.data.vocabulary.training import train_pieces
@@ -41,8 +43,8 @@ class Vocabulary:
         Raises:
           UserError: a name of `extra` is one of the file's own, or the file has another number of sentinels.
         """
-        own = sorted((name for name in pieces.special if SENTINEL.fullmatch(name)), key=_sentinel_number)
-        _check_names(pieces, extra, sentinels, own)
+        own = sorted((name for name in pieces.special if SENTINEL.fullmatch(name)), key=sentinel_number)
+        check_names(pieces, extra, sentinels, own)
         self.pieces, self.frame = pieces, frame
         self.pad = pieces.control.pad or 0
         self.eos, self.unk, self.start = pieces.control[1:]
@@ -98,22 +100,56 @@ class Vocabulary:
         Raises:
           UserError: half a surrogate pair in the text, which stands for a byte of the command line that is no UTF-8.
         """
+        ids: list[int] = []
+        for _, part in self._parts(text):
+            ids += self.pieces.encode_prompt(part) if isinstance(part, str) else [part]
+        return ids
+
+    def encode_with_offsets(self, text: str, names: bool = True) -> tuple[list[int], list[Span]]:
+        """The token ids of `encode`, and the characters of the text that each token stands for: its first, and the one
+        behind its last. In "to ﬁx" (a ligature) ▁to, ▁f and ix may have (0, 2), (3, 4) and (3, 5).
+
+        Spaces around other characters do not count, tokens of one character share it, and a space that stands before
+        each text, or a token that stands for no character, has an empty span.
+
+        Args:
+          names: names of special tokens become these; without, the ids are those of `encode_document` without EOS.
+
+        Raises:
+          UserError: half a surrogate pair in the text, but in documents.
+        """
+        ids: list[int] = []
+        spans: list[Span] = []
+        parts = self._parts(text) if names else [(0, re.sub("[\ud800-\udfff]", "\ufffd", text))]
+        for begin, part in parts:
+            if isinstance(part, str):
+                numbers, places = self.pieces.encode_with_spans(part, prompt=names)
+                ids += numbers
+                spans += [trimmed(text, begin + start, begin + stop) for start, stop in places]
+            else:
+                ids.append(part)
+                spans.append((begin, begin + len(self.name(part))))
+        return ids, spans
+
+    def _parts(self, text: str) -> Iterator[tuple[int, str | int]]:
+        """The texts and special tokens that a text consists of, and where each begins."""
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError(f"The text is not valid UTF-8 at character {error.start}: mend it there.") from None
         if self._split is None:
-            return self.pieces.encode_prompt(text)
-        ids: list[int] = []
-        parts = self._split.split(text)  # text and names in turn
+            yield 0, text
+            return
+        parts, begin = self._split.split(text), 0  # text and names in turn
         for before, part, after in zip(["", *parts], parts, [*parts[1:], ""], strict=False):
             if part in self.special and part not in self.pieces.finds:
-                ids.append(self.special[part])
-                continue
-            part = part.rstrip(" ") if self._drops(after, left=True) else part
-            part = part.lstrip(" ") if self._drops(before, left=False) else part
-            ids += self.pieces.encode_prompt(part) if part else []
-        return ids
+                yield begin, self.special[part]
+            else:
+                kept = part.rstrip(" ") if self._drops(after, left=True) else part
+                kept, length = kept.lstrip(" ") if self._drops(before, left=False) else kept, len(kept)
+                if kept:
+                    yield begin + length - len(kept), kept
+            begin += len(part)
 
     def strips(self, name: str) -> tuple[bool, bool]:
         """True for each side, before and after the name of a special token, on which spaces count for nothing."""
@@ -258,19 +294,3 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     if vocabulary.hash != description["sha256"]:
         raise UserError(f"{file} has changed since it was saved: its hash is not vocabulary.json's.")
     return vocabulary
-
-
-def _sentinel_number(name: str) -> int:
-    return int(name.removeprefix("<extra_id_").removesuffix(">"))
-
-
-def _check_names(pieces: Pieces, extra: Sequence[str], sentinels: int, own: list[str]) -> None:
-    if twice := [name for name in extra if name in pieces.special]:
-        raise UserError(f"data.vocabulary.extra={tuple(extra)}: the vocabulary has {', '.join(twice)} of its own.")
-    if own != [f"<extra_id_{n}>" for n in range(len(own))]:
-        raise UserError(f"The vocabulary has sentinels up to {own[-1]}, but some below it are missing.")
-    if own and sentinels not in (0, len(own)):
-        raise UserError(
-            f"data.vocabulary.sentinels={sentinels}, but the vocabulary has {len(own)} of its own: set "
-            f"data.vocabulary.sentinels={len(own)}."
-        )

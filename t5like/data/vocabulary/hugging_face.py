@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from t5like.data.vocabulary.frame import frame_of_post_processor
+from t5like.data.vocabulary.offsets import Span, shared
 from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of, roles_of
 from t5like.errors import UserError
 
@@ -74,9 +75,23 @@ class HuggingFace:
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
-        for part in parts_of(text, self._cut) if self._cut else [text]:
+        for _, part in parts_of(text, self._cut) if self._cut else [(0, text)]:
             ids += self._tokenizer.encode_batch_fast([part], add_special_tokens=False)[0].ids
         return ids
+
+    def encode_with_spans(self, text: str, prompt: bool) -> tuple[list[int], list[Span]]:
+        ids: list[int] = []
+        spans: list[Span] = []
+        self._tokenizer.encode_special_tokens = not prompt
+        try:
+            for begin, part in parts_of(text, self._cut) if self._cut else [(0, text)]:
+                found = self._tokenizer.encode(part, add_special_tokens=False)
+                ids += found.ids
+                places = shared(found.offsets, [token == SPACE for token in found.tokens])
+                spans += [(begin + start, begin + stop) for start, stop in places]
+        finally:
+            self._tokenizer.encode_special_tokens = True
+        return ids, spans
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
         return [np.array([*self.encode(text), self.control.eos], np.int32) for text in texts]

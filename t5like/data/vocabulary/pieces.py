@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from t5like.config.vocabulary import ROLES
+from t5like.data.vocabulary.offsets import Span, character_of_byte, shared
 from t5like.errors import UserError
 
 SPACE = "\u2581"
@@ -61,6 +62,10 @@ class Pieces(Protocol):
 
     def encode_prompt(self, text: str) -> list[int]:
         """As `encode`, but `finds` are these pieces, with the treatment of the spaces around them that the file has."""
+        ...
+
+    def encode_with_spans(self, text: str, prompt: bool) -> tuple[list[int], list[Span]]:
+        """The ids of `encode_prompt` or of `encode`, and the characters of the text that each stands for."""
         ...
 
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -158,10 +163,33 @@ class SentencePiece:
     def _encode_in_parts(self, text: str) -> np.ndarray:
         """The pieces of a text and EOS. SentencePiece puts a space before each part: it stands for the one at which
         the text was cut, but before a line feed there was none."""
-        parts = list(parts_of(text, CUT))
+        parts = [part for _, part in parts_of(text, CUT)]
         first, *rows = self._model.encode_as_numpy(parts, num_threads=1)
         rest = (row[self._prefix :] if part[0] == "\n" else row for part, row in zip(parts[1:], rows, strict=True))
         return np.concatenate([first, *rest, np.array([self.control.eos], np.int32)])
+
+    def encode_with_spans(self, text: str, prompt: bool) -> tuple[list[int], list[Span]]:
+        ids: list[int] = []
+        spans: list[Span] = []
+        parts = parts_of(text, CUT) if self._separable else [(0, text)]
+        for begin, part in parts:
+            numbers, places = self._aligned(part)
+            first = self._prefix if begin and part[0] == "\n" else 0
+            if begin and not first and places[0] == (0, 0):
+                places[0] = (-1, 0)  # the space at which the text was cut
+            ids += numbers[first:]
+            spans += [(begin + start, begin + stop) for start, stop in places[first:]]
+        return ids, spans
+
+    def _aligned(self, text: str) -> tuple[list[int], list[Span]]:
+        """The ids of a text and the characters of each. SentencePiece knows the bytes that it normalised, and of the
+        pieces that one character became gives these to the last."""
+        pieces = self._model.encode(text, return_type="proto").pieces
+        characters = character_of_byte(text).tolist()
+        spans = [(characters[piece.begin], characters[piece.end]) for piece in pieces]
+        return [piece.id for piece in pieces], shared(
+            spans, [not n and piece.piece == SPACE for n, piece in enumerate(pieces)]
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._model.decode(list(ids))
@@ -195,6 +223,10 @@ class Bytes:
     def encode_prompt(self, text: str) -> list[int]:
         return self.encode(text)
 
+    def encode_with_spans(self, text: str, prompt: bool) -> tuple[list[int], list[Span]]:
+        characters = character_of_byte(text)[:-1].tolist()
+        return self.encode(text), [(number, number + 1) for number in characters]
+
     def encode_documents(self, texts: Sequence[str]) -> list[np.ndarray]:
         rows = [np.frombuffer(text.encode("utf-8") + b"\0", np.uint8).astype(np.int32) + 3 for text in texts]
         for row in rows:
@@ -211,10 +243,11 @@ class Bytes:
         return bytes([number - 3]) if number >= 3 else b""
 
 
-def parts_of(text: str, cut: re.Pattern[str]) -> Iterator[str]:
-    """Cut a text at the first match after every `PART` characters; what is matched goes, but for a line feed."""
+def parts_of(text: str, cut: re.Pattern[str]) -> Iterator[tuple[int, str]]:
+    """Cut a text at the first match after every `PART` characters; what is matched goes, but for a line feed. Each part
+    comes with where it begins."""
     begin = 0
     while len(text) - begin > PART and (found := cut.search(text, begin + PART)):
-        yield text[begin : found.start()]
+        yield begin, text[begin : found.start()]
         begin = found.start() if found[0] == "\n" else found.end()
-    yield text[begin:]
+    yield begin, text[begin:]

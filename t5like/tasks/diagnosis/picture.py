@@ -12,20 +12,24 @@ CELL, COLUMN, SIZE = 36, 7, 12
 """Pixels of a cell, of a column of text, and of a letter."""
 LONGEST = 30
 """Columns of a name."""
-BLUE = "#1f5fa8"
+CORNER = 10
+"""Columns of the corner at least, for the names of both sides."""
+BLUE, GREY = "#1f5fa8", "#707070"
 
 
 def svg(confusion: Confusion) -> str:
     """The table with a blue as deep as the share of the row's targets; the others of many classes are one."""
     small = confusion.reduced(IN_PICTURE)
     heads, rows = ([shortened(name, LONGEST) for name in names] for names in (small.columns, small.names))
-    left = COLUMN * max(map(columns, [*heads, *rows])) + 2 * SIZE
+    left = COLUMN * max(CORNER, *map(columns, [*heads, *rows])) + 2 * SIZE
     width, height = left + CELL * len(heads) + SIZE, left + CELL * len(rows) + SIZE
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'font-family="sans-serif" font-size="{SIZE}">',
         "<title>Targets in rows, predictions in columns</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<text x="6" y="{SIZE + 4}" fill="{GREY}">predicted →</text>',
+        f'<text x="6" y="{2 * SIZE + 8}" fill="{GREY}">target ↓</text>',
         *_names(heads, rows, left),
         *_cells(small, left),
         "</svg>",

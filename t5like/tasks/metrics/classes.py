@@ -27,7 +27,7 @@ class Occurrences:
     def totals(self, weights: Weights) -> ByClass:
         """How often each class occurs."""
         size = len(self.names)
-        return np.stack([np.bincount(self.classes, row[self.examples], size) for row in weights])
+        return np.stack([np.bincount(self.classes, row[self.examples], size) for row in weights]).astype(np.float64)
 
 
 @dataclass(frozen=True)

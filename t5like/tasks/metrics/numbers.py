@@ -13,13 +13,14 @@ from jaxtyping import Float
 from t5like.errors import UserError
 from t5like.tasks.metrics.prepared import Prepared, Totals, Weights
 
+Number = float | int
 Numbers = Float[np.ndarray, " examples"]
-Many = Float[np.ndarray, "resamples examples"]
+Many = Float[np.ndarray, "#resamples examples"]
 NO_SPREAD = 1e-24
 """Variances up to this share of the whole list's are those of equal numbers, but for rounding."""
 
 
-def correlations(predictions: Sequence[float | None], targets: Sequence[float], chinese: bool) -> Prepared:
+def correlations(predictions: Sequence[Number | None], targets: Sequence[Number], chinese: bool) -> Prepared:
     """Pearson's and Spearman's correlation. An example's own value is minus the distance of both numbers.
 
     Raises:
@@ -37,12 +38,12 @@ def correlations(predictions: Sequence[float | None], targets: Sequence[float], 
     return Prepared("correlation|ties:average", 0.0 - np.abs(x - y), weighed)
 
 
-def is_number(value: float | None) -> bool:
+def is_number(value: Number | None) -> bool:
     """False for None, nan and infinity."""
     return value is not None and math.isfinite(value)
 
 
-def filled(predictions: Sequence[float | None]) -> Numbers:
+def filled(predictions: Sequence[Number | None]) -> Numbers:
     """The predictions as an array, with the mean of the numbers for those that are none."""
     numbers = np.array([value if is_number(value) else np.nan for value in predictions], np.float64)
     known = np.isfinite(numbers)

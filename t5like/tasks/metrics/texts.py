@@ -84,7 +84,6 @@ def chrf(predictions: Sequence[str], targets: Targets, chinese: bool) -> Prepare
     from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF()
-    metric.num_refs = _number_of_references(targets)
     table = np.array(
         [
             metric._extract_corpus_statistics([prediction], [[text] for text in references(target)])[0]
@@ -92,6 +91,8 @@ def chrf(predictions: Sequence[str], targets: Targets, chinese: bool) -> Prepare
         ],
         np.float64,
     )
+
+    metric.num_refs = _number_of_references(targets)  # after the counts of single examples, which set it
 
     def corpus(row: np.ndarray) -> float:
         return metric._compute_f_score([int(count) for count in row])

@@ -1,0 +1,141 @@
+"""Commands of tasks: the score of a run on a split, and predictions for the rows of a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from t5like.commands import Command
+from t5like.config import Config
+from t5like.config.checks import FLAGS, require, require_fields, require_positive
+from t5like.config.training import Step
+
+if TYPE_CHECKING:
+    from t5like.data.sources.records import Row
+    from t5like.runs.opened import Restored
+
+TOGETHER = 2048
+"""Rows that are predicted together, so that those of one length may stand beside each other."""
+
+
+def judge(config: Config, split: Literal["train", "validation", "test"], step: Step) -> None:
+    """Score a run's tasks on a split, print the results and keep them in the run directory."""
+    from t5like.processes.distributed import is_primary_process
+    from t5like.processes.preflight import processes
+    from t5like.runs.opened import open_run
+    from t5like.tasks.evaluate import check_tasks, evaluate, write
+
+    check_tasks(config.data)
+    with processes(config, {"split": split, "step": step}), open_run(config, step) as restored:
+        print(f"{restored.of_step}:\n")
+        results = []
+        for result in evaluate(restored.network, restored.vocabulary, restored.params, split, _say):
+            print(result.as_text())
+            results.append(result)
+        if is_primary_process():
+            written = write(results, restored.run.path / "results", restored.step)
+            print(f"Kept: {', '.join(map(str, written))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Options of `t5like predict`."""
+
+    source: int = 0
+    """Number of the source whose task the file is for, where the run has learned several."""
+    kind: Literal["files", "text", "jsonl", "json", "csv", "tsv", "parquet", "arrow"] = "files"
+    """Form of the file; files: by its name or content."""
+    columns: tuple[str, ...] = ()
+    """Names of all columns of a CSV or TSV without a header line."""
+    batch: int = 64
+    """Rows that are computed at once; no prediction depends on it."""
+    step: Step = None
+    """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+        require_positive(FLAGS, self, "batch")
+        require(self.source >= 0, f"--source {self.source} must not be negative.")
+
+
+def predict(config: Config, options: PredictOptions, file: str) -> None:
+    from t5like.processes.preflight import processes
+    from t5like.runs.opened import open_run
+    from t5like.tasks.evaluate import check_tasks, tasks_of
+
+    check_tasks(config.data)
+    known = tasks_of(config.data)
+    there = ", ".join(f"{number} ({name})" for number, (name, _) in known.items())
+    require(options.source in known, f"--source {options.source} has no task; there are {there}.")
+    with processes(config, {"options": options, "file": file}), open_run(config, options.step) as restored:
+        _predict(restored, options, file)
+
+
+def _predict(restored: Restored, options: PredictOptions, file: str) -> None:
+    import itertools
+
+    from t5like.data.tasks.examples import examples_of
+    from t5like.tasks.evaluate import judged, tasks_of
+    from t5like.tasks.predict import Predictor
+
+    name, task = tasks_of(restored.config.data)[options.source]
+    predictor = Predictor(restored.network, restored.vocabulary, task, options.batch)
+    rows, count = _rows(restored.config, options, file), 0
+    labelled = []
+    while part := list(itertools.islice(rows, TOGETHER)):
+        examples = [(row, example) for row in part for example in examples_of(task, row, labelled=False)]
+        found = predictor(restored.params, [example for _, example in examples])
+        for (row, example), prediction in zip(examples, found, strict=True):
+            value = prediction.value if prediction.value is not None else prediction.text
+            record = {**row.values, "prediction": value, **({"scores": prediction.scores} if prediction.scores else {})}
+            print(json.dumps(record, ensure_ascii=False, default=str), flush=True)
+            if example.target is not None:
+                labelled.append((example, prediction))
+        count += len(part)
+        _say(f"{count:,} rows predicted.")
+    if labelled and count:
+        result = judged(name, task, "test", [e for e, _ in labelled], [p for _, p in labelled])
+        figure, (low, high) = result.scores.figures[result.main], result.scores.intervals[result.main]
+        _say(f"{len(labelled):,} of {count:,} rows have a target: {result.main} {figure:.2f} [{low:.2f}, {high:.2f}].")
+
+
+def _rows(config: Config, options: PredictOptions, file: str) -> Iterator[Row]:
+    """The rows of the file, with all of their fields, in order."""
+    import dataclasses
+
+    from t5like.data.tasks.reading import unlabelled
+
+    given = config.data.sources[options.source]
+    source = dataclasses.replace(
+        given,
+        kind=options.kind,
+        path=file,
+        validation="",
+        test="",
+        columns=options.columns if options.kind in ("files", "csv", "tsv") else (),
+        document="line" if options.kind in ("files", "text") else "file",
+        dataset="",
+        split="train",
+        delimiter=given.delimiter if options.kind in ("files", "csv") else "",
+        records=given.records if options.kind in ("files", "json") else "",
+        on_error="stop",
+    )
+    return unlabelled(source)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+COMMANDS = (
+    Command(
+        "predict",
+        "run and file",
+        "predictions of a run with a task for the rows of a file, as JSON lines",
+        predict,
+        PredictOptions,
+    ),
+)

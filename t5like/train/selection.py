@@ -1,0 +1,46 @@
+"""The evaluations of a run as it goes: the best one, and the end where none was better for too long."""
+
+from t5like.config import Train
+from t5like.runs.best import Best, after, best_of, evaluations, require_figure
+from t5like.runs.directory import RunDirectory
+
+
+class Selection:
+    """Follows the figure of `train.best`, from what the run directory keeps of evaluations up to the step `first`.
+
+    All processes of a run have the same figures and read the same file, so they decide alike.
+    """
+
+    def __init__(self, settings: Train, run: RunDirectory, first: int):
+        self._settings, figure = settings, settings.best
+        values = evaluations(run, figure, first) if figure else {}
+        self.best: Best | None = best_of(figure, values, run.steps()) if values else None
+        self._evaluated = max(values, default=None)
+
+    def __bool__(self) -> bool:
+        """True if the run has a figure to be best in."""
+        return bool(self._settings.best)
+
+    @property
+    def step(self) -> int | None:
+        """The step of the best evaluation so far."""
+        return self.best and self.best.step
+
+    def owes(self, step: int, every: int, last: int) -> bool:
+        """True if the run was stopped after it saved this step and before it evaluated it."""
+        due = step > 0 and (step % every == 0 or step >= last)
+        return bool(self) and due and self._evaluated != step
+
+    def add(self, step: int, figures: dict[str, float]) -> bool:
+        """Take in an evaluation; True if it is the best so far."""
+        if not self:
+            return False
+        require_figure(self._settings.best, figures)
+        self.best = after(self.best, self._settings.best, step, figures[self._settings.best])
+        return self.step == step
+
+    @property
+    def over(self) -> bool:
+        """True if as many evaluations as `train.patience` had no better figure."""
+        patience = self._settings.patience
+        return patience is not None and self.best is not None and self.best.since >= patience
