@@ -6,6 +6,7 @@ process lives.
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
 import threading
@@ -54,10 +55,11 @@ def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str,
     """
     found = RunDirectory(path_of(config_of(str(run)).train.directory))
     require(found.path.is_dir(), f"There is no run in {found.path}: `t5like train {run}` makes one.")
-    flags = [
-        word for name, value in {"train.compilation_cache": "", **(config or {})}.items() for word in _flag(name, value)
-    ]
-    settings, _ = override(relocated(found.config(), str(found.path)), NoOptions, flags, "t5like.load")
+    settings = relocated(found.config(), str(found.path))
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, compilation_cache=""))
+    if config:
+        flags = [word for name, value in config.items() for word in _flag(name, value)]
+        settings, _ = override(settings, NoOptions, flags, "t5like.load")
     require_same_model(found, settings)
     with _without_notes(), open_run(settings, step) as restored:
         return Run(restored)

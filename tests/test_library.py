@@ -6,6 +6,7 @@ import json
 import pathlib
 import threading
 from collections.abc import Iterator
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def compiled() -> Iterator[list[str]]:
     """The programs that are compiled within."""
     found = []
 
-    def listen(event: str, duration: float, **_: object) -> None:
+    def listen(event: str, duration_secs: float, **_: object) -> None:
         if event.endswith("backend_compile_duration"):
             found.append(event)
 
@@ -86,7 +87,7 @@ def test_masks_are_filled_as_by_the_command_line(runs, say):
     assert programs == []
 
 
-def assert_vectors_of_texts_alone(run: Run, pooling: str) -> None:
+def assert_vectors_of_texts_alone(run: Run, pooling: Any) -> None:
     """Vectors do not depend on their batch, are those of the pooling, and a second call compiles nothing."""
     texts = ["a", "the model " * 4, "text"]
     vectors = run.embed(texts)
@@ -120,7 +121,7 @@ def test_logits_are_those_of_the_network_for_each_token(runs):
     assert (short.shape, long.shape) == ((len(ids[0]), 384), (len(ids[1]), 384))
     row = lambda x: jnp.asarray([x], jnp.int32)  # noqa: E731
     features = {"input_tokens": ids[0], "segment_ids": [1] * len(ids[0]), "positions": range(len(ids[0]))}
-    with jax.set_mesh(run.restored.network.mesh):
+    with jax.set_mesh(cast(jax.sharding.Mesh, run.restored.network.mesh)):
         batch = {f"decoder_{name}": row(list(values)) for name, values in features.items()}
         alone = jax.jit(run.restored.network.inference_net.apply)({"params": run.params}, batch)
     np.testing.assert_allclose(short, np.asarray(alone)[0], atol=1e-5)
@@ -156,7 +157,7 @@ def test_predictions_are_of_texts_or_of_the_fields_of_rows(runs):
         assert len(run.predict(["poor", "poor", "fine", "so so"])) == 4
     assert programs == [] and len(run.predict([])) == 0
     assert sentence(run.predict, {"text": "x"}).startswith(
-        "data.sources.N.fields: Example 0 (counted from 0) has no field"
+        "data.sources.N.task: Example 0 (counted from 0) has no field"
     )
     assert sentence(run.predict, "x", source="file") == (
         f"{runs}/reviews has no task of a source 'file'; did you mean 'files'?"
