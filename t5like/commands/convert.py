@@ -35,11 +35,12 @@ def import_(paths: list[str], options: ImportOptions) -> None:
 
 def export(config: Config, options: ExportOptions, folder: str) -> None:
     from t5like.convert.exporting import export_run
+    from t5like.convert.peft import export_adapter
     from t5like.runs.opened import open_run
 
     target = path_of(folder)
     with open_run(config, options.step) as restored:
-        name = export_run(restored, target, options)
+        name = (export_adapter if options.adapter else export_run)(restored, target, options)
         size = sum(map(size_of, target.iterdir()))
         why = f" ({restored.why})" if restored.why else ""
         print(f"{target}: step {restored.step:,}{why} of {restored.run.path} as {name}, {size / 1e6:,.1f} MB.")
@@ -51,7 +52,7 @@ def verify(config: Config, options: VerifyOptions, folder: str) -> None:
 
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
     with open_run(config, options.step) as restored, local_copy(path_of(folder)) as theirs:
-        lines = list(verify(restored, restored.network.inference_net, theirs, options))
+        lines = list(verify(restored, theirs, options))
     print(as_json(lines) if options.json else as_table(lines), end="")
     if any(line.passed is False for line in lines):
         sys.exit(1)

@@ -25,6 +25,7 @@ from t5like.config.filters import (
 )
 from t5like.config.groups import Group, Groups
 from t5like.config.layout import STRATEGIES, Mesh, Rules
+from t5like.config.lora import Lora
 from t5like.config.model import Model
 from t5like.config.objective import HEADS, LABELLED, WITH_LABELS, Objective
 from t5like.config.sources import Source
@@ -53,6 +54,7 @@ __all__ = [
     "Groups",
     "Language",
     "Length",
+    "Lora",
     "Mesh",
     "Model",
     "NearDuplicates",

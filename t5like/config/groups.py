@@ -10,7 +10,8 @@ from typing import Literal
 
 from t5like.config.checks import require_fields, require_positive
 
-Part = Literal["encoder", "decoder", "embedding", "output", "attention", "mlp", "norm", "relative", "pooler", "head"]
+Kind = Literal["embedding", "output", "attention", "mlp", "norm", "relative", "pooler", "head"]
+Part = Literal["encoder", "decoder", Kind]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,8 @@ class Rules:
     """Token types."""
     pooled: MeshAxes = ()
     """Width of what BERT's pooler and its transform before the output make."""
+    rank: MeshAxes = ()
+    """Rank of low-rank adapters."""
     labels: MeshAxes = ()
     """Labels of a row or of a token."""
     norm: MeshAxes = ()

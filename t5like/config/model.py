@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive
+from t5like.config.lora import Lora
 from t5like.config.marks import applies_to
 
 PIECES = ("vocabulary", "next_sentence")
@@ -129,6 +130,8 @@ class Model:
     products with weights; `minimal`: all but attention and the last products of attention and the feed-forward layer;
     `full`: all of it, from its input; `offload`: as `minimal`, with that and the layers' inputs kept in the host's
     memory."""
+    lora: Lora = Lora()
+    """Low-rank adapters."""
 
     def __post_init__(self) -> None:
         require_fields("model", self)
@@ -144,6 +147,12 @@ class Model:
             f"model.kv_heads={self.kv_heads} must divide model.heads={self.heads}.",
         )
         self._check_head()
+        unknown = [name for name in self.lora.targets if name not in self.matrices]
+        require(
+            not unknown,
+            f"model.lora.targets names {unknown and unknown[0]!r}, but the model has {', '.join(self.matrices)}: "
+            "choose among these.",
+        )
         require(
             all(window is None or window > 0 for window in self.windows),
             f"model.windows={self.windows} must be None or at least 1 each.",
@@ -179,6 +188,16 @@ class Model:
             self.problem_type != "single_label_classification" or self.labels > 1,
             f"model.problem_type={self.problem_type!r} needs model.labels above 1.",
         )
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the matrices of attention and feed-forward layers."""
+        return ("query", "key", "value", "out", *(("gate",) if self.gated else ()), "up", "down")
+
+    @property
+    def drops(self) -> bool:
+        """True if training draws masks of dropout."""
+        return bool(self.dropout or self.lora.dropout)
 
     @property
     def predicts_pieces(self) -> bool:

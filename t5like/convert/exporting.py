@@ -36,18 +36,21 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import FILE, constraints_of
 from t5like.model.sharding import Params
-from t5like.runs.opened import Restored
+from t5like.runs.opened import Restored, with_merged_adapters
 from t5like.storage import Path
 
 
 def export_run(restored: Restored, target: Path, options: ExportOptions) -> str:
     """Writes the folder `target` of a restored run and returns the class of transformers that loads it.
 
+    Adapters are added to the matrices that they belong to.
+
     Raises:
       UserError: the target is there already or cannot be written, or transformers has no such model.
     """
     if target.exists():
         raise UserError(f"{target} is there already: name a new folder, or move that away.")
+    restored = with_merged_adapters(restored)
     model, vocabulary = restored.config.model, restored.vocabulary
     kind = kind_of(model, options.type, kept_kind(restored.run))
     family = FAMILIES[kind]
@@ -94,7 +97,7 @@ def write_weights(
     import safetensors
     import safetensors.numpy
 
-    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    kind = _numpy_type(dtype)
     leaves = leaves_of(params)
     groups = list(_groups(leaves, mappings, repeated or {}))
     files = _files(groups, kind.itemsize, most_gigabytes * 1e9)
@@ -168,16 +171,17 @@ def _in_files(
                 yield tensors
                 tensors, wanted = {}, next(waiting)
             parts = [array[layer] if group.mapping.stacked else array for array in arrays]
-            tensors[name] = _cast(to_theirs(parts, group.mapping), kind, name)
+            tensors[name] = cast_tensor(to_theirs(parts, group.mapping), kind.name, name)
     yield tensors
 
 
-def _cast(tensor: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
+def cast_tensor(tensor: np.ndarray, dtype: str, name: str) -> np.ndarray:
     """The tensor in another type.
 
     Raises:
       UserError: one of its numbers would become infinite.
     """
+    kind = _numpy_type(dtype)
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(tensor.astype(kind))
     if (lost := np.isinf(cast) & np.isfinite(tensor)).any():
@@ -187,3 +191,7 @@ def _cast(tensor: np.ndarray, kind: np.dtype, name: str) -> np.ndarray:
             f"with --dtype {'bfloat16' if kind == np.float16 else 'float32'}."
         )
     return cast
+
+
+def _numpy_type(dtype: str) -> np.dtype:
+    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)

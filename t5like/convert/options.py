@@ -45,7 +45,9 @@ class ExportOptions:
     """Type of the exported weights."""
     type: str = ""
     """Model type of transformers where several have the architecture, such as t5 and mt5; the likeliest by default."""
-    shard_gigabytes: float = 5.0
+    adapter: bool = False
+    """Write the adapters of a run with model.lora alone, as PEFT loads them onto the export of their base."""
+    shard_gigabytes: Annotated[float, applies_to("adapter", False)] = 5.0
     """Largest file of weights, in 10^9 bytes; larger models are cut into several, with an index."""
 
     def __post_init__(self) -> None:

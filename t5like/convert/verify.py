@@ -31,7 +31,7 @@ from t5like.errors import UserError
 from t5like.infer.generate import Generator, generator_of
 from t5like.model.sharding import Params, row_parts
 from t5like.model.transformer import Transformer
-from t5like.runs.opened import Restored
+from t5like.runs.opened import Restored, with_merged_adapters
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog, and nobody is surprised.",
@@ -52,15 +52,15 @@ class Comparison(NamedTuple):
     """None: not compared."""
 
 
-def verify(restored: Restored, net: Transformer, folder: pathlib.Path, options: VerifyOptions) -> Iterator[Comparison]:
+def verify(restored: Restored, folder: pathlib.Path, options: VerifyOptions) -> Iterator[Comparison]:
     """Compares a restored run, whose network computes in float32, with a folder; a line for each comparison.
 
     Raises:
       UserError: the folder has no config, no weights, or another architecture than the run.
     """
-    settings = read_settings(folder)
+    settings, restored = read_settings(folder), with_merged_adapters(restored)
     family, files = family_of(settings), open_weights(folder)
-    model = model_in(settings, files)
+    model, net = model_in(settings, files), restored.network.inference_net
     require_same_architecture(net.model, model, folder)
     yield compare_tensors(restored.params, NamedTensors(files, family, model), family.tensor_mappings(net.model))
     encode = tokenizer_of(folder, settings.fields)

@@ -3,8 +3,9 @@
 They are counted by where they are done, since a token of an encoder-decoder passes one stack alone and the keys and
 values of cross-attention are made of the encoder's tokens: 6 x parameters x tokens would be wrong for it. Causal
 scores count half, as a query sees half of the keys on average; `*_unhalved` is what an implementation that masks
-computes. Training is three times the forward pass (two products for the gradients of each one), and what remat
-computes again counts extra, as it is no use to the model.
+computes. Training is three times the forward pass (two products for the gradients of each one), but for matrices that
+adapters leave as they are, which have no gradient: two times. What remat computes again counts extra, as it is no use
+to the model.
 """
 
 from collections.abc import Mapping
@@ -24,11 +25,14 @@ class Flops(NamedTuple):
     scores_unhalved: int
     output: int
     """Scores of the vocabulary, the heads, BERT's transform and pooler."""
+    adapters: int = 0
+    frozen: int = 0
+    """Products of all parts above with matrices that have no gradient."""
 
     @property
     def forward(self) -> int:
         """All products of the forward pass."""
-        return self.projections + self.feed_forward + self.scores + self.output
+        return self.projections + self.feed_forward + self.scores + self.output + self.adapters
 
     @property
     def forward_unhalved(self) -> int:
@@ -38,11 +42,11 @@ class Flops(NamedTuple):
     @property
     def training(self) -> int:
         """Forward and backward pass, which MFU is stated with."""
-        return 3 * self.forward
+        return 3 * self.forward - self.frozen
 
     @property
     def training_unhalved(self) -> int:
-        return 3 * self.forward_unhalved
+        return 3 * self.forward_unhalved - self.frozen
 
 
 def step_flops(config: Config) -> Flops:
@@ -66,7 +70,13 @@ def batch_flops(
     if encoder and decoder:
         parts.append(_cross_attention(model, decoder, encoder))
     projections, feed_forward, scores, unhalved = (rows * sum(column) for column in zip(*parts, strict=True))
-    return Flops(projections, feed_forward, scores, unhalved, rows * _output(model, decoder or encoder, candidates))
+    output = rows * _output(model, decoder or encoder, candidates)
+    found = Flops(projections, feed_forward, scores, unhalved, output, rows * _adapters(model, encoder, decoder))
+    if not model.lora.rank:
+        return found
+    # Heads are trained beside adapters and their products few: the scores of the vocabulary are not trained.
+    pieces = rows * 2 * model.embed * model.vocab * (decoder or encoder) if model.predicts_pieces else 0
+    return found._replace(frozen=projections + feed_forward + pieces)
 
 
 def _layers(model: Model, depth: int, length: int, causal: bool) -> tuple[int, int, int, int]:
@@ -83,6 +93,21 @@ def _cross_attention(model: Model, length: int, memory: int) -> tuple[int, int, 
     projections = 2 * length * _query_and_out(model) + 2 * memory * _key_and_value(model)
     scores, depth = _scores(model, length, memory), model.decoder_layers
     return depth * projections, 0, depth * scores, depth * scores
+
+
+def _adapters(model: Model, encoder: int, decoder: int) -> int:
+    """One row's products with adapters: two for each target, of its inputs with A and of these with B."""
+    m, lora = model, model.lora
+    sizes = dict.fromkeys(("query", "out"), m.embed + m.heads * m.kv)
+    sizes |= dict.fromkeys(("key", "value"), m.embed + m.key_heads * m.kv)
+    sizes |= dict.fromkeys(("gate", "up", "down"), m.embed + m.mlp)
+
+    def of(*names: str) -> int:
+        return sum(sizes[name] for name in names if name in lora.targets)
+
+    own = m.encoder_layers * encoder + m.decoder_layers * decoder
+    cross = m.decoder_layers * (decoder * of("query", "out") + encoder * of("key", "value")) if encoder else 0
+    return 2 * lora.rank * (own * of(*sizes) + cross)
 
 
 def _query_and_out(m: Model) -> int:

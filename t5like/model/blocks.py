@@ -86,6 +86,7 @@ class Attention(nn.Module):
         for name in declared:
             if m.biased("out" if name == "out" else "qkv"):
                 declared[name] = declared[name].with_bias(self, f"{name}_bias")
+        declared = {name: each.with_adapter(self, name, m.lora) for name, each in declared.items()}
         self.query, self.key, self.value, self.out = declared.values()
 
     def _heads(self, x: Hidden, weights: Projection, positions: Ids | None) -> Array:
@@ -125,7 +126,8 @@ class Mlp(nn.Module):
 
         def dense(name: str, equation: str, shape: tuple[int, int], axes: tuple[str, str]) -> Projection:
             declared = projection(self, name, rules, equation, shape, axes)
-            return declared.with_bias(self, f"{name}_bias") if m.biased("mlp") else declared
+            declared = declared.with_bias(self, f"{name}_bias") if m.biased("mlp") else declared
+            return declared.with_adapter(self, name, m.lora)
 
         def wide(name: str) -> Array:
             return dense(name, "bld,dm->blm", (m.embed, m.mlp), ("embed", "mlp"))(x)

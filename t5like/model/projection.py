@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from t5like.config import Rules
+from t5like.config import Lora, Rules
+from t5like.model.adapters import Adapter, adapter
 from t5like.model.layers import add_bias
 from t5like.model.sharding import param
 
@@ -41,10 +42,14 @@ class Projection:
     axes: tuple[str, ...]
     rules: Rules
     bias: Array | None = None
+    adapter: Adapter | None = None
 
     def __call__(self, x: Float[Array, "*inputs"], wide: bool = False) -> Float[Array, "*outputs"]:
         """The product of `x`, in its type or, if `wide`, in float32."""
-        return project(self.equation, x, self.kernel, self.bias, wide)
+        if self.adapter is None:
+            return project(self.equation, x, self.kernel, self.bias, wide)
+        y = self.adapter(x, project(self.equation, x, self.kernel, wide=wide), self.kernel)
+        return y if self.bias is None else add_bias(y, self.bias)
 
     def with_bias(self, module: nn.Module, name: str) -> "Projection":
         """The projection with a bias, declared now, of the kernel's output dimensions."""
@@ -53,6 +58,13 @@ class Projection:
         # The residual stream is whole on every device, so a bias of its width is too.
         axes = tuple("norm" if self.axes[number] == "embed" else self.axes[number] for number in kept)
         return replace(self, bias=param(module, name, self.rules, shape, axes, nn.initializers.zeros))
+
+    def with_adapter(self, module: nn.Module, name: str, lora: Lora) -> "Projection":
+        """The projection with low-rank adapters, declared now, if `lora` has `name` among its targets."""
+        if not lora.rank or name not in lora.targets:
+            return self
+        declared = adapter(module, name, lora, self.rules, self.equation, self.kernel, self.axes)
+        return replace(self, adapter=declared)
 
 
 def projection(

@@ -4,13 +4,14 @@ A parameter that no name here claims is an error, so that a new one cannot be tr
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
-import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from t5like.config import Group, Groups, Optimizer
+from t5like.config import Group, Groups, Lora, Optimizer
 from t5like.errors import UserError
-from t5like.model.network import path_name
+from t5like.model.adapters import is_adapter
 from t5like.model.sharding import Params
 
 KINDS = tuple(field.name for field in dataclasses.fields(Groups))
@@ -56,9 +57,14 @@ def is_decayed(path: str, settings: Optimizer) -> bool:
     return not is_bias(path) and _group(path, settings).decay
 
 
-def is_frozen(path: str, settings: Optimizer) -> bool:
+def is_own(path: str, lora: Lora) -> bool:
+    """True if a parameter is the run's own: with adapters these and what is trained beside them, without them all."""
+    return not lora.rank or is_adapter(path) or group_of(path) in lora.train
+
+
+def is_frozen(path: str, settings: Optimizer, lora: Lora) -> bool:
     """True if a parameter keeps its value."""
-    return not {group_of(path), path.partition("/")[0]}.isdisjoint(settings.freeze)
+    return not is_own(path, lora) or not {group_of(path), path.partition("/")[0]}.isdisjoint(settings.freeze)
 
 
 def rate_of(path: str, settings: Optimizer) -> float:
@@ -66,16 +72,29 @@ def rate_of(path: str, settings: Optimizer) -> float:
     return _group(path, settings).rate
 
 
-def stop_frozen(params: Params, settings: Optimizer) -> Params:
-    """The parameters, with no gradient for those that are frozen, so that nothing is computed for it."""
-    if not settings.freeze:
-        return params
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jax.lax.stop_gradient(leaf) if is_frozen(path_name(path), settings) else leaf, params
-    )
+def parted(params: Params, choose: Callable[[str], bool]) -> tuple[Params, Params]:
+    """The parameters whose paths are chosen, and the others, each in the same nested dicts."""
+    flat: dict[str, Any] = flatten_dict(params, sep="/")
+    one, other = ({path: flat[path] for path in flat if choose(path) == side} for side in (True, False))
+    return unflatten_dict(one, sep="/"), unflatten_dict(other, sep="/")
 
 
-def require_groups(settings: Optimizer, paths: Collection[str]) -> None:
+def joined(one: Params, other: Params) -> Params:
+    """The inverse of `parted`."""
+    return unflatten_dict(flatten_dict(one, sep="/") | flatten_dict(other, sep="/"), sep="/")
+
+
+def own_params(params: Params, lora: Lora) -> Params:
+    """The parameters that are the run's own."""
+    return parted(params, lambda path: is_own(path, lora))[0]
+
+
+def frozen_and_trained(params: Params, settings: Optimizer, lora: Lora) -> tuple[Params, Params]:
+    """The parameters that keep their values, and those that are trained."""
+    return parted(params, lambda path: is_frozen(path, settings, lora))
+
+
+def require_groups(settings: Optimizer, lora: Lora, paths: Collection[str]) -> None:
     """Check the groups of a config against the parameters of its model.
 
     Raises:
@@ -88,10 +107,13 @@ def require_groups(settings: Optimizer, paths: Collection[str]) -> None:
     for part in settings.freeze:
         if part not in kinds | stacks:
             raise UserError(f"optimizer.freeze names {part!r}, but the model has {there}: leave it out.")
+    for part in lora.train if lora.train != Lora().train else ():
+        if part not in kinds:
+            raise UserError(f"model.lora.train names {part!r}, but the model has {there}: leave it out.")
     for kind in KINDS:
         if kind not in kinds and getattr(settings.groups, kind) != getattr(Groups(), kind):
             raise UserError(f"optimizer.groups.{kind} is changed, but the model has {there}: leave it as it was.")
-    if all(is_frozen(path, settings) for path in paths):
+    if all(is_frozen(path, settings, lora) for path in paths):
         raise UserError(f"optimizer.freeze={settings.freeze} leaves nothing to train: take something out.")
 
 

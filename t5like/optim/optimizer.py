@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like import config
 from t5like.model.network import path_name
-from t5like.model.sharding import Params
 from t5like.optim.depths import Depths, factors
-from t5like.optim.groups import is_decayed, is_frozen, rate_of, require_groups
+from t5like.optim.groups import is_decayed, is_frozen, joined, parted, rate_of, require_groups
 from t5like.optim.matrices import Axes, per_matrix
 from t5like.optim.scales import adafactor, is_hidden_matrix, muon, scale_by_matrix_rms
+
+NO_ADAPTERS = config.Lora()
 
 
 def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
@@ -47,21 +47,26 @@ def make_schedule(settings: config.Optimizer, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    settings: config.Optimizer, steps: int, axes: Axes, depths: Depths | None = None
+    settings: config.Optimizer,
+    steps: int,
+    axes: Axes,
+    lora: config.Lora = NO_ADAPTERS,
+    depths: Depths | None = None,
 ) -> optax.GradientTransformation:
     """The chain: clip the gradient, scale it as the optimizer does, decay weights, multiply by the rate.
 
-    `depths` are needed for `layer_decay` alone.
+    Parameters that are frozen, by the settings or for adapters, may be left out of what it is given; `depths` are
+    needed for `layer_decay` alone.
 
     Raises:
       UserError: groups or frozen parts that the model does not have.
     """
-    require_groups(settings, axes)
+    require_groups(settings, lora, axes)
     clip = optax.identity() if settings.clip is None else optax.clip_by_global_norm(settings.clip)
     rate = _by_group(optax.scale_by_learning_rate(make_schedule(settings, steps)), settings, depths or {})
     chain = optax.chain(clip, _scale_and_decay(settings, axes), rate)
-    if settings.freeze:
-        chain = divide(lambda path: is_frozen(path, settings), optax.set_to_zero(), chain)
+    if settings.freeze or lora.rank:
+        chain = divide(lambda path: is_frozen(path, settings, lora), optax.set_to_zero(), chain)
     return optax.GradientTransformation(chain.init, _with_promotion(chain.update))
 
 
@@ -95,21 +100,15 @@ def divide(
     with another tree of states, in which no checkpoint of a run that is on disk could be read.
     """
 
-    def parts(tree: Any) -> tuple[Params, Params]:
-        flat = flatten_dict(tree, sep="/")
-        one, other = ({path: flat[path] for path in flat if choose(path) == side} for side in (True, False))
-        return unflatten_dict(one, sep="/"), unflatten_dict(other, sep="/")
-
-    def init(params: optax.Params) -> optax.OptState:
-        one, other = parts(params)
+    def init(params: Any) -> optax.OptState:
+        one, other = parted(params, choose)
         return Divided(chosen.init(one), rest.init(other))
 
-    def update(updates: optax.Updates, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
-        gradients, values = parts(updates), parts(params)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[optax.Updates, optax.OptState]:
+        gradients, values = parted(updates, choose), parted(params, choose)
         one, chosen_state = chosen.update(gradients[0], state.chosen, values[0])
         other, rest_state = rest.update(gradients[1], state.rest, values[1])
-        joined = flatten_dict(one, sep="/") | flatten_dict(other, sep="/")
-        return unflatten_dict(joined, sep="/"), Divided(chosen_state, rest_state)
+        return joined(one, other), Divided(chosen_state, rest_state)
 
     return optax.GradientTransformation(init, update)
 

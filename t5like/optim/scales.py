@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
+from t5like.model.adapters import LENGTH
 from t5like.model.network import path_name
 from t5like.model.sharding import stacked
 from t5like.optim.groups import group_of, is_bias
@@ -46,7 +47,7 @@ def scale_by_matrix_rms(axes: Axes, least: float) -> optax.GradientTransformatio
 
 def is_hidden_matrix(path: str) -> bool:
     """True if Muon is for a parameter: its author leaves embeddings, the output, scales and biases to AdamW."""
-    return group_of(path) in ("attention", "mlp") and not is_bias(path)
+    return group_of(path) in ("attention", "mlp") and not is_bias(path) and not path.endswith(LENGTH)
 
 
 def muon(momentum: float, axes: Axes) -> optax.GradientTransformation:

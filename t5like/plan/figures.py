@@ -4,17 +4,18 @@ Bytes are of one device, FLOPs of the whole step. Gradients are an estimate, flo
 they are among the compiler's temporary arrays, as the activations are, so that those are what gradients leave.
 """
 
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
 import jax
 
-from t5like.config import Config
+from t5like.config import Config, Lora
 from t5like.cost.devices import mfu
 from t5like.cost.flops import Flops, step_flops
 from t5like.plan import formula
 from t5like.plan.collectives import find_collectives, totals
-from t5like.plan.compiled import Program, TooLarge, compile_all
+from t5like.plan.compiled import Program, TooLarge, compile_all, compile_program
 from t5like.plan.counts import Counts, count
 from t5like.plan.estimate import StepTime, step_time
 from t5like.plan.hlo import read_module
@@ -45,19 +46,33 @@ def figures(
     budget: Budget = OPEN,
 ) -> dict[str, Any]:
     """The figures of a run on a topology: of its compiled programs, or of its step by formula where there is no
-    compiler. All but `programs` and `largest_program` are of the train step.
+    compiler. All but `programs` and `largest_program` are of the train step; a run with adapters has `full_fine_tuning`
+    besides, the memory of the same step without them.
 
     Raises:
       UserError: what `training_on` and `programs.names` raise.
     """
     training = training_on(config, topology)
+    beside = {"full_fine_tuning": _without_adapters(config, topology, full)} if config.model.lora.rank else {}
     if not topology.compiles:
-        return by_formula(training, topology, budget)
+        return by_formula(training, topology, budget) | beside
     programs = compile_all(training, topology, full, answers)
     step = programs[TRAIN]
     refused = isinstance(step, TooLarge)
     found = of_refusal(training, topology, step) if refused else of_program(training, topology, step, budget)
-    return found | _of_all(training, programs, found["memory"])
+    return found | _of_all(training, programs, found["memory"]) | beside
+
+
+def _without_adapters(config: Config, topology: Topology, full: bool) -> dict[str, Any]:
+    """The memory of the train step of a run whose model is trained itself, in place of adapters."""
+    whole = dataclasses.replace(config, model=dataclasses.replace(config.model, lora=Lora()))
+    training = training_on(whole, topology)
+    if not topology.compiles:
+        return by_formula(training, topology, OPEN)["memory"]
+    step = compile_program(training, topology, full, NONE, TRAIN)
+    refused = isinstance(step, TooLarge)
+    found = of_refusal(training, topology, step) if refused else of_program(training, topology, step, OPEN)
+    return found["memory"]
 
 
 def _of_all(training: Training, programs: dict[str, Program | TooLarge], memory: dict[str, Any]) -> dict[str, Any]:
@@ -158,8 +173,8 @@ def state_sizes(training: Training) -> dict[str, int]:
 
 
 def gradient_bytes(training: Training) -> int:
-    """Bytes of float32 gradients, split as the parameters, on each device."""
-    leaves = jax.tree.leaves(training.abstract.params)
+    """Bytes of float32 gradients, split as the parameters that they are of, on each device."""
+    leaves = jax.tree.leaves(training.trained)
     return sum(shard_bytes(leaf) * 4 // leaf.dtype.itemsize for leaf in leaves)
 
 

@@ -16,9 +16,10 @@ from t5like.config import Config
 from t5like.cost.flops import Flops, step_flops
 from t5like.model.network import abstract_batch
 from t5like.model.sharding import parts_of, row_parts
+from t5like.optim.groups import frozen_and_trained, joined
 from t5like.plan.collectives import Collective
 from t5like.plan.placed import mesh_of
-from t5like.train.compile import shard_bytes, state_bytes
+from t5like.train.compile import shard_bytes
 from t5like.train.state import Training
 from t5like.train.step import batch_sums
 
@@ -49,13 +50,14 @@ def residuals(training: Training, rows: int) -> list[jax.ShapeDtypeStruct]:
     batch = abstract_batch(config, rows)
 
     def backward(params: Any, batch: Any) -> Any:
-        keys = {"dropout": jax.random.key(0)} if config.model.dropout else {}
+        keys = {"dropout": jax.random.key(0)} if config.model.drops else {}
+        frozen, trained = frozen_and_trained(params, config.optimizer, config.model.lora)
 
-        def objective(params: Any) -> Any:
-            sums = batch_sums(params, batch, training.network.net, config.train, keys)
+        def objective(trained: Any) -> Any:
+            sums = batch_sums(joined(frozen, trained), batch, training.network.net, config.train, keys)
             return sums["objective"].total
 
-        return jax.vjp(objective, params)[1]
+        return jax.vjp(objective, trained)[1]
 
     with mesh_of(training):
         leaves = jax.tree.leaves(jax.eval_shape(backward, training.abstract.params, batch))
@@ -72,9 +74,12 @@ def largest_parts(training: Training, count: int = 5) -> list[dict[str, Any]]:
     parts = row_parts(config.rules, training.mesh) * mesh["sequence"]
     found = [
         {"bytes": sum(map(shard_bytes, jax.tree.leaves(tree))), "shape": "", "operation": label}
-        for label, tree in (("parameters", training.abstract.params), ("optimizer state", training.abstract.opt_state))
+        for label, tree in (
+            ("parameters", training.abstract.params),
+            ("optimizer state", training.abstract.opt_state),
+            ("gradients", training.trained),
+        )
     ]
-    found.append({**found[0], "operation": "gradients"})
     kept = Counter((leaf.dtype.name, leaf.shape) for leaf in residuals(training, rows) if rows in leaf.shape)
     for (dtype, shape), times in kept.items():
         size = times * math.prod(shape) * jnp.dtype(dtype).itemsize // parts
@@ -92,13 +97,14 @@ def _collectives(training: Training) -> Iterator[Collective]:
     config, mesh = training.config, dict(training.mesh.shape)
     size, parts = COMPUTE_BYTES[config.model.dtype], config.train.accumulate
     params = training.network.parameter_count // mesh["tensor"]
+    trained = sum(leaf.size for leaf in jax.tree.leaves(training.trained)) // mesh["tensor"]
     if mesh["fsdp"] > 1:
         yield Collective("all-gather", ("fsdp",), mesh["fsdp"], size * params, 2 * parts, True)
-        yield Collective("reduce-scatter", ("fsdp",), mesh["fsdp"], 4 * params, parts, True)
+        yield Collective("reduce-scatter", ("fsdp",), mesh["fsdp"], 4 * trained, parts, True)
     copies = tuple(axis for axis in ("slice", "data") if mesh[axis] > 1)
     if copies:
         devices = parts_of(copies, training.mesh)
-        yield Collective("all-reduce", copies, devices, 4 * params // mesh["fsdp"], 1, False)
+        yield Collective("all-reduce", copies, devices, 4 * trained // mesh["fsdp"], 1, False)
     if mesh["tensor"] > 1:
         rows = config.train.batch // row_parts(config.rules, training.mesh)
         model, lengths = config.model, config.data.lengths
@@ -127,8 +133,9 @@ def computed_again(config: Config, flops: Flops) -> int:
 
 def moved_bytes(training: Training, kept: int) -> int:
     """Bytes through each device's memory: weights thrice, gradient and state, and what is kept, written and read."""
-    params = sum(map(shard_bytes, jax.tree.leaves(training.abstract.params)))
+    trained = sum(map(shard_bytes, jax.tree.leaves(training.trained)))
+    changed = trained + sum(map(shard_bytes, jax.tree.leaves(training.abstract.opt_state)))
     gathered = training.network.parameter_count // training.mesh.shape["tensor"]
     parts = training.config.train.accumulate
     weights = 3 * parts * gathered * COMPUTE_BYTES[training.config.model.dtype]
-    return weights + 3 * params * parts + 2 * state_bytes(training) + 2 * kept * parts
+    return weights + 3 * trained * parts + 2 * changed + 2 * kept * parts

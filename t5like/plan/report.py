@@ -20,7 +20,7 @@ def report(figures: dict[str, Any], config: Config) -> Iterator[str]:
     yield f"{figures['batch']:,} rows of {lengths} tokens in a step{parts}"
     yield from _memory(figures)
     yield from _programs(figures)
-    yield from _flops(figures["flops"])
+    yield from _flops(figures["flops"], "full_fine_tuning" in figures)
     if not figures["memory"]["fits"]:
         yield from _refusal(figures, config)
         return
@@ -54,13 +54,13 @@ ROWS = {
 
 
 def _memory(figures: dict[str, Any]) -> Iterator[str]:
-    memory = figures["memory"]
+    memory, whole = figures["memory"], figures.get("full_fine_tuning")
     yield ""
-    yield "The train step, on each device"
-    for name, label in ROWS.items():
+    yield f"The train step, on each device{'full fine-tuning':>36}" if whole else "The train step, on each device"
+    for name, label in {**ROWS, "total": "in all"}.items():
         if memory.get(name) is not None:
-            yield f"  {label:<34}{gib(memory[name]):>14}"
-    yield f"  {'in all':<34}{gib(memory['total']):>14}"
+            beside = f"{gib(whole[name]):>18}" if whole and whole.get(name) is not None else ""
+            yield f"  {label:<34}{gib(memory[name]):>14}{beside}"
     if memory["usable"] is not None:
         yield f"  {'usable':<34}{gib(memory['usable']):>14}"
     if memory.get("in_place", 1.0) < 0.95:
@@ -78,10 +78,11 @@ def _programs(figures: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<34}{gib(size):>14}{mark}"
 
 
-def _flops(flops: dict[str, Any]) -> Iterator[str]:
+def _flops(flops: dict[str, Any], adapted: bool) -> Iterator[str]:
     yield ""
     yield "FLOPs of a step, all devices"
-    yield f"  {'formula, 3 x forward pass':<34}{flops['formula']:>14.4g}"
+    label = "formula, without frozen gradients" if adapted else "formula, 3 x forward pass"
+    yield f"  {label:<34}{flops['formula']:>14.4g}"
     if flops["unhalved"] != flops["formula"]:
         yield f"  {'formula, causal scores unhalved':<34}{flops['unhalved']:>14.4g}"
     if "compiled" in flops:

@@ -53,6 +53,7 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
             _refuse_other_masks(config, changed)
             knows = knows_rows(run)
             kept = {name for name in changed if _may_change(name) or (knows and _is_place(config.data, name))}
+            kept |= {"train.init_from"} & changed.keys() if config.model.lora.rank else set()
             refused = {name: pair for name, pair in changed.items() if name not in kept}
             remedy = "or delete that folder"
             known = presets.leaves(run.config()).keys() & presets.leaves(config).keys() if refused else set[str]()
@@ -184,9 +185,11 @@ def _is_place(data: Data, name: str) -> bool:
 
 def _refuse_other_masks(config: Config, changed: Changes) -> None:
     """Refuse another train.accumulate with dropout: each part of an accumulated batch draws its own masks."""
-    if config.model.dropout and "train.accumulate" in changed:
+    if config.model.drops and "train.accumulate" in changed:
         old, new = changed["train.accumulate"]
+        name = "dropout" if config.model.dropout else "lora.dropout"
+        rate = config.model.dropout or config.model.lora.dropout
         raise UserError(
-            f"train.accumulate={new} draws other masks for model.dropout={config.model.dropout} than the run's {old}, "
+            f"train.accumulate={new} draws other masks for model.{name}={rate} than the run's {old}, "
             "so it would not go on with the same numbers: leave it as it was; mesh and model.remat may change instead."
         )

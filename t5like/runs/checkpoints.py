@@ -16,7 +16,7 @@ import optax
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from t5like.config import Optimizer
+from t5like.config import Lora, Optimizer
 from t5like.errors import UserError
 from t5like.model.network import path_name
 from t5like.model.sharding import Params
@@ -159,7 +159,9 @@ class Checkpoints:
         self._require_fit(step, abstract, left_out)
         return step, self._read(step, {"params": abstract}, partial_restore=True)["params"]
 
-    def restore_averaged(self, abstract: Params, settings: Optimizer, step: int | None = None) -> tuple[int, Params]:
+    def restore_averaged(
+        self, abstract: Params, settings: Optimizer, lora: Lora, step: int | None = None
+    ) -> tuple[int, Params]:
         """As `restore_params`, with the averages that `train.ema` keeps in the place of what is trained.
 
         Raises:
@@ -172,7 +174,7 @@ class Checkpoints:
             raise UserError(
                 f"{self.folder / str(step)} holds no averaged parameters, which train.ema keeps: leave eval.ema out."
             )
-        moving, flat = trained(abstract, settings), flatten_dict(abstract, sep="/")
+        moving, flat = trained(abstract, settings, lora), flatten_dict(abstract, sep="/")
         still = unflatten_dict({path: flat[path] for path in flat.keys() - flatten_dict(moving, sep="/")}, sep="/")
         asked = {"opt_state": {"average": moving}} | ({"params": still} if still else {})
         found = self._read(step, asked, partial_restore=True)

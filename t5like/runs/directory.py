@@ -36,6 +36,11 @@ class RunDirectory:
         return self.path / "import.json"
 
     @property
+    def base(self) -> Path:
+        """The run and step whose parameters a run with adapters leaves as they are; others have no such file."""
+        return self.path / "base.json"
+
+    @property
     def hugging_face(self) -> Path:
         """Files of the imported folder that an export writes back; a run that starts from another has its."""
         return self.path / "hugging_face"

@@ -5,22 +5,26 @@ The optimizer state is not read, so that a run that was imported, which has none
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
 
-from t5like.config import Config, Data
+from t5like.config import Config, Data, Lora
 from t5like.config.training import Step
 from t5like.data.objectives import trained_frame
 from t5like.data.prepare import prepare
 from t5like.data.vocabulary import Frame, Vocabulary, open_vocabulary
 from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.errors import UserError
+from t5like.model.adapters import merged
 from t5like.model.network import Network, make_network
 from t5like.model.sharding import Params, make_mesh
+from t5like.optim.groups import own_params
 from t5like.processes.distributed import run_on_primary
+from t5like.runs.base import with_base
 from t5like.runs.best import choose
 from t5like.runs.changes import is_other_text
 from t5like.runs.checkpoints import Checkpoints
@@ -78,14 +82,28 @@ def open_run(config: Config, step: Step = None) -> Iterator[Restored]:
     with jax.set_mesh(mesh):
         vocabulary = open_vocabulary(run.vocabulary)
         network = make_network(config, mesh)
+        own = own_params(network.params, config.model.lora)
         with Checkpoints(run.checkpoints, vocabulary_hash=vocabulary.hash) as checkpoints:
             step, why = choose(run, config.train.best, step)
             if config.eval.ema:
-                _, params = checkpoints.restore_averaged(network.params, config.optimizer, step)
+                _, params = checkpoints.restore_averaged(own, config.optimizer, config.model.lora, step)
                 why = f"{why}, averaged".removeprefix(", ")
             else:
-                _, params = checkpoints.restore_params(network.params, step)
+                _, params = checkpoints.restore_params(own, step)
+        if config.model.lora.rank:
+            params = with_base(params, network.params, run, config)
         yield Restored(run, network, vocabulary, step, params, why)
+
+
+def with_merged_adapters(restored: Restored) -> Restored:
+    """The run as one without adapters, which are added to the matrices that they belong to."""
+    config, lora = restored.config, restored.config.model.lora
+    if not lora.rank:
+        return restored
+    plain = dataclasses.replace(config, model=dataclasses.replace(config.model, lora=Lora()))
+    network = make_network(plain, restored.network.mesh)
+    params = jax.jit(functools.partial(merged, lora=lora), out_shardings=network.shardings)(restored.params)
+    return dataclasses.replace(restored, network=network, params=params)
 
 
 def note_on_text(run: RunDirectory, data: Data) -> str:

@@ -13,7 +13,10 @@ from t5like.config import Config, Data, presets
 from t5like.config.conditions import effective
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, make_vocabulary, open_vocabulary
 from t5like.errors import UserError
+from t5like.model.adapters import is_adapter
 from t5like.model.network import Network
+from t5like.optim.groups import group_of, is_own
+from t5like.runs.base import base_of
 from t5like.runs.best import choose
 from t5like.runs.changes import UNTRAINED, Changes, branch_changes, differences, is_other_text, listed
 from t5like.runs.checkpoints import Checkpoints, first_difference, shapes_of
@@ -41,8 +44,9 @@ class Start(NamedTuple):
 
 
 class InitSource(NamedTuple):
-    """The checkpoint that a run is initialised from: parameters of heads that only the run has are `new`, those that
-    only the checkpoint has are `left_out`, with the decoder where the run has an encoder alone."""
+    """The checkpoint that a run is initialised from: parameters of heads and of adapters that only the run has are
+    `new`, those of heads that only the checkpoint has are `left_out`, with the decoder where the run has an encoder
+    alone."""
 
     start: Start
     new: list[str]
@@ -56,8 +60,8 @@ class InitSource(NamedTuple):
         run = self.start.run
         if config.data.vocabulary.path == str(run.vocabulary):
             yield f"The vocabulary is that of {run.path}."
-        if self.new:
-            yield f"Not in {run.path}, so with initial values: {', '.join(self.new)}."
+        if heads := [path for path in self.new if not is_adapter(path)]:
+            yield f"Not in {run.path}, so with initial values: {', '.join(heads)}."
         if self.left_out:
             names = dict.fromkeys("the decoder" if _is_of_decoder(path) else path for path in self.left_out)
             yield f"Only in {run.path}, so left out: {', '.join(names)}."
@@ -69,7 +73,8 @@ class InitSource(NamedTuple):
         if self.start.whole:
             return branch_changes(self.start.run, config)
         changed = differences(self.start.run, config).items()
-        return {name: pair for name, pair in changed if name.startswith("model.") and name not in UNTRAINED}
+        own = (*UNTRAINED, *(name for name, _ in changed if name.startswith("model.lora.")))
+        return {name: pair for name, pair in changed if name.startswith("model.") and name not in own}
 
 
 def find_start(config: Config) -> Start:
@@ -88,6 +93,11 @@ def find_start(config: Config) -> Start:
         raise UserError(f"{given} holds no checkpoint: train there first, or name another run.")
     if step is not None and step not in steps:
         raise UserError(f"{given} is not there: {run.path} has checkpoints of the steps {', '.join(map(str, steps))}.")
+    if not whole and run.config().model.lora.rank:
+        raise UserError(
+            f"{given} holds adapters alone: name {base_of(run).path}, or make one run of both by `t5like export "
+            f"{run.path} FOLDER` and `t5like import FOLDER RUN`."
+        )
     step, why = choose(run, run.config().train.best, step)
     return Start(run, step, whole, why)
 
@@ -97,13 +107,18 @@ def check_start(run: RunDirectory, config: Config) -> Start | None:
 
     Raises:
       UserError: the run's own newest checkpoint has no optimizer state, or `train.init_from` names no checkpoint, or
-        one of another vocabulary, as far as that is known before data is prepared.
+        one of another vocabulary, as far as that is known before data is prepared, or none where there are adapters.
     """
     if run.exists() and run.steps():
         with Checkpoints(run.checkpoints) as checkpoints:
             checkpoints.require_optimizer_state()
         return None
     if not (config.train.init_from or config.train.branch_from):
+        if rank := config.model.lora.rank:
+            raise UserError(
+                f"model.lora.rank={rank} adapts a model that is there: name its run by train.init_from=RUN, or set "
+                "model.lora.rank=0."
+            )
         return None
     start = find_start(config)
     check_vocabulary_early(start, config.data)
@@ -118,11 +133,17 @@ def find_source(start: Start, network: Network) -> InitSource:
     """
     with Checkpoints(start.run.checkpoints) as checkpoints:
         there = checkpoints.param_shapes(start.step)
-    here = shapes_of(network.params)
+    lora = network.config.model.lora
+    here = {path: shape for path, shape in shapes_of(network.params).items() if not start.whole or is_own(path, lora)}
     keys = ({*here} - {*there}, {*there} - {*here})
     new, left_out = ([], []) if start.whole else map(_heads, keys)
     if network.config.model.family == "encoder" and not start.whole:
         left_out = sorted({*left_out, *filter(_is_of_decoder, there)})
+    if fixed := [path for path in new if not is_own(path, lora)]:
+        part = group_of(fixed[0])
+        raise UserError(
+            f"{start.run.path} has no {fixed[0]}, which would keep its initial values: add {part} to model.lora.train."
+        )
     shared = [{path: shape for path, shape in tree.items() if path not in new + left_out} for tree in (there, here)]
     if difference := first_difference(*shared):
         changed = {n: p for n, p in differences(start.run, network.config).items() if n.startswith("model.")}
@@ -137,7 +158,7 @@ def _is_of_decoder(path: str) -> bool:
 
 
 def _heads(paths: Iterable[str]) -> list[str]:
-    return sorted(path for path in paths if path.split("/")[0] not in BODY)
+    return sorted(path for path in paths if path.split("/")[0] not in BODY or is_adapter(path))
 
 
 def check_vocabulary_early(start: Start, data: Data) -> None:

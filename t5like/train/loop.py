@@ -14,6 +14,7 @@ from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.processes.batches import GlobalBatches
 from t5like.processes.distributed import is_primary_process, run_on_primary
+from t5like.runs.base import base_of, keep_base
 from t5like.runs.best import require_figure
 from t5like.runs.changes import acquire, with_schedule_of, with_words_of
 from t5like.runs.checkpoints import Checkpoints, State
@@ -29,7 +30,7 @@ from t5like.train.guard import PreemptionHandler, check_finite
 from t5like.train.logger import Logger, Throughput, duration
 from t5like.train.profile import Profile
 from t5like.train.selection import Selection
-from t5like.train.start import changes, starting_state
+from t5like.train.start import changes, starting_base, starting_state
 from t5like.train.state import Training, make_training
 from t5like.train.step import Metrics
 from t5like.xla import keep_programs
@@ -73,6 +74,10 @@ def train(config: Config) -> None:
                 run.take_hugging_face(start.run)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
             state, started_from = starting_state(training, checkpoints, source)
+            if source and config.model.lora.rank:
+                base = starting_base(training, state, source.start)
+                if is_primary_process():
+                    keep_base(run, base)
             first = int(jax.device_get(state.step))
             selection = Selection(config.train, run, first)
             if is_finished(selection, first, config):
@@ -88,6 +93,11 @@ def train(config: Config) -> None:
                 devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
                 devices += f" of {count} processes" if count > 1 else ""
                 logger.say(f"{started_from}: {training.network.parameter_count:,} parameters on {devices}.")
+                if config.model.lora.rank:
+                    trained = sum(leaf.size for leaf in jax.tree.leaves(training.trained))
+                    logger.say(
+                        f"Of them {trained:,} are trained and saved; the others are those of {base_of(run).path}."
+                    )
                 told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
@@ -210,7 +220,7 @@ class Milestones:
 
     def save(self, state: State, step: int) -> None:
         """Begin to save a step."""
-        self._checkpoints.save(state, step, self._selection.step)
+        self._checkpoints.save(self._training.own(state), step, self._selection.step)
         self._logger.event("saved", step=step)
 
     def finish(self, step: int) -> None:

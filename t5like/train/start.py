@@ -8,10 +8,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like.config import Config
 from t5like.config.training import ENDING
+from t5like.optim.groups import is_own, parted
 from t5like.optim.optimizer import make_schedule
+from t5like.runs.base import Base, base_of, fingerprint, with_base
 from t5like.runs.changes import listed
 from t5like.runs.checkpoints import Checkpoints, State
-from t5like.runs.start import InitSource
+from t5like.runs.directory import RunDirectory
+from t5like.runs.start import InitSource, Start
 from t5like.train.state import Training
 
 
@@ -33,17 +36,34 @@ def starting_state(training: Training, checkpoints: Checkpoints, source: InitSou
     """The state that a run begins with, and words for where it is from: 1. the newest checkpoint of its directory;
     2. the whole state that `train.branch_from` names; 3. the parameters that `train.init_from` names; 4. scratch."""
     if steps := checkpoints.steps():
-        return checkpoints.restore(training.abstract), f"Resuming at step {steps[-1]}"
+        state = checkpoints.restore(training.own(training.abstract))
+        owner = RunDirectory(checkpoints.folder.parent)
+        return _whole(training, state, owner), f"Resuming at step {steps[-1]}"
     if source:
         start, wanted = source.start, flatten_dict(training.abstract.params, sep="/")
         if start.whole:
             with Checkpoints(start.run.checkpoints) as there:
                 there.require_same_optimizer(training.abstract, start.step)
-                state = there.restore(training.abstract, start.step)
-            return state, f"Going on from {start.run.path}, step {start.step}"
+                state = there.restore(training.own(training.abstract), start.step)
+            return _whole(training, state, start.run), f"Going on from {start.run.path}, step {start.step}"
         wanted = unflatten_dict({path: leaf for path, leaf in wanted.items() if path not in source.new}, sep="/")
         with Checkpoints(start.run.checkpoints) as there:
             step, params = there.restore_params(wanted, start.step, source.left_out)
         why = f" ({start.why})" if start.why else ""
         return training.state_from(params), f"Starting from {start.run.path}, step {step}{why}"
     return training.initial_state(), "Starting from scratch"
+
+
+def starting_base(training: Training, state: State, start: Start) -> Base:
+    """The base of a run with adapters that begins with a state."""
+    if start.whole:
+        return base_of(start.run)
+    _, params = parted(state.params, lambda path: is_own(path, training.config.model.lora))
+    return Base(str(start.run.path), start.step, fingerprint(params))
+
+
+def _whole(training: Training, state: State, owner: RunDirectory) -> State:
+    """The state that a checkpoint of a run holds, with the parameters of its base where it has adapters."""
+    if not training.config.model.lora.rank:
+        return state
+    return state._replace(params=with_base(state.params, training.abstract.params, owner, training.config))

@@ -14,6 +14,7 @@ from t5like.model.network import Network, make_network
 from t5like.model.sharding import AnyMesh, Params
 from t5like.optim.average import averaging, with_average
 from t5like.optim.depths import depths
+from t5like.optim.groups import frozen_and_trained, own_params
 from t5like.optim.optimizer import make_optimizer
 from t5like.optim.placement import optimizer_shardings
 from t5like.runs.checkpoints import State
@@ -35,6 +36,11 @@ class Training:
     def config(self) -> Config:
         """The run's config."""
         return self.network.config
+
+    @property
+    def trained(self) -> Params:
+        """The abstract parameters that steps change."""
+        return frozen_and_trained(self.abstract.params, self.config.optimizer, self.config.model.lora)[1]
 
     @property
     def mesh(self) -> AnyMesh:
@@ -63,6 +69,10 @@ class Training:
         step, missing, opt_state = jax.jit(rest, out_shardings=out)(given)
         return State(step, unflatten_dict(given | missing, sep="/"), opt_state)
 
+    def own(self, state: State) -> State:
+        """The part of a state that checkpoints hold: with adapters none of the base's parameters."""
+        return state._replace(params=own_params(state.params, self.config.model.lora))
+
     def _initial(self) -> State:
         params = self.network.init()
         return State(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
@@ -75,9 +85,10 @@ def make_training(config: Config, mesh: AnyMesh) -> Training:
       UserError: a dimension that the mesh does not divide.
     """
     network = make_network(config, mesh)
-    optimizer = make_optimizer(config.optimizer, config.train.steps, network.axes, depths(config.model, network.axes))
+    settings, lora = config.optimizer, config.model.lora
+    optimizer = make_optimizer(settings, config.train.steps, network.axes, lora, depths(config.model, network.axes))
     if config.train.ema is not None:
-        optimizer = averaging(optimizer, config.train.ema, config.optimizer)
+        optimizer = averaging(optimizer, config.train.ema, settings, lora)
     opt_state = jax.eval_shape(optimizer.init, network.params)
     placed = optimizer_shardings(opt_state, network.params, network.shardings, network.axes)
     shardings = State(NamedSharding(mesh, PartitionSpec()), network.shardings, placed)

@@ -12,7 +12,7 @@ from t5like.config import Config, Model, Rules, Train
 from t5like.model.heads import ABSENT
 from t5like.model.sharding import Params, shard
 from t5like.model.transformer import Transformer
-from t5like.optim.groups import stop_frozen
+from t5like.optim.groups import frozen_and_trained, joined
 from t5like.optim.optimizer import make_schedule
 from t5like.runs.checkpoints import State
 from t5like.train.chunked import Targets, chunked_sums
@@ -39,32 +39,36 @@ def train_step(
     not finite is left out; the step is counted all the same, and `finite` says so.
     """
     sums, gradient = accumulated_gradient(state, batch, config, net)
+    frozen, trained = frozen_and_trained(state.params, config.optimizer, config.model.lora)
     gradient = jax.tree.map(lambda g: g / jnp.maximum(sums["objective"].count, 1), gradient)
     norm = optax.tree.norm(gradient)
     with jax.named_scope("optimizer"):
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+        params = optax.apply_updates(trained, updates)
     finite = jnp.isfinite(norm) & jnp.isfinite(sums["objective"].total)
     params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (trained, state.opt_state)
     )
     rate = jnp.asarray(make_schedule(config.optimizer, config.train.steps)(state.step), jnp.float32)
-    return State(state.step + 1, params, opt_state), Metrics(sums, norm, rate, finite.astype(jnp.float32))
+    return State(state.step + 1, joined(frozen, params), opt_state), Metrics(
+        sums, norm, rate, finite.astype(jnp.float32)
+    )
 
 
 def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Params]:
-    """The batch's sums and the gradient of their `objective`, computed in `train.accumulate` parts."""
+    """The batch's sums and the gradient of their `objective` by the parameters that are trained, computed in
+    `train.accumulate` parts."""
     parts = config.train.accumulate
+    frozen, trained = frozen_and_trained(state.params, config.optimizer, config.model.lora)
     key = jax.random.fold_in(jax.random.key(config.train.seed), state.step)
 
     def gradient_of(part: Batch, number: Array) -> tuple[Sums, Params]:
-        def objective(params: Params) -> tuple[Array, Sums]:
-            keys = {"dropout": jax.random.fold_in(key, number)} if config.model.dropout else {}
-            learned = stop_frozen(params, config.optimizer)
-            sums = batch_sums(learned, part, net, config.train, keys, smoothing_of(config))
+        def objective(trained: Params) -> tuple[Array, Sums]:
+            keys = {"dropout": jax.random.fold_in(key, number)} if config.model.drops else {}
+            sums = batch_sums(joined(frozen, trained), part, net, config.train, keys, smoothing_of(config))
             return sums["objective"].total, sums
 
-        (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(trained)
         return sums, gradient
 
     if parts == 1:
@@ -77,7 +81,7 @@ def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transf
 
     part = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in split.items()}
     sums = jax.eval_shape(lambda part: batch_sums(state.params, part, net, config.train, {}), part)
-    start = jax.tree.map(jnp.zeros_like, (sums, state.params))
+    start = jax.tree.map(jnp.zeros_like, (sums, trained))
     return jax.lax.scan(add, start, (split, jnp.arange(parts, dtype=jnp.int32)))[0]
 
 

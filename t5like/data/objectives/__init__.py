@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Int
 
 from t5like.config import ROLES, Data
-from t5like.config.objective import LABELLED
 from t5like.data.draws import Draws, Keys
 from t5like.data.objectives import denoising, labelled, masking, text
 from t5like.data.ragged import PartLengths, Ragged, RaggedFeatures
