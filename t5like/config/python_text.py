@@ -45,7 +45,8 @@ def _written(value: Any, indent: str) -> str:
     if isinstance(value, tuple):
         parts = [_written(own, indent + INDENT) for own in value]
         return _joined("(", parts, ")" if len(parts) != 1 else ",)", indent)
-    return repr(value)
+    text = repr(value)
+    return f'"{text[1:-1]}"' if text.startswith("'") and '"' not in text else text
 
 
 def _joined(begin: str, parts: list[str], end: str, indent: str) -> str:

@@ -79,11 +79,11 @@ def _choices(examples: Sequence[Example], count: Count, special: int) -> list[in
     ]
 
 
-def fitting(lengths: np.ndarray, most: int | None = None) -> int:
-    """The length of a row that cuts no more than `CUT` of the examples, rounded up, but at most `most`."""
-    needed = int(np.quantile(lengths, 1 - CUT, method="higher")) if len(lengths) else 8
-    step = 8 if needed <= 128 else 32 if needed <= 512 else 128
-    return min(max(-(-needed // step) * step, 8), most or LONGEST, LONGEST)
+def fitting(lengths: np.ndarray, most: int | None = None, least: int = 8, share: float = CUT) -> int:
+    """The length of a row that cuts no more than a share of the examples, rounded up, but at most `most`."""
+    needed = int(np.quantile(lengths, 1 - share, method="higher")) if len(lengths) else least
+    step = least if needed <= 128 else 32 if needed <= 512 else 128
+    return min(max(-(-needed // step) * step, least), most or LONGEST, LONGEST)
 
 
 def share_cut(lengths: np.ndarray, length: int) -> float:
