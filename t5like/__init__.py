@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import t5like.library
-    from t5like.config.training import Step
 
 __version__ = "0.1.0"
 
 
 def load(
-    run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str, object] | None = None
+    run: str | os.PathLike[str],
+    *,
+    step: int | Literal["best", "newest"] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> t5like.library.Run:
     """Restore a run onto the devices that JAX sees, to predict, embed, score, generate and fill with it.
 

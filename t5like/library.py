@@ -6,6 +6,8 @@ process lives.
 """
 
 import contextlib
+import dataclasses
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,33 +48,33 @@ class NoOptions:
 
 
 def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str, object] | None = None) -> "Run":
-    """Restore a run onto the devices that JAX sees.
+    """As `t5like.load`, which says what it takes.
 
-    Args:
-      run: a run directory, or the preset that it was started from.
-      step: the checkpoint, a step, "best" or "newest"; by default the best where the run has train.best, else the
-        newest.
-      config: fields of the run's config that take other values, by their dotted names as flags have them, such as
-        {"model.dtype": "float32"}. Compiled programs are kept on disk only if "train.compilation_cache" is among them,
-        for that is a setting of JAX's in the whole process.
-
-    Raises:
-      UserError: no such run, checkpoint or field, or a field that would make it another model.
+    Compiled programs are kept on disk only if `config` has "train.compilation_cache", for that is a setting of JAX's in
+    the whole process.
     """
     found = RunDirectory(path_of(config_of(str(run)).train.directory))
     require(found.path.is_dir(), f"There is no run in {found.path}: `t5like train {run}` makes one.")
-    flags = [
-        word for name, value in {"train.compilation_cache": "", **(config or {})}.items() for word in _flag(name, value)
-    ]
-    settings, _ = override(relocated(found.config(), str(found.path)), NoOptions, flags, "t5like.load")
+    settings = relocated(found.config(), str(found.path))
+    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, compilation_cache=""))
+    if config:
+        flags = [word for name, value in config.items() for word in _flag(name, value)]
+        settings, _ = override(settings, NoOptions, flags, "t5like.load")
     require_same_model(found, settings)
-    return opened(settings, step)
-
-
-def opened(config: Config, step: Step = None) -> "Run":
-    """The run of a config, whose directory is `train.directory`."""
-    with open_run(config, step) as restored:
+    with _without_notes(), open_run(settings, step) as restored:
         return Run(restored)
+
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
+    orbax = logging.getLogger("absl")
+    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
+    orbax.addFilter(serious)
+    try:
+        yield
+    finally:
+        orbax.removeFilter(serious)
 
 
 def _flag(name: str, value: object) -> list[str]:
@@ -118,7 +120,8 @@ class Run:
 
     def __repr__(self) -> str:
         network, tasks = self.restored.network, [f"task {task.kind}" for task in self.tasks.values()]
-        facts = [self.config.model.family, f"{network.parameter_count:,} parameters", f"step {self.step:,}", *tasks]
+        step = f"step {self.step:,}" + f" ({self.restored.why})" * bool(self.restored.why)
+        facts = [self.config.model.family, f"{network.parameter_count:,} parameters", step, *tasks]
         return f"<run {self.restored.run.path}: {', '.join(facts)}>"
 
     def tokens(self, texts: Texts) -> list[list[int]]:

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar, overload
+from typing import Generic, NamedTuple, Protocol, TypeVar, overload, runtime_checkable
 
 from t5like.infer.fill import Candidate
 from t5like.tasks.prediction import Value
@@ -12,6 +12,7 @@ MOST = 20
 """Results that are shown of a list, and scores of a result."""
 
 
+@runtime_checkable
 class Shown(Protocol):
     """A result that can be shown."""
 

@@ -9,38 +9,29 @@ from t5like.config import CLS, MASK, SEP, Objective, Source
 from t5like.config.tasks import Task
 
 TASK = Task(kind="classify", input="review", target="stars", labels=("good", "bad"))
-FRAMED = replace(BYTES, extra=(MASK, CLS, SEP))
+WRITTEN = Objective(kind="sequence_to_sequence")
+STARS = Objective(kind="classification", labels=2)
 
 
-def write_runs(folder: pathlib.Path) -> None:
-    """Make runs/tiny_t5, runs/tiny_gpt, runs/tiny_bert, runs/reviews (a T5 with a task) and runs/stars (a BERT whose
-    head has learned the same)."""
-    text = write_texts(folder)["first"]
-    reviews = folder / "reviews.tsv"
+def write_runs(folder: pathlib.Path, *names: str) -> None:
+    """Make some of runs/tiny_t5, runs/tiny_gpt, runs/tiny_bert, runs/reviews (a T5 with a task) and runs/stars (a BERT
+    whose head has learned the same)."""
+    text, reviews = write_texts(folder)["first"], folder / "reviews.tsv"
     rows = [f"{word} number {n}\t{'good' if word == 'fine' else 'bad'}" for n in range(40) for word in ("fine", "poor")]
     reviews.write_text("\n".join(["review\tstars", *rows]))
-    task = {"data__sources": (Source(kind="files", path=str(reviews), task=TASK),), "mesh__data": 1}
-    for name, family, changes in (
-        ("tiny_t5", "t5", {"mesh__data": 1}),
-        ("tiny_gpt", "gpt", {"mesh__data": 1}),
-        ("tiny_bert", "bert", {"mesh__data": 1, "data__vocabulary": FRAMED}),
-        (
-            "reviews",
+    task = {"data__sources": (Source(kind="files", path=str(reviews), task=TASK),)}
+    framed = {"data__vocabulary": replace(BYTES, extra=(MASK, CLS, SEP))}
+    changes = {
+        "tiny_t5": ("t5", {}),
+        "tiny_gpt": ("gpt", {}),
+        "tiny_bert": ("bert", framed),
+        "reviews": (
             "t5",
             task | {"data__objective": Objective(kind="sequence_to_sequence"), "data__target_length": 16},
         ),
-        (
-            "stars",
-            "bert",
-            task
-            | {
-                "data__objective": Objective(kind="classification", labels=2),
-                "data__vocabulary": FRAMED,
-                "model__head": "sequence",
-                "model__labels": 2,
-            },
-        ),
-    ):
-        import_run(
-            run_config(text, folder / "runs" / name, family, **changes, data__store=str(folder / "stores" / name))
-        )
+        "stars": ("bert", {**task, **framed, "data__objective": STARS, "model__head": "sequence", "model__labels": 2}),
+    }
+    for name in names:
+        family, own = changes[name]
+        store = str(folder / "stores" / name)
+        import_run(run_config(text, folder / "runs" / name, family, mesh__data=1, data__store=store, **own))

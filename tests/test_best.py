@@ -90,6 +90,7 @@ def test_a_resumed_run_knows_the_best_of_the_steps_that_it_keeps(tmp_path):
     assert not selection.over
     assert not selection.owes(6, 2, 10)
     assert Selection(settings, run_of(tmp_path / "cut", {2: 0.5}, [4]), 4).owes(4, 2, 10)
+    assert not Selection(settings, run_of(tmp_path / "branch", {}, [6]), 4).owes(4, 2, 10)
     assert not selection.add(8, {"accuracy": 0.7})
     assert selection.over
     assert "'f1' is no figure of the evaluation; there are accuracy, loss." in sentence(

@@ -47,6 +47,7 @@ TOWER = {
     "model.stack": 2,
     "model.heads": 2,
     "model.architectures": 2,
+    "model.adapters": 1,
     "model.attention": 1,
     "model.embedding": 1,
     "model.layers": 1,

@@ -149,6 +149,7 @@ def test_dropout_of_adapters_falls_on_their_inputs_and_only_while_training(one_d
         ({"targets": ()}, "model.lora.targets is empty: name matrices, such as query value."),
         ({"rank": -1}, "model.lora.rank=-1 must not be negative."),
         ({"rank": 0}, "model.lora.alpha=3.0 has no effect without model.lora.rank: leave it at its default, "),
+        ({"train": ("heads",)}, "model.lora.train names 'heads'; the kinds of parameters are embedding, output, atten"),
         ({"dropout": 1.0}, "model.lora.dropout=1.0 must be at least 0 and below 1."),
     ],
 )

@@ -104,6 +104,7 @@ def test_resamples_are_as_long_as_the_list_and_depend_on_the_seed_alone():
     weights = np.concatenate(list(resampled(1000, 3000, seed=5)))  # in two blocks
     assert weights.shape == (3000, 1000)
     assert (weights.sum(1) == 1000).all()
+    assert (weights.sum(0) > 0).all()
     assert weights.var() == pytest.approx(1, abs=0.01)
     np.testing.assert_array_equal(weights[:10], next(resampled(1000, 3000, seed=5))[:10])
     assert (weights[:10] != next(resampled(1000, 3000, seed=6))[:10]).any()
@@ -120,6 +121,21 @@ def test_labels_by_hand_and_no_label_is_wrong_but_no_class():
     found = figures("f1", ["a", "b", "b", None], ["a", "a", "b", "c"])
     expected = {"accuracy": 50, "f1_macro": 100 * (2 / 3 + 2 / 3 + 0) / 3, "f1_micro": 400 / 7, "matthews": 40}
     assert found == pytest.approx(expected)
+
+
+def test_a_class_that_is_only_predicted_counts_in_macro_f1():
+    assert figures("f1", ["a", "z"], ["a", "b"])["f1_macro"] == pytest.approx(100 / 3)
+
+
+def test_an_interval_holds_a_figure_that_resampling_moves():
+    rare = [f"c{n}" for n in range(50)]  # of which a resample has 32, so that its macro F1 is greater
+    scores = score("f1", ["a"] * 100, ["a"] * 50 + rare, resamples=50)
+    low, high = scores.intervals["f1_macro"]
+    assert low == scores.figures["f1_macro"] < high
+
+
+def test_a_resample_without_unanswerable_questions_says_nothing_about_them():
+    assert score("squad", ["", "x", "x"], [(), ("x",), ("x",)], resamples=50).intervals["NoAns_f1"] == (100, 100)
 
 
 def test_constant_answers_have_no_correlation_and_no_error():

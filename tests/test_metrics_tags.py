@@ -34,6 +34,7 @@ def test_entities_of_a_sentence(scheme, tags, found):
 def test_schemes_are_told_by_the_targets():
     assert scheme_of([["B-A", "I-A", "O"], ["I-B", "B-A", "B-B"]]) == "IOB2"  # one mistake is not another scheme
     assert scheme_of([["I-A", "I-A", "O"], ["I-B", "B-B"]]) == "IOB1"
+    assert scheme_of([["O", "I", "I"]]) == "IOB1"
     assert scheme_of([["O", "S-A"]]) == scheme_of([["B-A", "L-A"]]) == "IOBES"
     assert scheme_of([[], ["O"]]) == "IOB2"
 

@@ -14,11 +14,11 @@ from settings import sentence, valid
 from small import small_config
 
 from t5like.commands import NoOptions
-from t5like.config import Config, Group, Groups, Optimizer, presets
+from t5like.config import Config, Group, Groups, Lora, Optimizer, presets
 from t5like.config.flags import override
 from t5like.model.network import abstract_batch
 from t5like.model.transformer import Transformer
-from t5like.optim.groups import KINDS, group_of, is_decayed, is_frozen, require_groups, stop_frozen
+from t5like.optim.groups import KINDS, frozen_and_trained, group_of, is_decayed, joined, require_groups
 from t5like.optim.optimizer import make_optimizer
 
 ATTENTION = {"self/query", "self/key", "self/value", "self/out"}
@@ -137,13 +137,16 @@ def test_what_is_frozen_keeps_its_value_without_state_and_does_not_count_in_clip
     assert kept == {"decoder/blocks/mlp/up", "decoder/norm/scale"}
 
 
-def test_frozen_parameters_get_no_gradient():
-    settings = Optimizer(freeze=("relative", "decoder"))
-    squares = lambda params: sum(jnp.sum(x**2) for x in jax.tree.leaves(stop_frozen(params, settings)))  # noqa: E731
-    gradient = flatten_dict(jax.grad(squares)(random_tree(0)), sep="/")
-    frozen = {path for path in SHAPES if is_frozen(path, settings)}
-    assert frozen == {"encoder/relative", "decoder/blocks/mlp/up", "decoder/norm/scale"}
-    assert {path for path, leaf in gradient.items() if not np.any(leaf)} == frozen
+def test_frozen_parameters_are_apart_and_the_others_update_as_beside_them():
+    settings = Optimizer(name="adamw", freeze=("relative", "decoder"))
+    frozen, trained = frozen_and_trained(random_tree(0), settings, Lora())
+    assert set(flatten_dict(frozen, sep="/")) == {"encoder/relative", "decoder/blocks/mlp/up", "decoder/norm/scale"}
+    jax.tree.map(np.testing.assert_array_equal, joined(frozen, trained), random_tree(0))
+    optimizer = make_optimizer(settings, 10, AXES)
+    states = [optimizer.init(params) for params in (joined(frozen, trained), trained)]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    whole, part = (optimizer.update(params, states[0], params)[0] for params in (joined(frozen, trained), trained))
+    jax.tree.map(np.testing.assert_array_equal, frozen_and_trained(whole, settings, Lora())[1], part)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ def test_frozen_parameters_get_no_gradient():
     ],
 )
 def test_a_rule_without_parameters_is_a_mistake(changes, expected):
-    assert expected in sentence(require_groups, Optimizer(**changes), SHAPES)
+    assert expected in sentence(require_groups, Optimizer(**changes), Lora(), SHAPES)
 
 
 @pytest.mark.parametrize(

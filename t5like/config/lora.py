@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
 from t5like.config.checks import require, require_fields, require_positive
 from t5like.config.groups import Kind
@@ -24,8 +24,9 @@ class Lora:
     """Matrices that get adapters, in every attention and feed-forward layer: query, key, value, out, gate, up, down."""
     dora: Annotated[bool, applies_to("rank")] = False
     """Learn the length of each output's weights beside their direction (DoRA, Liu et al. 2024)."""
-    train: Annotated[tuple[Kind, ...], applies_to("rank")] = ("head", "pooler")
-    """Kinds of parameters that are trained and saved beside the adapters, where the model has them."""
+    train: Annotated[tuple[str, ...], applies_to("rank")] = ("head", "pooler")
+    """Kinds of parameters, by the names of optimizer.groups, that are trained and saved beside the adapters, where the
+    model has them."""
 
     def __post_init__(self) -> None:
         require_fields("model.lora", self)
@@ -34,6 +35,9 @@ class Lora:
         require(0 <= self.dropout < 1, f"model.lora.dropout={self.dropout} must be at least 0 and below 1.")
         for name, given in {"targets": self.targets, "train": self.train}.items():
             require(len(set(given)) == len(given), f"model.lora.{name}={given} names a part twice.")
+        kinds = get_args(Kind)
+        for name in self.train:
+            require(name in kinds, f"model.lora.train names {name!r}; the kinds of parameters are {', '.join(kinds)}.")
         require(bool(self.targets), "model.lora.targets is empty: name matrices, such as query value.")
 
     @property

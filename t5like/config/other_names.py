@@ -130,6 +130,14 @@ _ANSWERS = {
     "--model.decoder_layers": "num_decoder_layers base_num_decoder_layers NUM_DECODER_LAYERS",
     "--model.dropout": "dropout_rate DROPOUT_RATE hidden_dropout_prob attention_probs_dropout_prob resid_pdrop "
     "enable_dropout",
+    "--model.lora.rank": "lora_r lora_rank use_peft use_lora",
+    "--model.lora.alpha": "lora_alpha",
+    "--model.lora.dropout": "lora_dropout",
+    "--model.lora.targets, by the names query, key, value, out, gate, up and down": (
+        "target_modules lora_target_modules lora_targets"
+    ),
+    "--model.lora.train, by the names of optimizer.groups": "modules_to_save",
+    "--model.lora.dora": "use_dora",
     "--model.activation, and --model.gated": "feed_forward_proj hidden_act activation_function mlp_activations "
     "dense_act_fn",
     "--model.norm_epsilon": "layer_norm_epsilon layer_norm_eps rms_norm_eps normalization_layer_epsilon",

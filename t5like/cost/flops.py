@@ -98,7 +98,7 @@ def _cross_attention(model: Model, length: int, memory: int) -> tuple[int, int, 
 def _adapters(model: Model, encoder: int, decoder: int) -> int:
     """One row's products with adapters: two for each target, of its inputs with A and of these with B."""
     m, lora = model, model.lora
-    sizes = dict.fromkeys(("query", "out"), m.embed + m.heads * m.kv)
+    sizes: dict[str, int] = dict.fromkeys(("query", "out"), m.embed + m.heads * m.kv)
     sizes |= dict.fromkeys(("key", "value"), m.embed + m.key_heads * m.kv)
     sizes |= dict.fromkeys(("gate", "up", "down"), m.embed + m.mlp)
 

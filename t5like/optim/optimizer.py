@@ -7,7 +7,7 @@ it.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,7 @@ def divide(
         gradients, values = parted(updates, choose), parted(params, choose)
         one, chosen_state = chosen.update(gradients[0], state.chosen, values[0])
         other, rest_state = rest.update(gradients[1], state.rest, values[1])
-        return joined(one, other), Divided(chosen_state, rest_state)
+        return joined(cast(Any, one), cast(Any, other)), Divided(chosen_state, rest_state)
 
     return optax.GradientTransformation(init, update)
 

@@ -14,7 +14,7 @@ from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding, make_mesh
 from t5like.processes.batches import GlobalBatches
 from t5like.processes.distributed import is_primary_process, run_on_primary
-from t5like.runs.base import base_of, keep_base
+from t5like.runs.base import keep_base
 from t5like.runs.best import require_figure
 from t5like.runs.changes import acquire, with_schedule_of, with_words_of
 from t5like.runs.checkpoints import Checkpoints, State
@@ -74,10 +74,9 @@ def train(config: Config) -> None:
                 run.take_hugging_face(start.run)
         with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
             state, started_from = starting_state(training, checkpoints, source)
-            if source and config.model.lora.rank:
-                base = starting_base(training, state, source.start)
-                if is_primary_process():
-                    keep_base(run, base)
+            base = starting_base(training, run, state, source.start if source else None)
+            if base and source and is_primary_process():
+                keep_base(run, base)
             first = int(jax.device_get(state.step))
             selection = Selection(config.train, run, first)
             if is_finished(selection, first, config):
@@ -93,11 +92,9 @@ def train(config: Config) -> None:
                 devices = f"{mesh.size} {mesh.devices.flat[0].platform} device(s)"
                 devices += f" of {count} processes" if count > 1 else ""
                 logger.say(f"{started_from}: {training.network.parameter_count:,} parameters on {devices}.")
-                if config.model.lora.rank:
+                if base:
                     trained = sum(leaf.size for leaf in jax.tree.leaves(training.trained))
-                    logger.say(
-                        f"Of them {trained:,} are trained and saved; the others are those of {base_of(run).path}."
-                    )
+                    logger.say(f"Of them {trained:,} are trained; the base is step {base.step} of {base.path}.")
                 told = source.differences(config) if source else ()
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)

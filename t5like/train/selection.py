@@ -14,7 +14,8 @@ class Selection:
     def __init__(self, settings: Train, run: RunDirectory, first: int):
         self._settings, figure = settings, settings.best
         values = evaluations(run, figure, first) if figure else {}
-        self.best: Best | None = best_of(figure, values, run.steps()) if values else None
+        self._steps = run.steps() if figure else []
+        self.best: Best | None = best_of(figure, values, self._steps)
         self._evaluated = max(values, default=None)
 
     def __bool__(self) -> bool:
@@ -27,8 +28,9 @@ class Selection:
         return self.best and self.best.step
 
     def owes(self, step: int, every: int, last: int) -> bool:
-        """True if the run was stopped after it saved this step and before it evaluated it."""
-        due = step > 0 and (step % every == 0 or step >= last)
+        """True if the run itself, and not one that it branched from, was stopped after it saved this step and before it
+        evaluated it."""
+        due = step in self._steps and (step % every == 0 or step >= last)
         return bool(self) and due and self._evaluated != step
 
     def add(self, step: int, figures: dict[str, float]) -> bool:

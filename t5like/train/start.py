@@ -54,10 +54,12 @@ def starting_state(training: Training, checkpoints: Checkpoints, source: InitSou
     return training.initial_state(), "Starting from scratch"
 
 
-def starting_base(training: Training, state: State, start: Start) -> Base:
-    """The base of a run with adapters that begins with a state."""
-    if start.whole:
-        return base_of(start.run)
+def starting_base(training: Training, run: RunDirectory, state: State, start: Start | None) -> Base | None:
+    """The base of a run with adapters, with the state that it goes on or begins with; None without adapters."""
+    if not training.config.model.lora.rank:
+        return None
+    if start is None or start.whole:
+        return base_of(start.run if start else run)
     _, params = parted(state.params, lambda path: is_own(path, training.config.model.lora))
     return Base(str(start.run.path), start.step, fingerprint(params))
 

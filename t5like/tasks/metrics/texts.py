@@ -10,12 +10,16 @@ from importlib.metadata import version
 from itertools import chain
 
 import numpy as np
+from jaxtyping import Float
 
 from t5like.errors import UserError
 from t5like.tasks.metrics.prepared import Prepared, Weighed, mean_of
 
 Text = str | tuple[str, ...]
 Targets = Sequence[Text]
+Table = Float[np.ndarray, "examples counts"]
+Row = Float[np.ndarray, " counts"]
+Matches = Float[np.ndarray, " examples"]
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 WORD = re.compile(r"[a-z0-9]+|[^\W_]")
 """A Latin word as rouge-score has it, or one letter of another script."""
@@ -41,12 +45,12 @@ def exact_match(predictions: Sequence[str], targets: Targets, chinese: bool) -> 
     return Prepared("exact match|strip:yes|case:mixed", 100 * matches, _with_matches(matches, lambda weights: {}))
 
 
-def _matches(predictions: Sequence[str], targets: Targets) -> np.ndarray:
+def _matches(predictions: Sequence[str], targets: Targets) -> Matches:
     pairs = zip(predictions, targets, strict=True)
     return np.array([p.strip() in {r.strip() for r in references(target)} for p, target in pairs], np.float64)
 
 
-def _with_matches(matches: np.ndarray, weighed: Weighed) -> Weighed:
+def _with_matches(matches: Matches, weighed: Weighed) -> Weighed:
     exact = mean_of(matches[:, None], ("exact_match",))
     return lambda weights: weighed(weights) | exact(weights)
 
@@ -70,7 +74,7 @@ def _bleu(predictions: Sequence[str], targets: Targets, tokenize: str) -> Prepar
     table = np.array([(*s.counts, *s.totals, s.sys_len, s.ref_len) for s in scores], np.float64)
     order = metric.max_ngram_order
 
-    def corpus(row: np.ndarray) -> float:
+    def corpus(row: Row) -> float:
         counts = [int(count) for count in row]
         return BLEU.compute_bleu(counts[:order], counts[order:-2], *counts[-2:], smooth_method="exp").score
 
@@ -91,10 +95,9 @@ def chrf(predictions: Sequence[str], targets: Targets, chinese: bool) -> Prepare
         ],
         np.float64,
     )
-
     metric.num_refs = _number_of_references(targets)  # after the counts of single examples, which set it
 
-    def corpus(row: np.ndarray) -> float:
+    def corpus(row: Row) -> float:
         return metric._compute_f_score([int(count) for count in row])
 
     values = np.array([corpus(row) for row in table])
@@ -102,7 +105,7 @@ def chrf(predictions: Sequence[str], targets: Targets, chinese: bool) -> Prepare
     return Prepared(f"chrF2|{metric.get_signature()}", values, _with_matches(_matches(predictions, targets), weighed))
 
 
-def _of_sums(table: np.ndarray, name: str, corpus: Callable[[np.ndarray], float]) -> Weighed:
+def _of_sums(table: Table, name: str, corpus: Callable[[Row], float]) -> Weighed:
     """A figure of the summed counts of all examples."""
     return lambda weights: {name: np.array([corpus(row) for row in weights @ table])}
 
