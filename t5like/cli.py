@@ -116,7 +116,7 @@ def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
         )
         raise UserError(f"t5like {command.name} needs {'a PATH first.' if command.takes_paths else source}")
     if command.takes == "run and files":
-        return finetune.plan_of(rest[:words], rest[words:])
+        return finetune.given(rest[:words], rest[words:])
     if command.takes not in FOLLOWED:
         return _configure(command, rest[0], rest[1:])
     if words < 2 and not asks:

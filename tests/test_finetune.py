@@ -9,13 +9,14 @@ import pytest
 from test_survey import FILES
 
 from t5like.cli import run
-from t5like.commands.finetune import FinetuneOptions, Planned, plan_of
-from t5like.commands.finetune import _Task as TaskOf
+from t5like.commands.finetune import FinetuneOptions, given, plan_of
 from t5like.config import Model, presets
 from t5like.config.python_text import as_preset
 from t5like.errors import UserError
 from t5like.tasks.asked import Asked
-from t5like.tasks.derive import Base, directory_of, model_of, smaller, store_of
+from t5like.tasks.base import Base
+from t5like.tasks.derive import directory_of, model_of, smaller, store_of
+from t5like.tasks.finetuning import Finetuning
 
 PRESETS = ("tiny_t5", "tiny_bert", "tiny_gpt")
 HEADS = {
@@ -43,7 +44,7 @@ def file(tmp_path, monkeypatch):
 
 def derived(preset, path, head=False, **fixed):
     base = Base(presets.load(preset))
-    return TaskOf(base, [path], FinetuneOptions(asked=Asked(head=head)), {}).derived(fixed)
+    return Finetuning(base, [path], Asked(head=head)).derived(fixed)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -78,7 +79,7 @@ def test_a_gpt_reads_a_prompt_that_ends_with_a_cue(file):
 
 def test_labels_are_never_cut_and_rows_cut_at_most_one_in_a_hundred(file):
     path = file("classification")
-    task = TaskOf(Base(presets.load("tiny_t5")), [path], FinetuneOptions(), {})
+    task = Finetuning(Base(presets.load("tiny_t5")), [path], Asked())
     config = task.derived({}).config
     assert config.data.target_length is not None
     assert int(task.lengths.written.max()) <= config.data.target_length
@@ -106,7 +107,7 @@ def test_the_dry_run_prints_a_preset_that_is_the_same_config(file, capsys):
     with open("preset.py", "w") as written:
         written.write(printed.out)
     config = presets.load("preset.py")
-    assert config == plan_of(["tiny_t5", path], flags)[0].config
+    assert config == plan_of(*given(["tiny_t5", path], flags)).config
     assert (config.train.batch, config.optimizer.learning_rate, config.data.held_out_test) == (8, 0.002, 0.2)
     assert config.train.directory == "runs/a" and "a hash of each example holds out" in printed.err
 
@@ -135,7 +136,7 @@ def test_small_files_have_small_vocabularies():
 
 
 def test_a_head_of_other_labels_than_the_run_has_is_a_sentence(file):
-    task = TaskOf(Base(presets.load("tiny_bert")), [file("classification")], FinetuneOptions(), {}).found.task
+    task = Finetuning(Base(presets.load("tiny_bert")), [file("classification")], Asked()).found.task
     there = presets.load("tiny_bert")
     model = dataclasses.replace(there.model, head="sequence", labels=3)
     base = Base(dataclasses.replace(there, model=there.model), "runs/x")._replace(config=_with_model(there, model))
@@ -196,7 +197,7 @@ def test_a_file_becomes_a_tested_run_and_no_other_run_takes_its_place(file, caps
 
 
 def test_a_plan_says_what_was_chosen(file):
-    plan: Planned = plan_of(["tiny_gpt", file("translation")], [])[0]
+    plan = plan_of(["tiny_gpt", file("translation")], [], FinetuneOptions())
     said = "\n".join(plan.choices)
     for part in ("--task translate --input translation.en", "rows of", "from scratch", "epochs", "evaluation every"):
         assert part in said
