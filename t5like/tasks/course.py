@@ -16,6 +16,8 @@ SMALL = 320
 """Width up to which a model is small: it learns at higher rates and in more epochs."""
 TOKENS = 2**14
 """Tokens of a batch at most."""
+PACKED = 2_000
+"""Examples from which on short ones are packed into rows."""
 EVALUATIONS = 10
 """Evaluations of a run."""
 MOST_EVALUATED = 2_000
@@ -37,9 +39,10 @@ def course_of(base: Base, count: int, lengths: np.ndarray, data: Data, fixed: Ma
     """Batch, epochs and steps: many epochs of few examples, more from scratch than from pretrained parameters, and more
     of small models."""
     length = sum(data.lengths.values())
-    batch = fixed.get("train.batch") or _power(min(32, max(TOKENS // length, 1), max(count // 8, 8)))
     fill = float(np.minimum(lengths, data.length).mean()) / data.length if len(lengths) else 1.0
-    pack = bool(fixed.get("data.pack", fill < 0.5 and count >= 5_000 and not data.objective.spec.head))
+    pack = bool(fixed.get("data.pack", fill < 0.5 and count >= PACKED and not data.objective.spec.head))
+    together = 32 * min(fill / 0.9, 1.0) if pack else 32  # rows of about as many examples
+    batch = fixed.get("train.batch") or _power(max(int(min(together, TOKENS / length, max(count // 8, 8))), 1))
     rows = max(math.ceil(count * min(fill / 0.9, 1.0)), 1) if pack else count
     small = base.config.model.embed <= SMALL
     least, passes, most = {
