@@ -158,7 +158,14 @@ def _with_model(config, model: Model):
     ("words", "sentence"),
     [
         (["tiny_t5"], "t5like finetune tiny_t5 needs a RUN or preset, and behind it the files of a task"),
-        (["tiny_t5", "a.tsv", "--epochs", "3"], "t5like finetune tiny_t5 has no flag --epochs"),
+        (
+            ["tiny_t5", "a.tsv", "--epochs", "3"],
+            "t5like finetune tiny_t5 has no flag --epochs; did you mean",
+        ),
+        (
+            ["tiny_t5", "a.tsv", "--inptu", "text"],
+            "t5like finetune tiny_t5 has no flag --inptu; did you mean '--input'?",
+        ),
         (["tiny_t5", "a.tsv", "--trian.batch", "3"], "t5like finetune tiny_t5 has no flag --trian.batch; did you mean"),
         (["tiny_t5", "b.tsv"], "No file matches 'b.tsv'"),
         (["tiny_bert", "a.tsv", "--task", "text", "--target", "label"], "the preset is an encoder alone and cannot"),
