@@ -237,7 +237,9 @@ def directory_of(start: str, name: str) -> str:
 
 
 def smaller(vocabulary: Vocabulary, characters: int) -> Vocabulary:
-    """A vocabulary that is learned from so few characters, with as many pieces as these have in them."""
-    most = max(characters // 25, 320)
-    learned = vocabulary.kind not in ("file", "bytes")
-    return dataclasses.replace(vocabulary, size=most) if learned and vocabulary.size > most else vocabulary
+    """A vocabulary that can be learned from so few characters: of bytes and as many pieces as these have in them, where
+    they are too few for its own size."""
+    most = 256 + characters // 25
+    if vocabulary.kind in ("file", "bytes") or vocabulary.size <= most:
+        return vocabulary
+    return Vocabulary(**effective(Vocabulary, vars(vocabulary) | {"kind": "byte_bpe", "size": most}))
