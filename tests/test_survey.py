@@ -16,9 +16,9 @@ from t5like.tasks.report import columns_as_text, flags_of, task_line
 from t5like.tasks.survey import survey
 
 WORDS = ["red", "blue", "green", "small", "large", "old"]
-TEXTS = [f"The {a} {b} house number {n}" for n, (a, b) in enumerate([(a, b) for a in WORDS for b in WORDS])]
-CHINESE = [f"第{n}号房子很大" for n in range(36)]
-MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+TEXTS = [f"The {a} {b} house number {n}." for n, (a, b) in enumerate([(a, b) for a in WORDS for b in WORDS])]
+CHINESE = [f"第{n}号房子很大。" for n in range(36)]
+MESSAGES = [[{"role": "user", "content": text}, {"role": "assistant", "content": "Hello"}] for text in TEXTS]
 
 
 def lines(*columns):
@@ -92,7 +92,7 @@ FILES = {
     "summaries": (
         "a.csv", "a,b\n" + "".join(f'"{t * 9}, and","{t}"\n' for t in TEXTS), "summarise", "--input a --target b",
     ),
-    "messages": ("a.jsonl", json_lines([{"messages": MESSAGES}] * 36), "chat", "--input messages"),
+    "messages": ("a.jsonl", json_lines(records(messages=MESSAGES)), "chat", "--input messages"),
     "alpaca": (
         "a.json", json.dumps(records(instruction=TEXTS, input=["", "x"] * 18, output=TEXTS[::-1])),
         "text", r"--input instruction --context input --target output --prompt '{input}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ def _parted(flags: Sequence[str], own: dict[str, Any]) -> tuple[list[str], list[
     for word in flags:
         if word.startswith("--"):
             name = word[2:].partition("=")[0]
-            side = 0 if name in own or ("." not in name and name not in ("architecture", "model", "rules")) else 1
+            side = 0 if name in own or ("." not in name and difflib.get_close_matches(name, own, cutoff=0.65)) else 1
         parts[side].append(word)
     return parts
 
@@ -202,8 +203,9 @@ def _require_own(config: Config) -> None:
     from t5like.runs.directory import RunDirectory
 
     run = RunDirectory(path_of(config.train.directory))
-    if run.begun() and (changed := differences(run, config)):
-        names = ", ".join(list(changed)[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    changed = differences(run, config) if run.begun() else {}
+    if other := [name for name in changed if name.startswith(("model.", "data.")) or name == "train.init_from"]:
+        names = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         raise UserError(
             f"{run.path} holds another run, which differs in {names}: choose --train.directory, or delete that folder."
         )

@@ -77,7 +77,7 @@ def optimizer_of(base: Base, steps: int) -> Optimizer:
 
 def train_of(base: Base, task: Task, course: Course, directory: str, fixed: Mapping[str, Any]) -> Train:
     every = _every(course.steps)
-    steps = {"epochs": fixed["train.epochs"]} if fixed.get("train.epochs") else {"steps": course.steps}
+    epochs: float | None = fixed.get("train.epochs")
     return Train(
         directory=directory,
         init_from=base.start,
@@ -87,7 +87,8 @@ def train_of(base: Base, task: Task, course: Course, directory: str, fixed: Mapp
         keep=1,
         best=f"task/{METRICS[task.judged_by].main}",
         compilation_cache=base.config.train.compilation_cache,
-        **steps,
+        steps=0 if epochs else course.steps,
+        epochs=epochs,
     )
 
 

@@ -2,8 +2,11 @@
 and of the fields that flags have set."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from t5like.config import Config, Data, Model, Objective, Source, Task, Vocabulary
 from t5like.config.conditions import effective
@@ -12,7 +15,7 @@ from t5like.errors import UserError
 from t5like.tasks.base import Base
 from t5like.tasks.course import Course, course_of, eval_of, optimizer_of, train_of
 from t5like.tasks.examine import Examined
-from t5like.tasks.lengths import CUT, Lengths, fitting, share_cut
+from t5like.tasks.lengths import CUT, LONGEST, Lengths, fitting, share_cut
 
 HEADS = {
     "classification": "sequence",
@@ -88,8 +91,7 @@ def derive(
     model = model_of(base, kind, found.task, found.facts["train"].candidates)
     data, choices = _data(base, found, kind, lengths, directory, fixed)
     course = course_of(base, _count(found, fixed), lengths.of_rows(kind), data, fixed)
-    if data.pack != course.pack and (kind in ("sequence_to_sequence", "prompt_target", "token_classification")):
-        data = dataclasses.replace(data, pack=course.pack)
+    data = _packed(data, lengths, course.pack, fixed)
     config = Config(
         model=model,
         data=data,
@@ -175,6 +177,21 @@ def _data(
     return data, _lengths_said(kind, lengths, length, target, task)
 
 
+def _packed(data: Data, lengths: Lengths, pack: bool, fixed: Mapping[str, Any]) -> Data:
+    """The data with or without packing: targets have room beside each other where inputs have."""
+    if data.objective.kind not in ("sequence_to_sequence", "prompt_target", "token_classification"):
+        return data
+    if not (pack and data.target_length) or "data.target_length" in fixed:
+        return dataclasses.replace(data, pack=pack)
+    (source,) = data.sources
+    assert source.task is not None
+    task = dataclasses.replace(source.task, tokens=data.target_length) if source.task.is_text else source.task
+    beside = data.length / max(float(np.minimum(lengths.read, data.length).mean()), 1.0)
+    room = min(max(math.ceil(beside * max(float(lengths.written.mean()), 1.0)), data.target_length), LONGEST)
+    sources = (dataclasses.replace(source, task=task),)
+    return dataclasses.replace(data, pack=pack, sources=sources, target_length=-(-room // 8) * 8)
+
+
 def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, task: Task) -> list[str]:
     read = lengths.of_rows(kind)
     longest = f"the longest has {int(read.max()):,}"
@@ -220,7 +237,9 @@ def directory_of(start: str, name: str) -> str:
 
 
 def smaller(vocabulary: Vocabulary, characters: int) -> Vocabulary:
-    """A vocabulary that is learned from so few characters, with as many pieces as these have in them."""
-    most = max(characters // 25, 320)
-    learned = vocabulary.kind not in ("file", "bytes")
-    return dataclasses.replace(vocabulary, size=most) if learned and vocabulary.size > most else vocabulary
+    """A vocabulary that can be learned from so few characters: of bytes and as many pieces as these have in them, where
+    they are too few for its own size."""
+    most = 256 + characters // 25
+    if vocabulary.kind in ("file", "bytes") or vocabulary.size <= most:
+        return vocabulary
+    return Vocabulary(**effective(Vocabulary, vars(vocabulary) | {"kind": "byte_bpe", "size": most}))
