@@ -41,14 +41,14 @@ def course_of(base: Base, count: int, lengths: np.ndarray, data: Data, fixed: Ma
     length = sum(data.lengths.values())
     fill = float(np.minimum(lengths, data.length).mean()) / data.length if len(lengths) else 1.0
     pack = bool(fixed.get("data.pack", fill < 0.5 and count >= PACKED and not data.objective.spec.head))
-    together = 32 * min(fill / 0.9, 1.0) if pack else 32  # rows of about as many examples
+    together = 2 ** round(math.log2(32 * min(fill / 0.9, 1.0))) if pack else 32  # rows of about as many examples
     batch = fixed.get("train.batch") or _power(max(int(min(together, TOKENS / length, max(count // 8, 8))), 1))
     rows = max(math.ceil(count * min(fill / 0.9, 1.0)), 1) if pack else count
     small = base.config.model.embed <= SMALL
     least, passes, most = {
-        (True, True): (10, 30_000, 60),
+        (True, True): (10, 15_000, 60),
         (True, False): (3, 10_000, 40),
-        (False, True): (12, 60_000, 100),
+        (False, True): (12, 30_000, 100),
         (False, False): (10, 60_000, 60),
     }[bool(base.start), small]
     epochs = float(fixed.get("train.epochs") or min(max(least, round(passes / count)), most))
