@@ -8,7 +8,6 @@ from documents import FENCED, PAGES, blocks, commands, name_of, presets, prose
 
 from t5like.cli import COMMANDS
 
-
 TRIED_ELSEWHERE = ("t5like.load(", "from_pretrained(")
 """Blocks of runs and of exported folders, which test_library.py and test_peft.py try."""
 
