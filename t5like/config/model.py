@@ -92,7 +92,7 @@ class Model:
     """Standard deviation of the embedding's initial values."""
     initializer_factor: float = 1.0
     """Factor of the initial deviation of kernels in attention and feed-forward layers, which is otherwise that of T5,
-    1 / sqrt(fan in). Small models learn sooner with a tenth."""
+    1 / sqrt(fan in). With Muon, small models learn sooner with a tenth."""
     scale_embedding: bool = False
     """Multiply embedded tokens by embed^0.5 (Vaswani et al. 2017)."""
     token_types: Annotated[int, applies_to("family", "encoder")] = 0
