@@ -165,6 +165,8 @@ def _data(
         share = CUT if found.task.is_text or found.task.kind == "span" else 0.0
         target = fixed.get("data.target_length") or fitting(lengths.written, most, 2, share)
     task = with_prompt(base, found.task, kind)
+    if kind == "prompt_target" and not task.tokens:
+        task = dataclasses.replace(task, tokens=min(-(-int(lengths.written.max()) // 8) * 8, LONGEST))
     source: Source = dataclasses.replace(found.source, task=task)
     heads = {"stack": "decoder"} if base.config.model.family == "decoder" and kind in HEADS else {}
     counted = {"labels": labels_of(kind, task)} if kind in HEADS and labels_of(kind, task) else {}
