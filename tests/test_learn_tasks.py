@@ -1,11 +1,10 @@
-"""Thirty-two examples of every kind of task are learned to a perfect score by one command, by each family that can."""
+"""Thirty-two examples of a task are learned to a perfect score by one command, by each family."""
 
 import json
 import random
 
 import pytest
-
-from t5like.cli import run
+from command_line import succeed
 
 WORDS = [
     "red",
@@ -89,18 +88,18 @@ COURSE = "--train.batch 32 --train.steps 200 --eval.every 200 --optimizer.learni
 @pytest.mark.parametrize(
     ("family", "kind"),
     [
-        *(("bert", kind) for kind in ("classify", "pair", "regress", "tag", "span", "choice")),
-        *(("t5", kind) for kind in ("classify", "regress", "text", "span")),
-        *(("gpt", kind) for kind in ("tag", "choice", "chat")),
+        *(("bert", kind) for kind in ("tag", "span")),
+        *(("t5", kind) for kind in ("classify", "text")),
+        ("gpt", "chat"),
     ],
 )
-def test_thirty_two_examples_are_learned_to_a_perfect_score(family, kind, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_thirty_two_examples_are_learned_to_a_perfect_score(family, kind, tmp_path):
     make, flags = KINDS[kind]
     draw = random.Random(0)
     (tmp_path / "all.jsonl").write_text("".join(json.dumps(make(draw, n)) + "\n" for n in range(COUNT)))
     same = "--validation all.jsonl --test all.jsonl --allow_overlap --train.directory runs/all"
-    run(f"finetune tiny_{family} all.jsonl --task {kind} {flags} {same} {SMALL} {COURSE}".split())
+    words = f"finetune tiny_{family} all.jsonl --task {kind} {flags} {same} {SMALL} {COURSE}".split()
+    said = succeed(*words, cwd=tmp_path)
     (kept,) = json.loads(next((tmp_path / "runs/all/results/test").rglob("results.json")).read_text())
     assert kept["examples"] == COUNT
-    assert kept["figures"][kept["main"]] >= (99 if kind == "regress" else 100), capsys.readouterr().out
+    assert kept["figures"][kept["main"]] >= (99 if kind == "regress" else 100), said

@@ -188,6 +188,6 @@ def test_a_gpt_reads_as_much_of_a_prompt_as_in_training(made):
     ids = vocabulary().encode_document("word " * 30)[:-1][:45]
     text = vocabulary().decode(ids)
     assert 48 - 20 < len(vocabulary().encode_document(text)) - 1 <= 47
-    asked = [example(task, text=f"{start} {text[len(start) + 1:]}") for start in ("one", "two")]
+    asked = [example(task, text=f"{start} {text[len(start) + 1 :]}") for start in ("one", "two")]
     found = [p.text for p in Predictor(network, vocabulary(), task)(params, asked)]
     assert found[0] != found[1]
