@@ -88,8 +88,8 @@ COURSE = "--train.batch 32 --train.steps 200 --eval.every 200 --optimizer.learni
 @pytest.mark.parametrize(
     ("family", "kind"),
     [
-        *(("bert", kind) for kind in ("tag", "span")),
-        *(("t5", kind) for kind in ("classify", "text")),
+        *(("bert", kind) for kind in ("pair", "tag", "span", "choice")),
+        *(("t5", kind) for kind in ("classify", "regress", "text")),
         ("gpt", "chat"),
     ],
 )
