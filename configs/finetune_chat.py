@@ -24,6 +24,6 @@ config = Config(
     optimizer=Optimizer(
         name="muon", learning_rate=0.004, schedule="linear", warmup=20, groups=Groups(embedding=Group(rate=2.0))
     ),
-    train=Train(directory="runs/chat", epochs=4, batch=16, best="loss", keep=1),
+    train=Train(directory="runs/chat", epochs=4.0, batch=16, best="loss", keep=1),
     eval=Eval(every=200, rows=128),
 )

@@ -29,6 +29,6 @@ config = Config(
     optimizer=Optimizer(
         name="muon", learning_rate=0.002, schedule="linear", warmup=20, groups=Groups(embedding=Group(rate=1.0))
     ),
-    train=Train(directory="runs/classify", epochs=8, batch=64, label_smoothing=0.1, best="task/accuracy", keep=1),
+    train=Train(directory="runs/classify", epochs=8.0, batch=64, label_smoothing=0.1, best="task/accuracy", keep=1),
     eval=Eval(every=100),
 )

@@ -29,6 +29,6 @@ config = Config(
         target_length=64,
     ),
     optimizer=Optimizer(name="muon", learning_rate=0.003, schedule="linear", warmup=20, groups=GROUPS),
-    train=Train(directory="runs/code", epochs=8, batch=32, label_smoothing=0.1, best="task/bleu", keep=1),
+    train=Train(directory="runs/code", epochs=8.0, batch=32, label_smoothing=0.1, best="task/bleu", keep=1),
     eval=Eval(every=500, rows=200),
 )

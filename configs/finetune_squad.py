@@ -32,6 +32,6 @@ config = Config(
     optimizer=Optimizer(
         name="muon", learning_rate=0.002, schedule="linear", warmup=20, groups=Groups(embedding=Group(rate=3.0))
     ),
-    train=Train(directory="runs/squad", epochs=3, batch=32, best="task/f1", keep=1),
+    train=Train(directory="runs/squad", epochs=3.0, batch=32, best="task/f1", keep=1),
     eval=Eval(every=100, rows=200),
 )

@@ -30,6 +30,6 @@ config = Config(
         target_length=64,
     ),
     optimizer=Optimizer(name="muon", learning_rate=0.003, schedule="linear", warmup=20, groups=GROUPS),
-    train=Train(directory="runs/summarise", epochs=8, batch=16, label_smoothing=0.1, best="task/rougeL", keep=1),
+    train=Train(directory="runs/summarise", epochs=8.0, batch=16, label_smoothing=0.1, best="task/rougeL", keep=1),
     eval=Eval(every=300, rows=100),
 )

@@ -32,6 +32,6 @@ config = Config(
     optimizer=Optimizer(
         name="muon", learning_rate=0.002, schedule="linear", warmup=20, groups=Groups(embedding=Group(rate=3.0))
     ),
-    train=Train(directory="runs/tag", epochs=10, batch=16, label_smoothing=0.1, best="task/f1", keep=1),
+    train=Train(directory="runs/tag", epochs=10.0, batch=16, label_smoothing=0.1, best="task/f1", keep=1),
     eval=Eval(every=100),
 )
