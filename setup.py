@@ -6,7 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "t5like" / "__init__.py").read_text()).group(1)
+VERSION = re.search(r'VERSION = "(.+)"', (ROOT / "t5like" / "versions.py").read_text()).group(1)
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 

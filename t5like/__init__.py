@@ -9,10 +9,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from t5like.versions import VERSION
+
 if TYPE_CHECKING:
     import t5like.library
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def load(

@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import t5like
 from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, finetune, models, plan, tasks, vocabulary
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
 from t5like.storage import path_of
+from t5like.versions import VERSION
 from t5like.xla import set_flags
 
 FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the file, or - for standard input,"}
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> None:
     if arguments[:1] == ["help"] and len(arguments) > 1:
         arguments = [*arguments[1:], "--help"]
     if list(arguments) in (["--version"], ["version"]):
-        print(f"t5like {t5like.__version__}")
+        print(f"t5like {VERSION}")
         return
     if _asks_for_help(arguments):
         print(help_text(), end="")
@@ -116,7 +116,7 @@ def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
         )
         raise UserError(f"t5like {command.name} needs {'a PATH first.' if command.takes_paths else source}")
     if command.takes == "run and files":
-        return finetune.plan_of(rest[:words], rest[words:])
+        return finetune.given(rest[:words], rest[words:])
     if command.takes not in FOLLOWED:
         return _configure(command, rest[0], rest[1:])
     if words < 2 and not asks:

@@ -3,6 +3,9 @@
 import importlib.metadata
 from collections.abc import Iterable
 
+VERSION = "0.1.0"
+"""That of t5like."""
+
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """The installed version of each package, or "not installed"."""

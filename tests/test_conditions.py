@@ -20,7 +20,7 @@ from t5like.config import presets
 from t5like.config.conditions import AppliesTo, conditions
 from t5like.config.flags import override
 from t5like.config.sampling import Sampling
-from t5like.convert.options import ImportOptions
+from t5like.convert.options import ExportOptions, ImportOptions
 
 TFDS = dict(kind="tfds", dataset="a")
 SOURCES = (config.Source(kind="text", path="a"), config.Source(kind="jsonl", path="b"))
@@ -172,6 +172,17 @@ TABLE = [
     (GenerateOptions, "prompt_file", "a", dict(held_out=2), dict()),
     (ImportOptions, "sentinels", 9, dict(), dict(vocabulary="a")),
     *[
+        (config.Lora, name, value, dict(rank=0), dict(rank=2))
+        for name, value in {
+            "alpha": 8.0,
+            "dropout": 0.1,
+            "targets": ("out",),
+            "dora": True,
+            "train": ("norm",),
+        }.items()
+    ],
+    (ExportOptions, "shard_gigabytes", 1.0, dict(adapter=True), dict(adapter=False)),
+    *[
         (lambda **f: VocabularyOptions(output="o", **f), name, value, dict(kind="byte_bpe"), active)
         for name, value, active in (("coverage", 0.99, {}), ("lowercase", True, dict(kind="wordpiece")))
     ],
@@ -186,7 +197,7 @@ CLASSES = {*presets._classes(config.Config), *(command.options for command in CO
 def test_a_field_is_refused_without_its_effect_and_taken_with_it(kind, name, value, idle, active):
     said = sentence(kind, **{name: value}, **idle)
     assert f"{name} {value} has no effect " in said or f"{name}={value!r} has no effect " in said
-    assert ", only " in said or re.search(r"no effect with(out)? (--|data\.|train\.)", said)
+    assert ", only " in said or re.search(r"no effect with(out)? (--|data\.|train\.|model\.)", said)
     default = next(f.default for f in dataclasses.fields(kind(**active, **{name: value})) if f.name == name)
     assert f"{name} {default}." in said[-90:] or f"{name}={default!r}." in said
     assert getattr(kind(**active, **{name: value}), name) == value

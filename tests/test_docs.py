@@ -245,6 +245,8 @@ def write_corpus(folder: pathlib.Path) -> None:
         rows = [json.dumps({"text": f"明月光 {line}", "en": line, **values}) for line in lines]
         (folder / f"{name}.jsonl").write_text("\n".join(rows))
     (folder / "prompts.txt").write_text("the cat\nthe moon\n")
+    rows = [f"{line}\t{'good' if n % 2 else 'bad'}\n" for n, line in enumerate(lines)]
+    (folder / "reviews.tsv").write_text("text\tlabel\n" + "".join(rows))
     shutil.copytree(GOLDEN / "t5_1_1", folder / "path/to/t5-v1_1-base")
 
 
@@ -268,6 +270,8 @@ def done(tmp_path_factory) -> Iterator[set[str]]:
 def made_small(words: Sequence[str]) -> list[str]:
     """The words of a command with flags behind them that make it a matter of seconds."""
     more = [word for flag, value in SMALL.items() if flag in words for word in (flag, *value.split())]
+    if words[0] == "finetune":
+        more += ["--train.steps", "4"] if "--train.epochs" not in words else []
     if words[0] == "eval" and "--step" in words:
         more += ["--step", "2"]
     if words[:2] == ["train", "runs/t5_base"]:

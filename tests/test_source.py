@@ -12,7 +12,6 @@ from settings import sentence
 from small import labelled_config
 from starts import BYTES, LEARNED, import_run, run_config, write_texts
 
-import t5like
 from t5like.cli import COMMANDS, run
 from t5like.commands import NoOptions
 from t5like.commands.source import COMPUTED, based
@@ -93,7 +92,7 @@ def test_an_installation_has_the_presets(monkeypatch, tmp_path):
     installed = tmp_path / "t5like" / "configs"
     installed.mkdir(parents=True)
     (installed / "mine.py").touch()
-    monkeypatch.setattr(t5like, "__file__", str(tmp_path / "t5like" / "__init__.py"))
+    monkeypatch.setattr(presets, "__file__", str(tmp_path / "t5like" / "config" / "presets.py"))
     assert presets.packaged.__wrapped__() == {"mine": installed / "mine.py"}
 
 

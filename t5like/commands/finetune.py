@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,10 +17,7 @@ from t5like.storage import path_of
 from t5like.tasks.asked import Asked, Reading
 
 if TYPE_CHECKING:
-    from t5like.data.vocabulary import Vocabulary
-    from t5like.tasks.derive import Base, Derived
-    from t5like.tasks.examine import Examined
-    from t5like.tasks.survey import Survey
+    from t5like.tasks.derive import Derived
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +72,19 @@ class Planned(NamedTuple):
 
 
 def inspect_task(files: list[str], options: InspectTaskOptions) -> None:
+    from t5like.tasks.base import base_of, vocabulary_of
     from t5like.tasks.derive import kind_of
     from t5like.tasks.files import source_of
+    from t5like.tasks.finetuning import examined
     from t5like.tasks.lengths import counter, estimate
     from t5like.tasks.report import columns_as_text, examples_as_text, files_of, task_line
     from t5like.tasks.survey import survey
 
     seen = survey(source_of(files, options.validation, options.test, options.reading), bool(options.asked.target))
     print(columns_as_text(seen))
-    given, found = _examined(seen, options.asked, True, {})
-    base = _base(options.run) if options.run else None
-    vocabulary = _vocabulary(base) if base else None
+    given, found = examined(seen, options.asked, True)
+    base = base_of(options.run) if options.run else None
+    vocabulary = vocabulary_of(base) if base else None
     kind = kind_of(base, found.task, given.head) if base else "sequence_to_sequence"
     settings = base.config.data.vocabulary if base else None
     lengths = found.lengths(kind, counter(vocabulary) if vocabulary else estimate(settings), vocabulary)
@@ -95,14 +95,13 @@ def inspect_task(files: list[str], options: InspectTaskOptions) -> None:
     print(task_line(options.run or "RUN", names, given, extra))
 
 
-def plan_of(words: Sequence[str], flags: Sequence[str]) -> tuple[Planned, FinetuneOptions]:
-    """The run that `t5like finetune WORDS FLAGS` makes.
+def given(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], list[str], FinetuneOptions]:
+    """The arguments of `finetune` from the words of a command line, and the flags behind them.
 
     Raises:
-      UserError: there are no files, a flag does not exist, or the files, the task and the model do not fit together.
+      UserError: there are no files, or there is no such option.
     """
-    from t5like.commands.source import with_architecture
-    from t5like.config.flags import option_flags, override, parse, underscored
+    from t5like.config.flags import option_flags, parse, underscored
 
     if ASKING & {*flags}:
         parse(FinetuneOptions, ["--help"], "t5like finetune")
@@ -111,30 +110,44 @@ def plan_of(words: Sequence[str], flags: Sequence[str]) -> tuple[Planned, Finetu
             f"t5like finetune {' '.join(words)} needs a RUN or preset, and behind it the files of a task: "
             "t5like finetune runs/pretrained reviews.tsv."
         )
-    run, *files = words
-    command = f"t5like finetune {run}"
     named = [_own_name(underscored(flag)) for flag in flags]
-    own, rest = _parted(named, option_flags(FinetuneOptions))
-    options: FinetuneOptions = parse(FinetuneOptions, own, command)
-    base = _base(run)
-    config, rest = with_architecture(base.config, rest)
-    base = base._replace(config=config)
-    task = _Task(base, files, options, _shares(rest))
+    own, fields = _parted(named, option_flags(FinetuneOptions))
+    return list(words), fields, parse(FinetuneOptions, own, f"t5like finetune {words[0]}")
+
+
+def plan_of(words: Sequence[str], fields: Sequence[str], options: FinetuneOptions) -> Planned:
+    """The run that a RUN and files make, with fields that flags set.
+
+    Raises:
+      UserError: a flag does not exist, or the files, the task and the model do not fit together.
+    """
+    from t5like.commands.source import with_architecture
+    from t5like.config.flags import override
+    from t5like.tasks.base import base_of
+    from t5like.tasks.finetuning import Finetuning
+
+    run, *files = words
+    base = base_of(run)
+    config, rest = with_architecture(base.config, list(fields))
+    splits = {"validation": options.validation, "test": options.test}
+    given = (options.asked, splits, options.reading, options.allow_overlap, _shares(rest))
+    task = Finetuning(base._replace(config=config), files, *given)
 
     def overridden(fixed: dict[str, Any]) -> tuple[Derived, Config]:
         derived = task.derived(fixed)
-        return derived, override(derived.config, NoOptions, rest, command)[0]
+        return derived, override(derived.config, NoOptions, rest, f"t5like finetune {run}")[0]
 
     derived, config = overridden({})
     if changed := {name: new for name, (_, new) in presets.differences(derived.config, config).items()}:
         derived, config = overridden(changed)
     title = f"{task.found.task.kind} of {' '.join(files)}, from {run}: written by t5like finetune."
-    return Planned(config, [*task.said(config), *derived.choices], title), options
+    return Planned(config, [*task.said(config), *derived.choices], title)
 
 
-def finetune(plan: Planned, options: FinetuneOptions) -> None:
+def finetune(words: Sequence[str], fields: Sequence[str], options: FinetuneOptions) -> None:
     from t5like.config.python_text import as_preset
 
+    plan = plan_of(words, fields, options)
     if options.dry_run:
         for line in plan.choices:
             print(line, file=sys.stderr, flush=True)
@@ -156,50 +169,6 @@ def finetune(plan: Planned, options: FinetuneOptions) -> None:
         print(f"  t5like {command}")
 
 
-class _Task:
-    """The files of a task, surveyed and examined for a model."""
-
-    def __init__(self, base: Base, files: Sequence[str], options: FinetuneOptions, shares: Mapping[str, float]):
-        from t5like.tasks.derive import kind_of, smaller
-        from t5like.tasks.files import source_of, stem
-        from t5like.tasks.lengths import counter, estimate
-        from t5like.tasks.survey import survey
-
-        seen = survey(source_of(files, options.validation, options.test, options.reading), bool(options.asked.target))
-        self.given, self.found = _examined(seen, options.asked, options.allow_overlap, shares)
-        self.kind = kind_of(base, self.found.task, self.given.head)
-        vocabulary = _vocabulary(base)
-        if vocabulary is None:
-            characters = sum(sum(column.sizes) for column in seen.columns.values() if column.values)
-            small = smaller(base.config.data.vocabulary, characters)
-            base = base._replace(vocabulary=small)
-        else:
-            base = base._replace(has_cls=vocabulary.role("cls") is not None)
-        count = counter(vocabulary) if vocabulary else estimate(base.vocabulary)
-        self.lengths = self.found.lengths(self.kind, count, vocabulary)
-        self.base, self.name, self._rows = base, stem(seen.source), seen.rows
-
-    def derived(self, fixed: dict[str, Any]) -> Derived:
-        from t5like.tasks.derive import derive, directory_of
-
-        directory = fixed.get("train.directory") or directory_of(self.base.start, self.name)
-        return derive(self.base, self.found, self.kind, self.lengths, directory, fixed)
-
-    def said(self, config: Config) -> list[str]:
-        """Lines on the files and their task."""
-        from t5like.tasks.report import flags_of
-
-        found = self.found
-        counts = ", ".join(f"{name} {facts.count:,}" for name, facts in found.facts.items() if facts.count)
-        cut = {name: share for name, share in found.shares._asdict().items() if share}
-        lines = [f"{' '.join(flags_of(self.given))}: {counts} examples"]
-        if cut:
-            shares = " and ".join(f"{share:g} for {name}" for name, share in cut.items())
-            lines.append(f"without files for it, a hash of each example holds out {shares}")
-        lines += [f"{found.overlap:,} test questions are among the training ones"] if found.overlap else []
-        return [*lines, *found.notes, f"{config.train.directory} is the run, {config.data.store} its store"]
-
-
 def _shares(flags: Sequence[str]) -> dict[str, float]:
     """The shares of examples that flags hold out, as `Shares` names them."""
     from t5like.config.flags import take
@@ -209,18 +178,6 @@ def _shares(flags: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in given.items() if value and value.replace(".", "", 1).isdecimal()}
 
 
-def _examined(seen: Survey, asked: Asked, allow_overlap: bool, shares: Mapping[str, float]) -> tuple[Asked, Examined]:
-    from t5like.tasks.evaluate import takes
-    from t5like.tasks.examine import examine, task_of
-    from t5like.tasks.guess import guess
-    from t5like.tasks.metrics import check
-
-    given = guess(seen, asked)
-    task = task_of(seen, given)
-    check(task.judged_by, takes(task))
-    return given, examine(seen, task, allow_overlap, shares)
-
-
 def _parted(flags: Sequence[str], own: dict[str, Any]) -> tuple[list[str], list[str]]:
     """The flags of the command's own options, and all others, each with their values."""
     parts: tuple[list[str], list[str]] = [], []
@@ -228,7 +185,7 @@ def _parted(flags: Sequence[str], own: dict[str, Any]) -> tuple[list[str], list[
     for word in flags:
         if word.startswith("--"):
             name = word[2:].partition("=")[0]
-            side = 0 if name in own or ("." not in name and name not in ("architecture", "model", "rules")) else 1
+            side = 0 if name in own or ("." not in name and difflib.get_close_matches(name, own, cutoff=0.65)) else 1
         parts[side].append(word)
     return parts
 
@@ -240,47 +197,15 @@ def _own_name(word: str) -> str:
     return f"--{bare}{equals}{value}" if bare != name and bare in vars(Reading()) else word
 
 
-def _base(run: str) -> Base:
-    """What a RUN or preset gives to a fine-tuning run.
-
-    Raises:
-      UserError: it is neither, or a run without a checkpoint.
-    """
-    from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint
-    from t5like.tasks.derive import Base
-
-    directory, _ = named_checkpoint(str(presets.find(run)))
-    if not directory.path.is_dir():
-        return Base(presets.load(run))
-    config = directory.config()
-    if not directory.steps():
-        raise UserError(f"{run} holds no checkpoint: train there first, or name a preset to start from scratch.")
-    folder = str(RunDirectory(directory.path).vocabulary)
-    return Base(config, run, kept_vocabulary(config.data.vocabulary, folder))
-
-
-def _vocabulary(base: Base) -> Vocabulary | None:
-    """The vocabulary of the run, or of a preset that names one that is there."""
-    from t5like.data.vocabulary import Bytes, load_pieces, make_vocabulary, open_vocabulary
-    from t5like.runs.directory import named_checkpoint
-
-    if base.start:
-        return open_vocabulary(named_checkpoint(base.start)[0].vocabulary)
-    settings = base.config.data.vocabulary
-    if settings.kind == "bytes":
-        return make_vocabulary(Bytes(), settings)
-    file = path_of(settings.path)
-    return make_vocabulary(load_pieces(file, settings.lowercase), settings) if settings.path and file.exists() else None
-
-
 def _require_own(config: Config) -> None:
     """Raise `UserError` if the run directory has another run."""
     from t5like.runs.changes import differences
     from t5like.runs.directory import RunDirectory
 
     run = RunDirectory(path_of(config.train.directory))
-    if run.begun() and (changed := differences(run, config)):
-        names = ", ".join(list(changed)[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    changed = differences(run, config) if run.begun() else {}
+    if other := [name for name in changed if name.startswith(("model.", "data.")) or name == "train.init_from"]:
+        names = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         raise UserError(
             f"{run.path} holds another run, which differs in {names}: choose --train.directory, or delete that folder."
         )

@@ -17,7 +17,6 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import t5like
 from t5like.config import Config, Groups, Objective, Optimizer
 from t5like.config.checks import require
 from t5like.config.conditions import effective, field_types
@@ -69,7 +68,7 @@ def find(source: str) -> Path:
 @functools.cache
 def packaged() -> dict[str, Path]:
     """The presets of the package by name. They are in it where it is installed, and beside it in the repository."""
-    root = pathlib.Path(t5like.__file__).parent
+    root = pathlib.Path(__file__).parents[1]
     folder = next((f for f in (root / FOLDER, root.parent / FOLDER) if f.is_dir()), root)
     return {file.stem: file for file in sorted(folder.glob("*.py")) if folder != root}
 

@@ -5,6 +5,7 @@ changes the product of a weight, such as low-rank adapters or quantisation, atta
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,7 +19,14 @@ from t5like.model.sharding import param
 
 def fan_in(*axes: int, scale: float = 1.0) -> nn.initializers.Initializer:
     """Truncated normal values with variance scale / (product of the contracted axes)."""
-    return nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal", in_axis=axes, out_axis=())
+
+    def initial(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        # Axes that are neither count as fields that each input reaches, and so for the fan: the others are outputs.
+        out = tuple(axis for axis in range(len(shape)) if axis not in axes)
+        scaled = nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal", in_axis=axes, out_axis=out)
+        return scaled(key, shape, dtype)
+
+    return initial
 
 
 def project(

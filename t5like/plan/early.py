@@ -14,7 +14,6 @@ import tempfile
 import time
 from typing import Any
 
-import t5like
 from t5like.config import Config, presets
 from t5like.plan.programs import FUNCTIONS, Answers, lower
 from t5like.plan.topology import Topology, prepare_environment, topology
@@ -34,7 +33,7 @@ def compile_early(
 ) -> tuple[str, StepMemory, float, float] | str:
     """The text of the program `name`, its memory, and the seconds of tracing and of the compiler; or the compiler's
     refusal."""
-    root = pathlib.Path(t5like.__file__).parents[1]
+    root = pathlib.Path(__file__).parents[2]
     paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     placed, buffers = (pattern.format(FUNCTIONS[name]) for pattern in (PLACED, BUFFERS))
     with tempfile.TemporaryDirectory() as made:

@@ -15,7 +15,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 
-import t5like
 from t5like.config import Config, presets
 from t5like.errors import TransientError, UserError
 from t5like.processes.distributed import (
@@ -28,7 +27,7 @@ from t5like.processes.distributed import (
 )
 from t5like.processes.handshake import PATIENCE, assemble
 from t5like.storage import path_of
-from t5like.versions import versions
+from t5like.versions import VERSION, versions
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "numpy")
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
@@ -87,7 +86,7 @@ def report_of(info: ProcessInfo, config: Config, asked: Mapping[str, object]) ->
         "versions": {
             "Python": platform.python_version(),
             **versions(PACKAGES),
-            "t5like": f"{t5like.__version__} of source {_source()}",
+            "t5like": f"{VERSION} of source {_source()}",
         },
         "flags": {"the number of processes": str(info.count), **{name: os.environ.get(name, "") for name in FLAGS}},
         "config": values,

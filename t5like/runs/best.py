@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from t5like.config.training import Step
-from t5like.errors import UserError, did_you_mean
+from t5like.errors import UserError
 from t5like.runs.directory import RunDirectory
 from t5like.runs.lines import read_lines
 
@@ -62,7 +62,7 @@ def require_figure(figure: str, there: Iterable[str]) -> None:
     """Raise `UserError` if `train.best` names a figure that evaluations do not have."""
     names = sorted(there)
     if figure and figure not in names:
-        raise UserError(f"train.best={figure!r} is no figure of the evaluation{did_you_mean(figure, names)}")
+        raise UserError(f"train.best={figure!r} is no figure of the evaluation; there are {', '.join(names)}.")
 
 
 class Chosen(NamedTuple):

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Source, Task, Train, Vocabulary
+from t5like.config import Config, Data, Model, Objective, Source, Task, Vocabulary
 from t5like.config.conditions import effective
 from t5like.config.tasks import OBJECTIVES
 from t5like.errors import UserError
+from t5like.tasks.base import Base
+from t5like.tasks.course import Course, course_of, eval_of, optimizer_of, train_of
 from t5like.tasks.examine import Examined
-from t5like.tasks.lengths import Lengths, fitting, share_cut
-from t5like.tasks.metrics import METRICS
+from t5like.tasks.lengths import CUT, LONGEST, Lengths, fitting, share_cut
 
 HEADS = {
     "classification": "sequence",
@@ -36,46 +37,8 @@ CUES = {
     "code": " code:",
 }
 """The end of a GPT's prompt, which tells it to begin with the target."""
-SMALL = 320
-"""Width up to which a model is small: it learns at higher rates and in more epochs."""
-TOKENS = 2**14
-"""Tokens of a batch at most."""
-EVALUATIONS = 10
-"""Evaluations of a run."""
-MOST_EVALUATED = 2_000
-"""Validation examples that are evaluated."""
 CONTEXT = 384
 """Tokens of a window of a context, as BERT took for SQuAD."""
-TRAINED = ("train.batch", "train.steps", "train.epochs", "data.length", "data.target_length", "data.pack")
-"""Fields on which others that are chosen here depend."""
-
-
-class Base(NamedTuple):
-    """What a fine-tuning run starts from."""
-
-    config: Config
-    start: str = ""
-    """Run directory, or one of its checkpoints, whose parameters are taken; empty starts from scratch."""
-    vocabulary: Vocabulary | None = None
-    """The run's vocabulary as it lies there; None: that of the config."""
-    has_cls: bool = False
-    """The vocabulary has a CLS, whose vector stands for a text."""
-
-    @property
-    def named(self) -> str:
-        """The run, or the model's family, in sentences."""
-        return self.start or "the preset"
-
-
-class Course(NamedTuple):
-    """The rows and steps of a run."""
-
-    batch: int
-    epochs: float
-    steps: int
-    rows: int
-    """Rows of an epoch."""
-    pack: bool
 
 
 class Derived(NamedTuple):
@@ -127,16 +90,15 @@ def derive(
     fixed = fixed or {}
     model = model_of(base, kind, found.task, found.facts["train"].candidates)
     data, choices = _data(base, found, kind, lengths, directory, fixed)
-    course = _course(base, _count(found, fixed), lengths.of_rows(kind), data, fixed)
-    if data.pack != course.pack and (kind in ("sequence_to_sequence", "prompt_target", "token_classification")):
-        data = dataclasses.replace(data, pack=course.pack)
+    course = course_of(base, _count(found, fixed), lengths.of_rows(kind), data, fixed)
+    data = _packed(data, lengths, course.pack, fixed)
     config = Config(
         model=model,
         data=data,
         optimizer=optimizer_of(base, course.steps),
         rules=base.config.rules,
-        train=_train(base, found.task, course, directory, fixed),
-        eval=_eval(found, course),
+        train=train_of(base, found.task, course, directory, fixed),
+        eval=eval_of(found, course),
     )
     return Derived(config, [*choices, *_said(base, config, course)])
 
@@ -192,9 +154,10 @@ def _data(
     read, most = lengths.of_rows(kind), base.config.model.max_positions
     limit = min(most or CONTEXT, CONTEXT) if kind == "span" else most
     length = fixed.get("data.length") or fitting(read, limit)
-    target = (
-        (fixed.get("data.target_length") or fitting(lengths.written, most)) if kind == "sequence_to_sequence" else None
-    )
+    target = None
+    if kind == "sequence_to_sequence":  # of labels none is cut, for only whole ones can be told apart
+        share = CUT if found.task.is_text or found.task.kind == "span" else 0.0
+        target = fixed.get("data.target_length") or fitting(lengths.written, most, 2, share)
     task = with_prompt(base, found.task, kind)
     source: Source = dataclasses.replace(found.source, task=task)
     heads = {"stack": "decoder"} if base.config.model.family == "decoder" and kind in HEADS else {}
@@ -214,6 +177,21 @@ def _data(
     return data, _lengths_said(kind, lengths, length, target, task)
 
 
+def _packed(data: Data, lengths: Lengths, pack: bool, fixed: Mapping[str, Any]) -> Data:
+    """The data with or without packing: targets have room beside each other where inputs have."""
+    if data.objective.kind not in ("sequence_to_sequence", "prompt_target", "token_classification"):
+        return data
+    if not (pack and data.target_length) or "data.target_length" in fixed:
+        return dataclasses.replace(data, pack=pack)
+    (source,) = data.sources
+    assert source.task is not None
+    task = dataclasses.replace(source.task, tokens=data.target_length) if source.task.is_text else source.task
+    beside = data.length / max(float(np.minimum(lengths.read, data.length).mean()), 1.0)
+    room = min(max(math.ceil(beside * max(float(lengths.written.mean()), 1.0)), data.target_length), LONGEST)
+    sources = (dataclasses.replace(source, task=task),)
+    return dataclasses.replace(data, pack=pack, sources=sources, target_length=-(-room // 8) * 8)
+
+
 def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, task: Task) -> list[str]:
     read = lengths.of_rows(kind)
     longest = f"the longest has {int(read.max()):,}"
@@ -228,71 +206,6 @@ def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, 
     return lines
 
 
-def _course(base: Base, count: int, lengths: np.ndarray, data: Data, fixed: Mapping[str, Any]) -> Course:
-    """Batch, epochs and steps: many epochs of few examples, more from scratch than from pretrained parameters, and more
-    of small models."""
-    length = sum(data.lengths.values())
-    batch = fixed.get("train.batch") or _power(min(32, max(TOKENS // length, 1), max(count // 8, 8)))
-    fill = float(np.minimum(lengths, data.length).mean()) / data.length if len(lengths) else 1.0
-    pack = bool(fixed.get("data.pack", fill < 0.5 and count >= 5_000 and data.objective.kind not in HEADS))
-    rows = max(math.ceil(count * min(fill / 0.9, 1.0)), 1) if pack else count
-    small = base.config.model.embed <= SMALL
-    least, passes, most = {
-        (True, True): (10, 30_000, 60),
-        (True, False): (3, 10_000, 40),
-        (False, True): (12, 60_000, 100),
-        (False, False): (10, 60_000, 60),
-    }[bool(base.start), small]
-    epochs = float(fixed.get("train.epochs") or min(max(least, round(passes / count)), most))
-    steps = fixed.get("train.steps") or max(math.ceil(epochs * rows / batch), 1)
-    return Course(batch, steps * batch / rows, steps, rows, pack)
-
-
-def optimizer_of(base: Base, steps: int) -> Optimizer:
-    """Adafactor at T5's constant rate for pretrained T5s of published sizes; else AdamW with a warm-up and a linear
-    fall, at rates that fall with the width (BERT's 5e-5 at 768), and higher ones from scratch."""
-    model = base.config.model
-    if base.start and model.family == "encoder-decoder" and model.embed > SMALL:
-        return Optimizer(name="adafactor", learning_rate=1e-3, schedule="constant", warmup=min(steps // 10, 100))
-    peak = 5e-5 * (768 / model.embed) ** 1.25 if base.start else 1e-3 * min((256 / model.embed) ** 0.5, 1.0)
-    if model.family == "encoder-decoder":
-        peak = max(peak, 5e-4)  # T5 was trained at rates relative to its parameters, ten times BERT's
-    return Optimizer(
-        name="adamw",
-        learning_rate=float(f"{peak:.1g}"),
-        schedule="linear",
-        warmup=max(steps * 6 // 100, min(steps // 2, 10)),
-        weight_decay=0.01,
-        clip=1.0,
-    )
-
-
-def _train(base: Base, task: Task, course: Course, directory: str, fixed: Mapping[str, Any]) -> Train:
-    every = _every(course.steps)
-    by_epochs = {"steps": 0, "epochs": fixed["train.epochs"]} if fixed.get("train.epochs") else {"steps": course.steps}
-    newer = {"best": f"task/{METRICS[task.judged_by].main}"} | by_epochs
-    there = {field.name for field in dataclasses.fields(Train)}
-    return Train(
-        directory=directory,
-        init_from=base.start,
-        batch=course.batch,
-        log_every=max(course.steps // 50, 1),
-        save_every=every,
-        keep=1,
-        compilation_cache=base.config.train.compilation_cache,
-        **{name: value for name, value in newer.items() if name in there},
-    )
-
-
-def _eval(found: Examined, course: Course) -> Eval:
-    rows = min(max(found.facts["validation"].count, 1), MOST_EVALUATED)
-    return Eval(every=_every(course.steps), rows=rows, batch=max(min(_power(rows), 64), 8))
-
-
-def _every(steps: int) -> int:
-    return max(math.ceil(steps / EVALUATIONS), 1)
-
-
 def _said(base: Base, config: Config, course: Course) -> list[str]:
     data, rate = config.data, config.optimizer
     start = f"from {base.start}" if base.start else "from scratch, for there is no pretrained run"
@@ -302,10 +215,7 @@ def _said(base: Base, config: Config, course: Course) -> list[str]:
         f"{config.model.family} {start}, learning by {how}",
         f"{course.steps:,} steps of {course.batch} rows: {course.epochs:.3g} epochs{packed}",
         f"{rate.name} with a rate of {rate.learning_rate:g}, {rate.schedule}, after {rate.warmup} steps of warm-up",
-        f"evaluation every {config.eval.every:,} steps on {config.eval.rows:,} examples; best by "
-        f"{METRICS[data.sources[0].task.judged_by].main}"
-        if data.sources[0].task
-        else "",
+        f"evaluation every {config.eval.every:,} steps on {config.eval.rows:,} examples, best by {config.train.best}",
     ]
 
 
@@ -327,12 +237,9 @@ def directory_of(start: str, name: str) -> str:
 
 
 def smaller(vocabulary: Vocabulary, characters: int) -> Vocabulary:
-    """A vocabulary that is learned from so few characters, with as many pieces as these have in them."""
-    most = max(characters // 25, 320)
-    learned = vocabulary.kind not in ("file", "bytes")
-    return dataclasses.replace(vocabulary, size=most) if learned and vocabulary.size > most else vocabulary
-
-
-def _power(number: int) -> int:
-    """The largest power of two that is no larger."""
-    return 2 ** (max(number, 1).bit_length() - 1)
+    """A vocabulary that can be learned from so few characters: of bytes and as many pieces as these have in them, where
+    they are too few for its own size."""
+    most = 256 + characters // 25
+    if vocabulary.kind in ("file", "bytes") or vocabulary.size <= most:
+        return vocabulary
+    return Vocabulary(**effective(Vocabulary, vars(vocabulary) | {"kind": "byte_bpe", "size": most}))

@@ -60,8 +60,8 @@ def _saved(folder: str, validation: str, test: str) -> Source:
         return Source(kind="arrow", path=folder, validation=validation, test=test)
     found = {name: [each for each in there if _split_of(each) == name] for name in SPLITS}
     train = found["train"] or there
-    own = {name: given or (found[name] or [""])[0] for name, given in (("validation", validation), ("test", test))}
-    return Source(kind="arrow", path=folder, split=train[0], **own)
+    own = [given or (found[name] or [""])[0] for name, given in (("validation", validation), ("test", test))]
+    return Source(kind="arrow", path=folder, split=train[0], validation=own[0], test=own[1])
 
 
 def _expanded(files: Sequence[str]) -> list[str]:

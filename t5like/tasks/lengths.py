@@ -81,7 +81,7 @@ def _choices(examples: Sequence[Example], count: Count, special: int) -> list[in
 
 def fitting(lengths: np.ndarray, most: int | None = None, least: int = 8, share: float = CUT) -> int:
     """The length of a row that cuts no more than a share of the examples, rounded up, but at most `most`."""
-    needed = int(np.quantile(lengths, 1 - share, method="higher")) if len(lengths) else least
+    needed = int(np.sort(lengths)[-1 - int(share * len(lengths))]) if len(lengths) else least
     step = least if needed <= 128 else 32 if needed <= 512 else 128
     return min(max(-(-needed // step) * step, least), most or LONGEST, LONGEST)
 

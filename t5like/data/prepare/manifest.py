@@ -6,7 +6,6 @@ from typing import Any
 
 from etils import epath
 
-import t5like
 from t5like import config
 from t5like.data.files import write_whole
 from t5like.data.prepare.dropped import FILE, join_parts
@@ -18,7 +17,7 @@ from t5like.data.sources.identity import Inputs
 from t5like.data.store import FORMAT, SPLITS
 from t5like.data.vocabulary import Pieces, Vocabulary
 from t5like.errors import UserError
-from t5like.versions import versions
+from t5like.versions import VERSION, versions
 
 EXAMPLES = 5
 """Dropped documents that the manifest shows for each filter."""
@@ -74,7 +73,7 @@ def finish(
         "format": FORMAT,
         "dtype": store_type(data, pieces.size).str,
         "vocabulary_sha256": Vocabulary(pieces).hash,
-        "created_with": {"t5like": t5like.__version__, **versions(("sentencepiece", "tokenizers"))},
+        "created_with": {"t5like": VERSION, **versions(("sentencepiece", "tokenizers"))},
         "invalid_sequences": invalid,
         "sources": sources,
     }
