@@ -3,7 +3,7 @@
     T5LIKE_DATA=FOLDER python benchmarks/tasks.py [SET[:english] ...] [--seeds 3] [--folder runs_of_tasks]
 
 Sets are those of task_files.py, which says how each is cut. Each is learned from scratch by a preset of configs/, or,
-as SET:english, from a BERT that is pretrained first, by benchmarks/pretrain_english.py, if the folder has none yet.
+as SET:english, from a decoder that is pretrained first, by benchmarks/pretrain_english.py, if the folder has none yet.
 `score` is the mean over the seeds, `spread` the largest minus the smallest, `interval` the bootstrap interval of seed
 0. `seconds` are wall time of training and evaluation of one seed, and `cpu_seconds` what they computed. `baseline` is
 scikit-learn's logistic regression on TF-IDF of words as they come by default, `tuned_baseline` that on words and pairs
@@ -32,11 +32,11 @@ CS = (1.0, 4.0, 16.0)
 
 @dataclass(frozen=True)
 class Trial:
-    """A preset of configs/, flags that fit it to a set, and those with which it starts from the pretrained BERT."""
+    """A preset of configs/, flags that fit it to a set, and those of `t5like finetune` for the pretrained decoder."""
 
     preset: str
     flags: str = ""
-    pretrained: str = ""
+    finetune: str = ""
 
 
 def labels(*names: str) -> str:
@@ -46,20 +46,22 @@ def labels(*names: str) -> str:
     return f"{task} --data.objective.labels {count} --model.labels {count}"
 
 
-FINER = "--optimizer.learning_rate 0.001"
+CLASSIFY = "--task classify --input text --target label --head --model.pooling mean"
+TWO = "--input first --second second --target label --head --model.pooling mean"
+NUMBERS = "--data.objective.kind regression --data.objective.labels 1 --model.labels 1"
 TRIALS = {
-    "trec": Trial("finetune_classify", "", FINER),
-    "sst5": Trial("finetune_classify", labels("0", "1", "2", "3", "4") + " --data.length 64", FINER),
-    "mr": Trial("finetune_classify", labels("0", "1") + " --data.length 64", FINER),
-    "snli": Trial("finetune_pair", "", FINER),
+    "trec": Trial("finetune_classify", "", CLASSIFY),
+    "sst5": Trial("finetune_classify", labels(*"01234") + " --data.length 64", CLASSIFY),
+    "mr": Trial("finetune_classify", labels(*"01") + " --data.length 64", CLASSIFY),
+    "snli": Trial("finetune_pair", "", f"--task pair {TWO}"),
     "stsb": Trial(
         "finetune_pair",
-        "--data.sources.0.task.kind regress --data.sources.0.task.labels --data.objective.kind regression "
-        "--data.objective.labels 1 --model.labels 1 --train.label_smoothing 0 --train.best task/pearson",
-        FINER,
+        f"--data.sources.0.task.kind regress --data.sources.0.task.labels {NUMBERS} --train.label_smoothing 0 "
+        "--train.best task/pearson",
+        f"--task regress {TWO}",
     ),
     "winobias": Trial("finetune_tag"),
-    "squad": Trial("finetune_squad", "", FINER),
+    "squad": Trial("finetune_squad", "", "--task span --input question --context context --target answers --head"),
     "cmrc": Trial("finetune_squad", "--data.sources.0.task.chinese True"),
     "tatoeba": Trial("finetune_translate"),
     "csl": Trial("finetune_summarise", "--data.sources.0.task.chinese True"),
@@ -101,7 +103,7 @@ def print_line(**figures: Any) -> None:
 
 
 def pretrain(folder: pathlib.Path) -> None:
-    """Pretrain the BERT of `english`, or go on with it, unless it is there."""
+    """Pretrain the decoder of `english`, or go on with it, unless it is there."""
     run = folder / "runs" / "english"
     before, finished = (
         resources(),
@@ -116,19 +118,25 @@ def pretrain(folder: pathlib.Path) -> None:
 
 
 def measured(name: str, pretrained: bool, folder: pathlib.Path, seeds: int) -> dict[str, Any]:
-    """The scores of a set, one a seed."""
+    """The scores of a set, one a seed. `finetune` ends with the score of the test split."""
     trial, found = TRIALS[name], []
-    start = f"--train.init_from ../english/runs/english {trial.pretrained}" if pretrained else ""
-    command = f"train {trial.preset} {start} {trial.flags}".split()
+    if pretrained and not trial.finetune:
+        raise SystemExit(f"{name} does not start from the pretrained decoder: leave :english out.")
+    command = (
+        f"finetune ../english/runs/english data {trial.finetune}"
+        if pretrained
+        else f"train {trial.preset} {trial.flags}"
+    )
     for seed in range(seeds):
         run, before = f"runs/{'english' if pretrained else 'scratch'}_{seed}", resources()
-        own = ["--train.directory", run, "--train.seed", str(seed), "--data.seed", str(seed)]
-        store = ["--data.store", f"stores/{'english' if pretrained else 'scratch'}"]
-        t5like([*command, *own, *store], folder)
-        t5like(["eval", run, "--split", "test"], folder)
+        t5like(
+            [*command.split(), "--train.directory", run, "--train.seed", str(seed), "--data.seed", str(seed)], folder
+        )
+        if not pretrained:
+            t5like(["eval", run, "--split", "test"], folder)
         (result,) = (folder / run / "results" / "test").glob("*/results.json")
         found.append((json.loads(result.read_text())[0], since(before)))
-    return summary(name, pretrained, found) | {"command": f"t5like {shlex.join(command)}"}
+    return summary(name, pretrained, found) | {"command": f"t5like {' '.join(command.split())}"}
 
 
 def summary(name: str, pretrained: bool, found: Sequence[tuple[dict[str, Any], dict[str, int]]]) -> dict[str, Any]:
