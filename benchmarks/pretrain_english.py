@@ -1,8 +1,8 @@
 """The small decoder that benchmarks/tasks.py fine-tunes: the next token of English, in 20 minutes on two cores.
 
 The text is what `english` of task_files.py writes: novels, C4, Wikipedia, and unlabelled sentences like those of the
-tasks, of which no test split has one. A model of the next token learns from every token of a row, and so from more in the
-same time than one of masked tokens.
+tasks, of which no test split has one. A model of the next token learns from every token of a row, and so from more of
+them in the same time than one of masked tokens.
 """
 
 from t5like.config import Config, Data, Eval, Group, Groups, Model, Objective, Optimizer, Source, Train, Vocabulary

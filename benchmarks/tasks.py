@@ -51,8 +51,8 @@ TWO = "--input first --second second --target label --head --model.pooling mean"
 NUMBERS = "--data.objective.kind regression --data.objective.labels 1 --model.labels 1"
 TRIALS = {
     "trec": Trial("finetune_classify", "", CLASSIFY),
-    "sst5": Trial("finetune_classify", labels(*"01234") + " --data.length 64", CLASSIFY),
-    "mr": Trial("finetune_classify", labels(*"01") + " --data.length 64", CLASSIFY),
+    "sst5": Trial("finetune_classify", labels(*"01234") + " --data.length 64 --train.epochs 5", CLASSIFY),
+    "mr": Trial("finetune_classify", labels(*"01") + " --data.length 64 --train.epochs 5", CLASSIFY),
     "snli": Trial("finetune_pair", "", f"--task pair {TWO}"),
     "stsb": Trial(
         "finetune_pair",
@@ -67,7 +67,9 @@ TRIALS = {
     "csl": Trial("finetune_summarise", "--data.sources.0.task.chinese True"),
     "scitldr": Trial("finetune_summarise"),
     "django": Trial("finetune_code"),
-    "java_cs": Trial("finetune_code", "--data.length 256 --data.target_length 256"),
+    "java_cs": Trial(
+        "finetune_code", "--data.length 256 --data.target_length 256 --data.sources.0.task.metric tokenized_bleu"
+    ),
     "gsm8k": Trial("finetune_chat"),
 }
 
