@@ -22,6 +22,7 @@ config = Config(
         tied=True,
         scale_attention=True,
         embedding_deviation=0.1,
+        initializer_factor=0.09,
         dtype="float32",
     ),
     data=Data(

@@ -14,6 +14,7 @@ config = Config(
         activation="silu",
         scale_attention=True,
         embedding_deviation=0.1,
+        initializer_factor=0.09,
         dtype="float32",
     ),
     data=Data(

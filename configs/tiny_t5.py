@@ -13,6 +13,7 @@ config = Config(
         vocab=2176,
         tied=True,
         embedding_deviation=0.1,
+        initializer_factor=0.09,
         dtype="float32",
     ),
     data=Data(

@@ -41,7 +41,8 @@ def blocks(page: pathlib.Path, language: str) -> list[str]:
 
 
 def commands(page: pathlib.Path) -> Iterator[Line]:
-    """The commands of a page's bash blocks, without comments and with the page's own variables, such as `pod="a b"`."""
+    """The commands of a page's bash blocks, without comments and what output goes to, and with the page's own
+    variables, such as `pod="a b"`."""
     variables: dict[str, list[str]] = {}
     for block in blocks(page, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
@@ -50,6 +51,7 @@ def commands(page: pathlib.Path) -> Iterator[Line]:
                 variables[f"${given[1]}"] = shlex.split(given[2])
                 continue
             words = [word for given in words for word in variables.get(given, [given])]
+            words = words[: words.index(">")] if ">" in words else words
             ends = [-1, *(n for n, word in enumerate(words) if word in THEN), len(words)]
             for start, end in itertools.pairwise(ends):
                 if words[start + 1 : end]:

@@ -61,7 +61,7 @@ OPTIMIZER, OBJECTIVE, VOCABULARY, SOURCE = config.Optimizer, config.Objective, c
 TASK = config.Task
 TABLE = [
     (TASK, "second", "b", TEXT, dict(kind="pair", labels=AB)),
-    (TASK, "context", "b", TEXT, dict(kind="span")),
+    (TASK, "context", "b", dict(kind="chat"), dict(kind="span")),
     (TASK, "target", "b", CHAT, TEXT),
     (TASK, "prompt", "b", CHAT, TEXT),
     (TASK, "candidates", ("b",), TEXT, dict(kind="choice")),

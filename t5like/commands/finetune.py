@@ -153,17 +153,24 @@ def finetune(words: Sequence[str], fields: Sequence[str], options: FinetuneOptio
             print(line, file=sys.stderr, flush=True)
         print(as_preset(plan.config, plan.title), end="")
         return
+    from t5like.processes.preflight import processes
+
+    _require_own(plan.config)
+    with processes(plan.config, {"files": words[1:]}, writes=True):
+        _carry_out(plan)
+
+
+def _carry_out(plan: Planned) -> None:
+    """Train, score the test split, or the validation split where there is none, and say what comes next."""
     from t5like.commands.models import train
     from t5like.commands.tasks import judge
 
-    _require_own(plan.config)
     print("\n".join(plan.choices), flush=True)
     train(plan.config, NoOptions())
-    config, source = plan.config, plan.config.data.sources[0]
-    tested = bool(source.test or config.data.held_out_test)
+    tested = bool(plan.config.data.sources[0].test or plan.config.data.held_out_test)
+    run, split = plan.config.train.directory, "test" if tested else "validation"
     print()
-    judge(config, "test" if tested else "validation", None)
-    run, split = config.train.directory, "test" if tested else "validation"
+    judge(plan.config, split, None)
     print("Next:")
     for command in (f"eval {run} --split {split}", f"predict {run} NEW_FILE", f"export {run} FOLDER"):
         print(f"  t5like {command}")

@@ -90,6 +90,9 @@ class Model:
     """Divide attention scores by sqrt(kv); T5 leaves that to the initial query weights."""
     embedding_deviation: float = 1.0
     """Standard deviation of the embedding's initial values."""
+    initializer_factor: float = 1.0
+    """Factor of the initial deviation of kernels in attention and feed-forward layers, which is otherwise that of T5,
+    1 / sqrt(fan in). With Muon, small models learn sooner with a tenth."""
     scale_embedding: bool = False
     """Multiply embedded tokens by embed^0.5 (Vaswani et al. 2017)."""
     token_types: Annotated[int, applies_to("family", "encoder")] = 0
@@ -136,7 +139,8 @@ class Model:
     def __post_init__(self) -> None:
         require_fields("model", self)
         require_positive("model", self, "embed", "heads", "kv", "mlp", "vocab")
-        require_positive("model", self, "norm_epsilon", "embedding_deviation", "rotary_base", "rotary_factor")
+        require_positive("model", self, "norm_epsilon", "embedding_deviation", "initializer_factor")
+        require_positive("model", self, "rotary_base", "rotary_factor")
         require(
             self.encoder_layers >= 0 and self.decoder_layers >= 0 and self.encoder_layers + self.decoder_layers > 0,
             f"model.encoder_layers={self.encoder_layers} and model.decoder_layers={self.decoder_layers}: "

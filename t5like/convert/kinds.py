@@ -13,7 +13,7 @@ from t5like.convert.families import FAMILIES
 from t5like.convert.settings import Settings, present
 from t5like.errors import UserError, did_you_mean
 
-FREE = ("dtype", "remat", "attention", "dropout", "embedding_deviation")
+FREE = ("dtype", "remat", "attention", "dropout", "embedding_deviation", "initializer_factor")
 """Fields of `Model` that say how given parameters are computed with, trained or first drawn, not what comes out."""
 LIKELIEST_FROM = {"mt5": 200_000}
 """Rows of the vocabulary from which on a model type is the likeliest of those that fit."""

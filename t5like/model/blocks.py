@@ -74,13 +74,15 @@ class Attention(nn.Module):
         m = self.model
         heads, axes = (m.embed, m.heads, m.kv), ("embed", "heads", "kv")
         shared = (m.embed, m.key_heads, m.kv), axes if m.key_heads == m.heads else ("embed", "kv_heads", "kv")
+        scale = m.initializer_factor**2
         # T5 leaves out the division by sqrt(kv) and starts with smaller queries instead.
-        smaller = 1.0 if m.scale_attention else 1.0 / m.kv
+        smaller = scale if m.scale_attention else scale / m.kv
+        out = (m.heads, m.kv, m.embed), (*axes[1:], "embed")
         declared = {
             "query": projection(self, "query", self.rules, "bld,dhk->blhk", heads, axes, smaller),
-            "key": projection(self, "key", self.rules, "bld,dhk->blhk", *shared),
-            "value": projection(self, "value", self.rules, "bld,dhk->blhk", *shared),
-            "out": projection(self, "out", self.rules, "blhk,hkd->bld", (m.heads, m.kv, m.embed), (*axes[1:], "embed")),
+            "key": projection(self, "key", self.rules, "bld,dhk->blhk", *shared, scale),
+            "value": projection(self, "value", self.rules, "bld,dhk->blhk", *shared, scale),
+            "out": projection(self, "out", self.rules, "blhk,hkd->bld", *out, scale),
         }
         # Biases come last: the order in which parameters are declared decides their random keys.
         for name in declared:
@@ -125,7 +127,7 @@ class Mlp(nn.Module):
         m, rules = self.model, self.rules
 
         def dense(name: str, equation: str, shape: tuple[int, int], axes: tuple[str, str]) -> Projection:
-            declared = projection(self, name, rules, equation, shape, axes)
+            declared = projection(self, name, rules, equation, shape, axes, m.initializer_factor**2)
             declared = declared.with_bias(self, f"{name}_bias") if m.biased("mlp") else declared
             return declared.with_adapter(self, name, m.lora)
 

@@ -117,6 +117,8 @@ def model_of(base: Base, kind: str, task: Task, candidates: int) -> Model:
     """
     model, fields = base.config.model, dict[str, Any]()
     dropout = model.dropout or 0.1
+    if not base.start:  # small factors suit Muon, and `course.optimizer_of` takes AdamW
+        model = dataclasses.replace(model, initializer_factor=1.0)
     if kind not in HEADS:
         if not model.predicts_pieces:
             raise UserError(
