@@ -1,4 +1,4 @@
-"""The small decoder that benchmarks/tasks.py fine-tunes: the next token of English, in 20 minutes on two cores.
+"""The small decoder that benchmarks/tasks.py fine-tunes: the next token of English.
 
 The text is what `english` of task_files.py writes: novels, C4, Wikipedia, and unlabelled sentences like those of the
 tasks, of which no test split has one. A model of the next token learns from every token of a row, and so from more of

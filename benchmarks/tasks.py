@@ -46,13 +46,16 @@ def labels(*names: str) -> str:
     return f"{task} --data.objective.labels {count} --model.labels {count}"
 
 
-CLASSIFY = "--task classify --input text --target label --head --model.pooling mean"
-TWO = "--input first --second second --target label --head --model.pooling mean"
+CLASSIFY = (
+    "--task classify --input text --target label --head --model.pooling mean --model.dropout 0.3 --train.epochs 6"
+)
+LONGER = "--data.length 64 --train.epochs 4"
+TWO = "--input first --second second --target label --head --model.pooling mean --model.dropout 0.3"
 NUMBERS = "--data.objective.kind regression --data.objective.labels 1 --model.labels 1"
 TRIALS = {
     "trec": Trial("finetune_classify", "", CLASSIFY),
-    "sst5": Trial("finetune_classify", labels(*"01234") + " --data.length 64 --train.epochs 5", CLASSIFY),
-    "mr": Trial("finetune_classify", labels(*"01") + " --data.length 64 --train.epochs 5", CLASSIFY),
+    "sst5": Trial("finetune_classify", f"{labels(*'01234')} {LONGER}", CLASSIFY),
+    "mr": Trial("finetune_classify", f"{labels(*'01')} {LONGER}", CLASSIFY),
     "snli": Trial("finetune_pair", "", f"--task pair {TWO}"),
     "stsb": Trial(
         "finetune_pair",
