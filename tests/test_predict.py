@@ -179,3 +179,15 @@ def test_results_are_kept_with_each_prediction_and_where_it_came_from(tmp_path):
     assert lines[3] == record(result, 3)
     assert lines[3]["target"], lines[3]["prediction"] == ("very good", "bad")
     assert lines[3]["where"] == "a.jsonl, line 1"
+
+
+def test_a_gpt_reads_as_much_of_a_prompt_as_in_training(made):
+    """A prompt that fits beside its short target is whole in a row, so it is whole when the target is unknown."""
+    task = Task(kind="text", target="label", tokens=20)
+    network, params = made("gpt", task)
+    ids = vocabulary().encode_document("word " * 30)[:-1][:45]
+    text = vocabulary().decode(ids)
+    assert 48 - 20 < len(vocabulary().encode_document(text)) - 1 <= 47
+    asked = [example(task, text=f"{start} {text[len(start) + 1 :]}") for start in ("one", "two")]
+    found = [p.text for p in Predictor(network, vocabulary(), task)(params, asked)]
+    assert found[0] != found[1]

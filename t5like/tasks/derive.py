@@ -41,6 +41,10 @@ CONTEXT = 384
 """Tokens of a window of a context, as BERT took for SQuAD."""
 
 
+LEARNED = 384
+"""Pieces from which on some are learned."""
+
+
 class Derived(NamedTuple):
     """A config, and lines on what was chosen and why."""
 
@@ -161,6 +165,8 @@ def _data(
         share = CUT if found.task.is_text or found.task.kind == "span" else 0.0
         target = fixed.get("data.target_length") or fitting(lengths.written, most, 2, share)
     task = with_prompt(base, found.task, kind)
+    if kind == "prompt_target" and not task.tokens:
+        task = dataclasses.replace(task, tokens=min(-(-int(lengths.written.max()) // 8) * 8, LONGEST))
     source: Source = dataclasses.replace(found.source, task=task)
     heads = {"stack": "decoder"} if base.config.model.family == "decoder" and kind in HEADS else {}
     counted = {"labels": labels_of(kind, task)} if kind in HEADS and labels_of(kind, task) else {}
@@ -240,8 +246,11 @@ def directory_of(start: str, name: str) -> str:
 
 def smaller(vocabulary: Vocabulary, characters: int) -> Vocabulary:
     """A vocabulary that can be learned from so few characters: of bytes and as many pieces as these have in them, where
-    they are too few for its own size."""
+    they are too few for its own size, or of bytes alone."""
     most = 256 + characters // 25
     if vocabulary.kind in ("file", "bytes") or vocabulary.size <= most:
         return vocabulary
+    if most < LEARNED:
+        alone = {"kind": "bytes", "size": 259, "sentinels": 0}
+        return Vocabulary(**effective(Vocabulary, vars(vocabulary) | alone))
     return Vocabulary(**effective(Vocabulary, vars(vocabulary) | {"kind": "byte_bpe", "size": most}))

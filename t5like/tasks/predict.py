@@ -16,6 +16,7 @@ from t5like.data.example import Example
 from t5like.data.objectives import trained_frame
 from t5like.data.tasks.examples import NONE, prompt_of
 from t5like.data.vocabulary import Vocabulary
+from t5like.errors import UserError
 from t5like.infer.generate import Generator
 from t5like.model.network import Network
 from t5like.model.sharding import Params
@@ -73,8 +74,15 @@ class Predictor:
         generator = Generator(self.network, vocabulary, frame, Sampling(), most)
         if "encoder" in data.lengths:
             framed = [frame.around(ids[:-1][: data.lengths["encoder"] - 1]) for ids in prompts]
-        else:  # as in training, a long prompt loses its beginning
-            framed = [frame.around(ids[:-1][-(data.length - most - 1) :]) for ids in prompts]
+        else:  # as in training, a long prompt loses its beginning; what is written may go beyond the row
+            positions = self.network.config.model.max_positions
+            room = data.length - 1 if positions is None else min(data.length - 1, positions - most - 1)
+            if room < 1:
+                raise UserError(
+                    f"data.sources.N.task.tokens={most} leaves a prompt no room in model.max_positions={positions}: "
+                    "lower it."
+                )
+            framed = [frame.around(ids[:-1][-room:]) for ids in prompts]
         order = sorted(range(len(framed)), key=lambda number: len(framed[number]))
         texts = [""] * len(framed)
         for start in range(0, len(order), self.batch):
