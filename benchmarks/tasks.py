@@ -110,12 +110,10 @@ def print_line(**figures: Any) -> None:
 def pretrain(folder: pathlib.Path) -> None:
     """Pretrain the decoder of `english`, or go on with it, unless it is there."""
     run = folder / "runs" / "english"
-    before, finished = (
-        resources(),
-        (run / "events.jsonl").is_file() and '"finished"' in (run / "events.jsonl").read_text(),
-    )
-    if finished:
+    events = run / "events.jsonl"
+    if events.is_file() and '"finished"' in events.read_text():
         return
+    before = resources()
     t5like(["train", str(PRETRAIN)], folder)
     last = [line for line in map(json.loads, (run / "metrics.jsonl").open()) if "eval/loss" in line][-1]
     figures = {name: round(last[f"eval/{name}"], 3) for name in ("loss", "accuracy")}
