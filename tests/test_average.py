@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from settings import change, sentence
 from small import small_config
 
-from t5like.config import Eval, Optimizer
+from t5like.config import Eval, Lora, Optimizer
 from t5like.optim.average import averaging, with_average
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.train.state import make_training
@@ -18,7 +18,7 @@ DECAY = 0.3
 
 def test_an_average_by_hand():
     """(1 + n) / (10 + n) of 2/11, 3/12 and 4/13, of which the last is above the decay."""
-    optimizer = averaging(optax.sgd(1.0), DECAY, Optimizer(freeze=("norm",)))
+    optimizer = averaging(optax.sgd(1.0), DECAY, Optimizer(freeze=("norm",)), Lora())
     params = {"embedding": jnp.array([1.0, -2.0]), "encoder": {"norm": {"scale": jnp.ones(2)}}}
     state, expected = optimizer.init(params), np.array([1.0, -2.0])
     gradients = {"embedding": jnp.array([0.5, -1.0]), "encoder": {"norm": {"scale": jnp.zeros(2)}}}
@@ -49,5 +49,6 @@ def test_evaluation_of_averages_needs_some(tmp_path, one_device):
     with Checkpoints(tmp_path / "checkpoints", 1) as checkpoints:
         checkpoints.save(State(jnp.int32(3), {"output": jnp.ones(2)}, {"count": jnp.ones(2)}), 3)
         checkpoints.wait()
-        said = sentence(checkpoints.restore_averaged, {"output": jax.ShapeDtypeStruct((2,), "float32")}, Optimizer())
+        output = {"output": jax.ShapeDtypeStruct((2,), "float32")}
+        said = sentence(checkpoints.restore_averaged, output, Optimizer(), Lora())
         assert said.endswith("checkpoints/3 holds no averaged parameters, which train.ema keeps: leave eval.ema out.")

@@ -8,6 +8,7 @@ import optax
 from flax.traverse_util import flatten_dict
 from small import random_batch, random_params, small_config
 
+from t5like.config import Lora
 from t5like.model.network import make_network
 from t5like.optim.average import averaging
 from t5like.optim.depths import depths
@@ -56,7 +57,9 @@ def test_each_layer_learns_as_with_an_optimizer_of_its_own(one_device):
     network, batch = make_network(settings, one_device), random_batch(settings)
     params, gradients = (random_params(network.net, batch, seed) for seed in (0, 1))
     heights = depths(settings.model, network.axes)
-    optimizer = averaging(make_optimizer(settings.optimizer, 10, network.axes, heights), 0.9, settings.optimizer)
+    optimizer = averaging(
+        make_optimizer(settings.optimizer, 10, network.axes, depths=heights), 0.9, settings.optimizer, Lora()
+    )
 
     def moved(optimizer: optax.GradientTransformation) -> dict[str, Any]:
         update = jax.jit(lambda g, p: optimizer.update(g, optimizer.init(p), p)[0])

@@ -75,7 +75,7 @@ def test_a_preset_sets_one_of_them(tmp_path):
     preset = tmp_path / "both.py"
     text = (presets.packaged()["tiny_t5"]).read_text()
     preset.write_text(text.replace("train=Train(", "train=Train(epochs=2.0, "))
-    assert "sets train.steps=1250 and train.epochs=2.0: leave one out." in sentence(presets.load, str(preset))
+    assert "sets train.steps=1300 and train.epochs=2.0: leave one out." in sentence(presets.load, str(preset))
     assert "train.epochs=-1.0 must be above 0" in sentence(of_epochs, -1.0)
     assert "train.steps=0 must be above 0, or train.epochs must be set." in sentence(change, "train.steps", 0)
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from starts import LEARNED, run_config
 from t5like import config
 from t5like.commands import hints, models
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces
-from t5like.infer.generate import Generator
 from t5like.infer.passages import Passage
 from t5like.runs.directory import RunDirectory
 from t5like.runs.opened import Restored, note_on_text
@@ -36,17 +34,6 @@ class Chinese(Vocabulary):
 
     def name(self, number: int) -> str:
         return "床前明月光霜a"[number]
-
-
-class Echo(Generator):
-    """Answers with the prompt and its number."""
-
-    def __call__(self, params: Any, texts: Sequence[str], first: int = 0) -> list[str]:
-        ASKED.append((list(texts), first))
-        return [f"{text}{first + number}" for number, text in enumerate(texts)]
-
-
-ASKED: list[tuple[list[str], int]] = []
 
 
 @pytest.mark.parametrize(
@@ -117,10 +104,3 @@ def test_an_imported_run_without_text_names_the_one_that_it_is_evaluated_on(tmp_
         f"{tmp_path} was imported without text, so Python's own library is its held"
     )
     assert note_on_text(run, other) == ""
-
-
-def test_an_empty_line_of_a_file_has_an_empty_answer_and_keeps_its_number():
-    generator = object.__new__(Echo)
-    assert models._answers(generator, {}, ["", "a", " ", "b"], 4) == ["", "a5", "", "b7"]
-    assert models._answers(generator, {}, ["", ""], 8) == ["", ""]
-    assert ASKED == [(["a", "a", "a", "b"], 4)]

@@ -280,6 +280,7 @@ def test_a_source_that_cannot_be_one_is_refused_before_anything_is_written(texts
         RunDirectory(source),
         4,
         False,
+        "",
     )
 
 

@@ -207,7 +207,7 @@ def changed(kind: str, part: str, **fields):
             "classification",
             "train",
             dict(label_smoothing=1.0),
-            "train.label_smoothing=1.0 must be at least 0 and below 1.",
+            "train.label_smoothing=1.0 must lie in [0, 1).",
         ),
         (
             "classification",

@@ -250,3 +250,13 @@ def test_the_examples_of_a_page_run(page, more, monkeypatch, capsys):
     for block in EXAMPLES[page]:
         exec(block, {})
     assert capsys.readouterr().out
+
+
+def test_an_empty_prompt_has_an_empty_answer_and_the_others_keep_their_numbers(runs):
+    run = t5like.load(runs / "tiny_gpt")
+    answers = [
+        [answer.text for answer in run.generate(prompts, temperature=1.0, tokens=4)]
+        for prompts in (["", "a", " ", "b"], ["x", "a", "y", "b"], ["", ""])
+    ]
+    assert answers[0] == ["", answers[1][1], "", answers[1][3]]
+    assert answers[2] == ["", ""]

@@ -8,12 +8,13 @@ import pytest
 from t5like import config
 from t5like.data.prepare import sampling
 from t5like.data.prepare.sampling import sample
+from t5like.data.splits import Shares
 
 ENGLISH, CHINESE = "The moon is bright.\n", "床前明月光。\n"
 
 
 def sampled(source: config.Source, characters: int) -> str:
-    texts = list(sample((source,), (), 1e-9, "train", characters))
+    texts = list(sample((source,), (), Shares(1e-9), "train", characters))
     assert sum(map(len, texts)) <= characters
     return "".join(texts)
 
@@ -32,7 +33,7 @@ def test_what_fits_is_all_taken_in_whole_documents(tmp_path):
     lines = [f"{n} " + "x" * (n % 700) for n in range(300)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     source = config.Source(kind="text", path=str(tmp_path / "a.txt"), document="line")
-    assert list(sample((source,), (), 1e-9, "train", 10**6)) == lines
+    assert list(sample((source,), (), Shares(1e-9), "train", 10**6)) == lines
 
 
 def test_of_many_units_some_are_read_and_of_each_the_beginning(tmp_path, monkeypatch):

@@ -156,7 +156,9 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     if dataclasses.is_dataclass(value):
         hints = field_types(type(value))
         items: list[tuple[str, Any]] = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
-        items = [(name, element) for name, element in items if element != () or not any(_classes(hints[name]))]
+        items = [
+            (name, element) for name, element in items if element not in ((), None) or not any(_classes(hints[name]))
+        ]
     elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
         items = [(str(number), element) for number, element in enumerate(value)]
     else:
