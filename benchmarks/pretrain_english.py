@@ -22,6 +22,7 @@ config = Config(
         scale_attention=True,
         tied=True,
         embedding_deviation=0.1,
+        initializer_factor=0.09,
         dtype="float32",
     ),
     data=Data(

@@ -8,11 +8,10 @@ from t5like.model.architectures import architecture
 
 TASK = Task(kind="chat", input="messages", user="User: {content}\n", assistant="Assistant: {content}\n", tokens=128)
 SIZE = {"decoder_layers": 3, "embed": 128, "heads": 4, "kv_heads": 4, "kv": 32, "mlp": 256, "vocab": 4096}
+START = {"embedding_deviation": 0.1, "initializer_factor": 0.09}
 
 config = Config(
-    model=architecture(
-        "llama_2_7b", **SIZE, max_positions=512, embedding_deviation=0.1, tied=True, dropout=0.1, dtype="float32"
-    ),
+    model=architecture("llama_2_7b", **SIZE, max_positions=512, **START, tied=True, dropout=0.1, dtype="float32"),
     data=Data(
         sources=(Source(kind="jsonl", path="data/train.jsonl", test="data/test.jsonl", task=TASK),),
         store="stores/chat",

@@ -10,11 +10,12 @@ from t5like.model.architectures import architecture
 LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 TASK = Task(kind="classify", input="text", target="label", labels=LABELS)
 SIZE = {"encoder_layers": 1, "embed": 128, "heads": 4, "kv": 32, "mlp": 512, "vocab": 2048, "max_positions": 128}
+START = {"embedding_deviation": 0.1, "initializer_factor": 0.09}
 HEAD = {"head": "sequence", "labels": len(LABELS), "pooling": "mean", "pooler": False}
 UNUSED = {"output_transform": False, "output_bias": False}
 
 config = Config(
-    model=architecture("bert_base", **SIZE, **HEAD, **UNUSED, embedding_deviation=0.1, dropout=0.4, dtype="float32"),
+    model=architecture("bert_base", **SIZE, **HEAD, **UNUSED, **START, dropout=0.4, dtype="float32"),
     data=Data(
         sources=(
             Source(

@@ -9,10 +9,11 @@ from t5like.model.architectures import architecture
 
 TASK = Task(kind="summarise", input="text", target="summary", prompt="summarize: {text}")
 SIZE = {"encoder_layers": 3, "decoder_layers": 2, "embed": 128, "heads": 4, "kv": 32, "mlp": 256, "vocab": 6016}
+START = {"embedding_deviation": 0.1, "initializer_factor": 0.09}
 GROUPS = Groups(embedding=Group(rate=3.0), relative=Group(rate=10.0, decay=False))
 
 config = Config(
-    model=architecture("t5_1_1_small", **SIZE, tied=True, embedding_deviation=0.1, dropout=0.1, dtype="float32"),
+    model=architecture("t5_1_1_small", **SIZE, tied=True, **START, dropout=0.1, dtype="float32"),
     data=Data(
         sources=(
             Source(

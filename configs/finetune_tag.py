@@ -9,11 +9,12 @@ from t5like.model.architectures import architecture
 LABELS = ("O", "B-PERSON", "I-PERSON")
 TASK = Task(kind="tag", input="words", target="tags", labels=LABELS)
 SIZE = {"encoder_layers": 2, "embed": 128, "heads": 4, "kv": 32, "mlp": 512, "vocab": 1024, "max_positions": 128}
+START = {"embedding_deviation": 0.1, "initializer_factor": 0.09}
 HEAD = {"head": "token", "labels": len(LABELS), "pooler": False}
 UNUSED = {"output_transform": False, "output_bias": False}
 
 config = Config(
-    model=architecture("bert_base", **SIZE, **HEAD, **UNUSED, embedding_deviation=0.1, dropout=0.1, dtype="float32"),
+    model=architecture("bert_base", **SIZE, **HEAD, **UNUSED, **START, dropout=0.1, dtype="float32"),
     data=Data(
         sources=(
             Source(
