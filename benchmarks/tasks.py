@@ -32,30 +32,29 @@ CS = (1.0, 4.0, 16.0)
 
 @dataclass(frozen=True)
 class Trial:
-    """A preset of configs/, flags that fit it to a set, and those of `t5like finetune` for the pretrained decoder."""
+    """A preset of configs/, flags that fit it to a set, and those of `t5like finetune`, for the pretrained decoder and,
+    where the preset is not one of the task, from scratch."""
 
     preset: str
     flags: str = ""
     finetune: str = ""
 
+    @property
+    def from_scratch(self) -> str:
+        """The command that learns the set from scratch."""
+        if self.preset.startswith("tiny"):
+            return f"finetune {self.preset} data {LABEL} {self.flags}"
+        return f"train {self.preset} {self.flags}"
 
-def labels(*names: str) -> str:
-    """The flags of a task with other labels than the preset's."""
-    count = len(names)
-    task = f"--data.sources.0.task.labels {' '.join(names)}"
-    return f"{task} --data.objective.labels {count} --model.labels {count}"
 
-
-CLASSIFY = (
-    "--task classify --input text --target label --head --model.pooling mean --model.dropout 0.3 --train.epochs 6"
-)
-LONGER = "--data.length 64 --train.epochs 4"
+LABEL = "--task classify --input text --target label"
+CLASSIFY = f"{LABEL} --head --model.pooling mean --model.dropout 0.3 --train.epochs 6"
 TWO = "--input first --second second --target label --head --model.pooling mean --model.dropout 0.3"
 NUMBERS = "--data.objective.kind regression --data.objective.labels 1 --model.labels 1"
 TRIALS = {
-    "trec": Trial("finetune_classify", "", CLASSIFY),
-    "sst5": Trial("finetune_classify", f"{labels(*'01234')} {LONGER}", CLASSIFY),
-    "mr": Trial("finetune_classify", f"{labels(*'01')} {LONGER}", CLASSIFY),
+    "trec": Trial("tiny_bert", "", CLASSIFY),
+    "sst5": Trial("tiny_bert", "--train.epochs 5", CLASSIFY),
+    "mr": Trial("tiny_bert", "--train.epochs 5", CLASSIFY),
     "snli": Trial("finetune_pair", "", f"--task pair {TWO}"),
     "stsb": Trial(
         "finetune_pair",
@@ -125,17 +124,13 @@ def measured(name: str, pretrained: bool, folder: pathlib.Path, seeds: int) -> d
     trial, found = TRIALS[name], []
     if pretrained and not trial.finetune:
         raise SystemExit(f"{name} does not start from the pretrained decoder: leave :english out.")
-    command = (
-        f"finetune ../english/runs/english data {trial.finetune}"
-        if pretrained
-        else f"train {trial.preset} {trial.flags}"
-    )
+    command = f"finetune ../english/runs/english data {trial.finetune}" if pretrained else trial.from_scratch
     for seed in range(seeds):
         run, before = f"runs/{'english' if pretrained else 'scratch'}_{seed}", resources()
         t5like(
             [*command.split(), "--train.directory", run, "--train.seed", str(seed), "--data.seed", str(seed)], folder
         )
-        if not pretrained:
+        if command.startswith("train"):
             t5like(["eval", run, "--split", "test"], folder)
         (result,) = (folder / run / "results" / "test").glob("*/results.json")
         found.append((json.loads(result.read_text())[0], since(before)))
