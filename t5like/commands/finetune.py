@@ -27,7 +27,7 @@ class InspectTaskOptions:
     asked: Annotated[Asked, without_prefix()] = Asked()
     """The task, as far as it is known."""
     reading: Annotated[Reading, without_prefix()] = Reading()
-    """How the files are read."""
+    """The form of the files."""
     run: str = ""
     """Run, or preset, whose tokens are counted and that the command at the end is for."""
     validation: str = ""
@@ -46,7 +46,7 @@ class FinetuneOptions:
     asked: Annotated[Asked, without_prefix()] = Asked()
     """The task, as far as it is known."""
     reading: Annotated[Reading, without_prefix()] = Reading()
-    """How the files are read."""
+    """The form of the files."""
     validation: str = ""
     """Files of the validation split, where their names do not say it."""
     test: str = ""

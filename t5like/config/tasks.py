@@ -93,7 +93,7 @@ class Task:
     candidates: Annotated[tuple[str, ...], applies_to("kind", "choice")] = ()
     """Fields of the candidates, or one field with a list of them."""
     prompt: Annotated[str, applies_to("has_target", words="all kinds but chat")] = ""
-    """What a T5 or GPT reads: {input}, {second}, {context}, or any field of the row by its name. Empty: the kind's own,
+    """The text that a T5 or GPT reads: {input}, {second}, {context}, or any field of the row by its name. Empty: the kind's own,
     such as "question: {input} context: {context}"."""
     labels: Annotated[tuple[str, ...], applies_to("kind", *LABELLED)] = ()
     """All labels; their order is that of a head's scores."""

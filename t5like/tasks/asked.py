@@ -1,4 +1,4 @@
-"""What a user asks for of a task and its files, of which all may be left to what the files say."""
+"""A user's wishes for a task and its files, all of which may be left to what the files say."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Asked:
     multi_label: bool = False
     """A text has any number of labels: a list, or labels with commas between."""
     prompt: str = ""
-    """What a T5 or GPT reads, such as "review: {input} sentiment:"."""
+    """The text that a T5 or GPT reads, such as "review: {input} sentiment:"."""
     metric: str = ""
     """Metric by which the task is judged."""
     head: bool = False
@@ -56,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the files are read, where they do not show it; fields of a source."""
+    """The form of the files, where they do not show it; fields of a source."""
 
     columns: tuple[str, ...] = ()
     """Names of all columns of a table without a header line."""

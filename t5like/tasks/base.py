@@ -1,4 +1,4 @@
-"""What a fine-tuning run starts from: a run with its vocabulary, or a preset."""
+"""The start of a fine-tuning run: a run with its vocabulary, or a preset."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from t5like.storage import path_of
 
 
 class Base(NamedTuple):
-    """What a fine-tuning run starts from."""
+    """The start of a fine-tuning run."""
 
     config: Config
     start: str = ""
@@ -27,7 +27,7 @@ class Base(NamedTuple):
 
 
 def base_of(run: str) -> Base:
-    """What a RUN or preset gives to a fine-tuning run.
+    """The start that a RUN or preset gives to a fine-tuning run.
 
     Raises:
       UserError: it is neither, or a run without a checkpoint.

@@ -24,7 +24,7 @@ from t5like.tasks.predict import Predictor
 from t5like.tasks.prediction import Prediction
 
 TAKES = {"classify": "label", "pair": "label", "choice": "label", "regress": "number", "tag": "tags", "span": "answer"}
-"""What the targets of a kind of task are to a metric; those of the others are text."""
+"""The form of a kind of task's targets for a metric; those of the others are text."""
 Report = Callable[[str], None]
 
 
@@ -184,7 +184,7 @@ def target_of(example: Example, task: Task) -> Any:
 
 
 def takes(task: Task) -> str:
-    """What the task's targets are to a metric."""
+    """The form of the task's targets for a metric."""
     if task.multi_label:
         return "labels"
     if task.is_text and task.metric in ("", *METRICS) and METRICS[task.judged_by].takes == "answer":

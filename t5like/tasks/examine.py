@@ -35,7 +35,7 @@ COLUMN = {"classify": "--task regress, or --task text to write it", "pair": "--t
 
 @dataclass
 class Facts:
-    """What is known of the examples of a split."""
+    """Facts of the examples of a split."""
 
     count: int = 0
     labels: Counter[str] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class Examined:
     source: Source
     """With the task."""
     shares: Shares
-    """What a hash cuts off the training files, as far as splits have none of their own."""
+    """The shares that a hash cuts off the training files, as far as splits have none of their own."""
     facts: dict[AnySplit, Facts]
     notes: list[str]
 

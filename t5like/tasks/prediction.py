@@ -1,4 +1,4 @@
-"""What a model says of an example."""
+"""A model's answer to an example."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ Value = str | float | tuple[str, ...] | None
 
 
 class Prediction(NamedTuple):
-    """What a model says of an example.
+    """A model's answer to an example.
 
     `value` is a label or a text, a number, or labels; None where a text that was written is none of what the task asks
     for. `scores` are probabilities of the labels or candidates, or that of the answer; `text` is what was written.

@@ -32,7 +32,7 @@ class Column:
     """Rows with nothing there, or without the column."""
     kinds: Counter[str] = field(default_factory=Counter)
     values: Counter[str] = field(default_factory=Counter)
-    """How often each text or number is there, for as many as are kept."""
+    """Counts of each text or number, for as many as are kept."""
     within: Counter[str] = field(default_factory=Counter)
     """The same for the texts in lists."""
     sizes: list[int] = field(default_factory=list)

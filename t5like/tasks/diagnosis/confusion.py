@@ -48,7 +48,7 @@ def classes_as_text(scores: Sequence[ClassScores]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often each class is predicted for each target."""
+    """Counts of each prediction for each target."""
 
     names: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]

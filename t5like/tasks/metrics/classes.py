@@ -25,14 +25,14 @@ class Occurrences:
     names: tuple[str, ...]
 
     def totals(self, weights: Weights) -> ByClass:
-        """How often each class occurs."""
+        """Counts of the classes."""
         size = len(self.names)
         return np.stack([np.bincount(self.classes, row[self.examples], size) for row in weights]).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Where classes are predicted, are targets, and are both."""
+    """Flags of classes that are predicted, are targets, and are both."""
 
     names: tuple[str, ...]
     predicted: Occurrences

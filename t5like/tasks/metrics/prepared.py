@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 Weights = Float[np.ndarray, "resamples examples"]
-"""How often each example is counted in each resample."""
+"""Times that each example is counted in each resample."""
 Counts = Float[np.ndarray, "*counts"]
 Totals = Float[np.ndarray, " resamples"]
 Weighed = Callable[[Weights], dict[str, Totals]]
