@@ -93,8 +93,8 @@ class Task:
     candidates: Annotated[tuple[str, ...], applies_to("kind", "choice")] = ()
     """Fields of the candidates, or one field with a list of them."""
     prompt: Annotated[str, applies_to("has_target", words="all kinds but chat")] = ""
-    """The text that a T5 or GPT reads: {input}, {second}, {context}, or any field of the row by its name. Empty: the kind's own,
-    such as "question: {input} context: {context}"."""
+    """The text that a T5 or GPT reads: {input}, {second}, {context}, or any field of the row by its name. Empty: the
+    kind's own, such as "question: {input} context: {context}"."""
     labels: Annotated[tuple[str, ...], applies_to("kind", *LABELLED)] = ()
     """All labels; their order is that of a head's scores."""
     words: Annotated[tuple[str, ...], applies_to("labels")] = ()

@@ -81,7 +81,8 @@ def read_part(
     faults: Faults,
     made: Callable[[Iterator[Row]], Iterator[tuple[Made, int, int]]],
 ) -> Iterator[Made]:
-    """All that is made of a part's rows; a file that is damaged, or no text where it should be, ends where that is found.
+    """All that is made of a part's rows; a file that is damaged, or no text where it should be, ends where that is
+    found.
 
     Args:
       made: gives with each the invalid sequences and the characters that it has.
