@@ -267,11 +267,11 @@ def test_a_server_that_vanishes_leaves_the_last_checkpoint_and_the_run_goes_on(s
     settings = run_config(corpus, root / "run", root / "store", train__tensorboard=False)
     saved = Checkpoints.save
 
-    def vanish(self, state, step):
+    def vanish(self, state, step, best=None):
         if step == 3:
             self.wait()
             server.vanish()
-        saved(self, state, step)
+        saved(self, state, step, best)
 
     monkeypatch.setattr(Checkpoints, "save", vanish)
     with pytest.raises(StorageError, match=r"cannot be reached: .*; what is stored is whole"):

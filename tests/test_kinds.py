@@ -16,7 +16,7 @@ import pytest
 from settings import sentence
 from small import random_params, small_config
 
-from t5like.config import CLS, MASK, SEP, Model, Rules
+from t5like.config import CLS, MASK, SEP, Lora, Model, Rules
 from t5like.convert.cases import cases_of, features_of, outcome_of
 from t5like.convert.families import FAMILIES, MODULES
 from t5like.convert.kinds import FREE, decisive, differences, kind_of, misfit, read_back
@@ -34,6 +34,8 @@ OTHERS: dict[str, tuple[Any, ...]] = dict(
     heads=(2, 3),
     kv_heads=(None, 1, 2, 4),
     kv=(5, 6),
+    initializer_factor=(0.5,),
+    lora=(Lora(),),
     mlp=(24,),
     vocab=(264, 200_000),
     max_positions=(None, 32, 96),

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from golden_runs import on_one_device
 from labelled import made_examples, rows_of, write_store
-from small import assert_trees_close, labelled_config, random_params, replace
+from small import assert_trees_close, labelled_config, random_params, replace, task_of
 
+from t5like import config
 from t5like.config import Config
 from t5like.convert.original import has_transformers
 from t5like.model.sharding import make_mesh
@@ -135,8 +136,13 @@ def test_a_run_of_labels_goes_on_with_the_same_bits_and_is_evaluated_on_each_exa
     monkeypatch.setattr(loop, "keep_rows", lambda run, config: None)
     monkeypatch.setattr(opened, "prepare_store", lambda restored: None)
     own = dict(directory=str(tmp_path / "run"), steps=4, save_every=2, tensorboard=False, compilation_cache="")
+    rows = [json.dumps({"text": f"number {n}", "label": n / 10}) for n in range(20)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    source = config.Source(kind="jsonl", path=str(tmp_path / "rows.jsonl"), task=task_of("regression"))
     settings = labelled_config(
         "regression",
+        data__sources=(source,),
+        data__held_out=0.4,
         **{f"train__{name}": value for name, value in own.items()},
         **{f"data__{name}": getattr(data, name) for name in ("store", "vocabulary")},
         **dict(model__encoder_layers=1, model__dropout=0.1, model__vocab=1024),

@@ -249,7 +249,7 @@ def test_the_examples_of_a_page_run(page, more, monkeypatch, capsys):
     monkeypatch.chdir(more.parent)
     for block in EXAMPLES[page]:
         exec(block, {})
-    assert capsys.readouterr().out
+    assert capsys.readouterr().out or "print(" not in "".join(EXAMPLES[page])
 
 
 def test_an_empty_prompt_has_an_empty_answer_and_the_others_keep_their_numbers(runs):
