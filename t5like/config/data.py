@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from t5like.config.checks import require, require_fields, require_positive, require_seed
 from t5like.config.filters import Filter
 from t5like.config.marks import applies_to
-from t5like.config.objective import LABELLED, Lengths, Objective
+from t5like.config.objective import LABELLED, WITH_LABELS, Lengths, Objective
 from t5like.config.sources import Source
 from t5like.config.tasks import OBJECTIVES
 from t5like.config.vocabulary import ROLES, Vocabulary
@@ -97,6 +97,12 @@ class Data:
                 kind in fitting,
                 f"data.objective.kind={kind!r} does not learn the task {task.kind!r} of the source {name!r}: "
                 f"take one of {', '.join(map(repr, fitting))}.",
+            )
+
+            require(
+                kind not in WITH_LABELS or not task.labels or self.objective.labels in (0, 1, len(task.labels)),
+                f"data.objective.labels={self.objective.labels} does not fit the task of the source {name!r}: set that "
+                f"and model.labels to the number of its labels, {len(task.labels)}.",
             )
 
     def _check_parts(self) -> None:
