@@ -22,12 +22,11 @@ def gradients() -> Any:
     ("family", "devices", "accumulate"),
     [("t5", 8, 2), ("bert", 8, 2), ("gpt2", 1, 1), ("llama", 8, 1)],
 )
-def test_no_parameters_gradient_is_a_twentieth_off(gradients, monkeypatch, family, devices, accumulate):
+def test_no_parameters_gradient_is_a_tenth_off(gradients, monkeypatch, family, devices, accumulate):
     """Embeddings, norms, biases, position tables and token types are sums over all tokens of a batch, which bfloat16
     would stop adding at about 256 equal terms; so are sums over layers, devices and parts."""
-    # The labels of next sentences are balanced, so that the gradients of their scores nearly cancel.
-    limits = {"head/bias": 0.5, "pooler/bias": 0.1, "pooler/kernel": 0.1}
+    limits = {"head/bias": 0.5}  # the labels of next sentences are balanced, so that its gradient nearly cancels
     monkeypatch.chdir(ROOT)
     found = gradients.measure(family, devices, accumulate, warm=False)
-    assert {name: error for name, error in found["errors"].items() if error > limits.get(name, 0.05)} == {}
+    assert {name: error for name, error in found["errors"].items() if error > limits.get(name, 0.1)} == {}
     assert len(found["errors"]) > 10
