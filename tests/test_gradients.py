@@ -25,7 +25,7 @@ def gradients() -> Any:
 def test_no_parameters_gradient_is_a_tenth_off(gradients, monkeypatch, family, devices, accumulate):
     """Embeddings, norms, biases, position tables and token types are sums over all tokens of a batch, which bfloat16
     would stop adding at about 256 equal terms; so are sums over layers, devices and parts."""
-    limits = {"head/bias": 0.5}  # the labels of next sentences are balanced, so that its gradient nearly cancels
+    limits = {"head/bias": 0.5, "pooler/bias": 0.2}  # labels of next sentences are balanced: gradients nearly cancel
     monkeypatch.chdir(ROOT)
     found = gradients.measure(family, devices, accumulate, warm=False)
     assert {name: error for name, error in found["errors"].items() if error > limits.get(name, 0.1)} == {}
