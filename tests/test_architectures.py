@@ -114,4 +114,4 @@ def test_architectures_are_listed_with_their_parameters(say):
 @pytest.mark.parametrize("preset", sorted(CONFIGS.glob("*.py")), ids=lambda preset: preset.stem)
 def test_every_preset_is_a_complete_config(preset):
     config = presets.load(str(preset))
-    assert config.train.directory == f"runs/{preset.stem}"
+    assert config.train.directory == f"runs/{preset.stem.removeprefix('finetune_')}"
