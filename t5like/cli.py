@@ -18,7 +18,7 @@ from t5like.storage import path_of
 from t5like.versions import VERSION
 from t5like.xla import set_flags
 
-FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the file, or - for standard input,"}
+FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the file"}
 """Arguments after a SOURCE."""
 COMMANDS = {
     command.name: command

@@ -1,10 +1,10 @@
 """The model card of an exported run, made of facts in its config and its run directory alone."""
 
-from t5like import __version__
 from t5like.convert.families import RECORD
 from t5like.convert.json_files import json_object
 from t5like.model.architectures import parameter_count
 from t5like.runs.opened import Restored
+from t5like.versions import VERSION
 
 PIPELINES = {"vocabulary": {"encoder-decoder": "text2text-generation", "decoder": "text-generation"}}
 PIPELINES["vocabulary"]["encoder"] = "fill-mask"
@@ -39,7 +39,7 @@ def model_card(restored: Restored, loaded_by: str, name: str) -> str:
             "",
             f"# {name}",
             "",
-            f"Exported by t5like {__version__}. Load it with transformers:",
+            f"Exported by t5like {VERSION}. Load it with transformers:",
             "",
             "```python",
             f"from transformers import AutoTokenizer, {loaded_by}",
