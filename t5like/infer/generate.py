@@ -11,12 +11,13 @@ from jaxtyping import Int
 
 from t5like.config import Model
 from t5like.config.sampling import Sampling
-from t5like.data.features import token_features
+from t5like.data.features import ROUND, token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import Constraints, constraints_of
 from t5like.infer.decode import Prompts
-from t5like.infer.sample import Limits, generate, make_sampler
+from t5like.infer.sample import make_sampler
+from t5like.infer.search import Asked, Limits, generate
 from t5like.model.network import Network
 from t5like.model.sharding import Params, row_parts
 from t5like.runs.opened import Restored
@@ -88,8 +89,8 @@ class Generator:
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
         full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(net.rules))]
         prompts, sampler = self._prompts(full), make_sampler(self.sampling, len(full), self.seed, first)
-        answers = generate(params, prompts, sampler, self._limits(), net=net, most=self.most)
-        return np.asarray(jax.device_get(answers))[: len(framed)]
+        written = generate(params, prompts, Asked(sampler, self._limits()), net=net, most=self.most)
+        return np.asarray(jax.device_get(written.tokens))[: len(framed)]
 
     @property
     def _constraints(self) -> Constraints:
@@ -109,11 +110,13 @@ class Generator:
 
     def _prompts(self, framed: Sequence[Sequence[int]]) -> Prompts:
         """A decoder is given the prompts; with an encoder they go there, and the decoder is given its start."""
-        stack = "decoder" if self.model.family == "decoder" else "encoder"
-        features = {name: jnp.asarray(x) for name, x in token_features(stack, [[ids] for ids in framed]).items()}
-        if stack == "decoder":
-            lengths = jnp.asarray([len(ids) for ids in framed], jnp.int32)
-            return Prompts(features["decoder_input_tokens"], lengths, None)
+        if self.model.family == "decoder":
+            lengths = np.array([len(ids) for ids in framed], np.int32)
+            tokens = np.zeros((len(framed), -(-lengths.max() // ROUND) * ROUND), np.int32)
+            for row, ids in zip(tokens, framed, strict=True):
+                row[-len(ids) :] = ids
+            return Prompts(jnp.asarray(tokens), jnp.asarray(lengths), None)
+        features = {name: jnp.asarray(x) for name, x in token_features("encoder", [[ids] for ids in framed]).items()}
         start = jnp.full((len(framed), 1), self.vocabulary.start, jnp.int32)
         return Prompts(start, jnp.ones((len(framed),), jnp.int32), features)
 
