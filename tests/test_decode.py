@@ -14,13 +14,14 @@ from t5like.config.sampling import Sampling
 from t5like.data.objectives import trained_frame
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
-from t5like.infer import sample
+from t5like.infer import search
 from t5like.infer.constraints import Constraints
 from t5like.infer.decode import DecodeState, advance, prefill, put_rows, take_rows
 from t5like.infer.generate import Generator, fill_sentinels, spans_of
 from t5like.infer.sample import Sampler, choose, keep_likeliest, make_sampler
 from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
+from t5like.model.stack import unrolled
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
 
@@ -103,10 +104,10 @@ def test_other_settings_of_sampling_are_no_other_program(one_device):
     def draw(**sampling: Any) -> list[list[int]]:
         return tokens(dataclasses.replace(generator, sampling=Sampling(**sampling)), params, [[5, 6]])
 
-    greedy, programs = draw(), sample.generate._cache_size()
+    greedy, programs = draw(), search.generate._cache_size()
     assert draw(temperature=1e-6) == draw(temperature=9.0, top_k=1) == draw(temperature=9.0, top_p=0.001) == greedy
     assert len({str(draw(temperature=9.0, **rest)) for rest in ({}, {"top_k": 20}, {"top_p": 0.5}, {"top_k": 9})}) == 4
-    assert sample.generate._cache_size() == programs
+    assert search.generate._cache_size() == programs
 
 
 def test_a_greedy_batch_neither_sorts_nor_draws():
@@ -123,17 +124,17 @@ STATES = [[10, 20, 30], [40] * 9, [5, 6], [7] * 12]
 
 
 def prefilled(generator: Generator, params: Any, prompts: list[list[int]]) -> DecodeState:
-    """The prompts at their ends, with room for six tokens more than the longest of `STATES`, padded to 32."""
+    """The prompts, padded in front to 32, with room for six tokens behind them."""
     framed = [generator.frame.around(prompt) for prompt in prompts]
     return prefill(generator.network.inference_net, params, generator._prompts(framed), 38)
 
 
 def continued(generator: Generator, params: Any, state: DecodeState, count: int = 3) -> tuple[DecodeState, np.ndarray]:
     """The state after `count` of the likeliest tokens, and these, `[batch, count]`."""
-    written = []
+    net, written = generator.network.inference_net, []
     for _ in range(count):
         written.append(jnp.argmax(state.logits, -1).astype(jnp.int32))
-        state = advance(generator.network.inference_net, params, state, written[-1])
+        state = advance(net, unrolled(params, net.model), state, written[-1])
     return state, np.stack(written, axis=1)
 
 
@@ -156,9 +157,12 @@ def test_a_replaced_row_goes_on_as_it_would_alone(family, one_device):
     """Row 1 gets another prompt while the others are in the middle of their answers, to which nothing happens."""
     generator, params = build(family)
     state, first = continued(generator, params, prefilled(generator, params, STATES))
-    new = prefilled(generator, params, [[9, 8, 7, 6, 5]])
+    prompts = generator._prompts([generator.frame.around([9, 8, 7, 6, 5])])
+    # Padded in front to end where the others are.
+    prompts = prompts._replace(tokens=jnp.pad(prompts.tokens, ((0, 0), (int(state.slot) - prompts.tokens.shape[1], 0))))
+    new = prefill(generator.network.inference_net, params, prompts, 38)
     joined = put_rows(state, jnp.asarray([1]), new)
-    assert joined.positions.tolist() != state.positions.tolist()
+    assert joined.starts.tolist() != state.starts.tolist()
     _, then = continued(generator, params, joined)
     _, alone = continued(generator, params, new)
     _, whole = continued(generator, params, prefilled(generator, params, STATES), 6)
