@@ -89,7 +89,7 @@ def diagonals(values: Float[Array, "heads both"], queries: int) -> Float[Array, 
     CPU longer than all the rest of attention.
     """
     heads, both = values.shape
-    # Rows of both numbers, read as rows of one number less, are shifted by one more each: [q, c] is value (c - q) % both
+    # Rows of `both` numbers, read as rows of one less, shift by one each: [q, c] is value (c - q) % both.
     flat = jnp.broadcast_to(values[:, None], (heads, queries, both)).reshape(heads, queries * both)
     return flat[:, : queries * (both - 1)].reshape(heads, queries, both - 1)[:, :, queries - 1 :]
 
