@@ -87,7 +87,8 @@ class Generator:
         net = self.network.inference_net
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
         full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(net.rules))]
-        prompts, sampler = self._prompts(full), make_sampler(self.sampling, len(full), self.seed, first)
+        numbers = range(first, first + len(full))
+        prompts, sampler = self._prompts(full), make_sampler(self.sampling, numbers, self.seed)
         answers = generate(params, prompts, sampler, self._limits(), net=net, most=self.most)
         return np.asarray(jax.device_get(answers))[: len(framed)]
 
