@@ -18,7 +18,6 @@ from t5like.infer import search
 from t5like.infer.constraints import Constraints
 from t5like.infer.decode import DecodeState, advance, prefill, put_rows, take_rows
 from t5like.infer.generate import Generator, fill_sentinels, spans_of
-from t5like.infer.sample import Sampler, choose, keep_likeliest, make_sampler
 from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
 from t5like.model.stack import unrolled
@@ -110,16 +109,6 @@ def test_other_settings_of_sampling_are_no_other_program(one_device):
     assert search.generate._cache_size() == programs
 
 
-def test_a_greedy_batch_neither_sorts_nor_draws():
-    """The program's one branch of two that a batch without sampled rows takes only passes on the likeliest tokens."""
-    jaxpr = jax.make_jaxpr(choose)(LOGITS, jax.random.split(jax.random.key(0), 1), make_sampler(Sampling(), 1))
-    greedy, sampled = next(e for e in jaxpr.eqns if e.primitive.name == "cond").params["branches"]
-    assert [e.primitive.name for e in jaxpr.eqns][-1] == "cond"
-    assert not any(name in str(e) for e in jaxpr.eqns[:-1] for name in ("sort", "top_k", "threefry"))
-    assert not greedy.eqns
-    assert "sort" in str(sampled)
-
-
 STATES = [[10, 20, 30], [40] * 9, [5, 6], [7] * 12]
 
 
@@ -172,26 +161,6 @@ def test_a_replaced_row_goes_on_as_it_would_alone(family, one_device):
     assert then[1].tolist() != whole[1, 3:].tolist()
 
 
-def test_each_row_has_settings_of_its_own(one_device):
-    """Greedy and sampled rows of one batch choose as batches of their kind do."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    logits = jax.random.normal(jax.random.key(1), (4, 50))
-    settings = [Sampling(), Sampling(temperature=0.7), Sampling(temperature=1.5, top_k=3)]
-    settings.append(Sampling(temperature=1.5, top_p=0.5))
-    mixed = Sampler(*(jnp.concatenate(xs) for xs in zip(*(make_sampler(s, 1) for s in settings), strict=True)))
-    alone = [int(choose(logits, keys, make_sampler(s, 4))[row]) for row, s in enumerate(settings)]
-    assert choose(logits, keys, mixed).tolist() == alone
-
-
-def test_each_row_keeps_the_tokens_of_its_own_settings(one_device):
-    """Of probabilities .4 .3 .2 .1; the first row leaves out none, so that it cannot decide for the others."""
-    logits = jnp.log(jnp.tile(jnp.array([[0.1, 0.4, 0.2, 0.3]], jnp.float32), (5, 1)))
-    top_k, top_p = jnp.array([0, 2, 0, 3, 9], jnp.int32), jnp.array([1, 1, 0.6, 0.5, 1], jnp.float32)
-    kept = [np.flatnonzero(row > -np.inf).tolist() for row in np.asarray(keep_likeliest(logits, top_k, top_p))]
-    # Of the last three of .4 .3 .2, .44 .33 .22 of what is left, the first two have half and more.
-    assert kept == [[0, 1, 2, 3], [1, 3], [1, 3], [1, 3], [0, 1, 2, 3]]
-
-
 @pytest.mark.parametrize("family", ["t5", "gpt"])
 def test_an_answer_keeps_to_its_constraints(family, one_device):
     generator, params = build(family)
@@ -219,38 +188,6 @@ def test_nothing_follows_the_end(one_device):
     (got,) = tokens(generator, params, [[10, 20]])
     first = got.index(VOCABULARY.eos) if VOCABULARY.eos in got else len(got)
     assert not any(got[first + 1 :])
-
-
-LOGITS = jnp.log(jnp.array([[0.4, 0.3, 0.2, 0.1]]))
-
-
-def chosen(count: int = 4000, **sampling: Any) -> np.ndarray:
-    """The share of each of the four tokens among many draws."""
-    keys = jax.random.split(jax.random.key(0), count)
-    draws = choose(jnp.tile(LOGITS, (count, 1)), keys, make_sampler(Sampling(**sampling), count))
-    return np.bincount(draws, minlength=4) / count
-
-
-def test_sampling_follows_the_distribution():
-    np.testing.assert_allclose(chosen(temperature=1.0), [0.4, 0.3, 0.2, 0.1], atol=0.03)
-
-
-def test_temperature_sharpens():
-    sharp = np.array([0.4, 0.3, 0.2, 0.1]) ** 2
-    np.testing.assert_allclose(chosen(temperature=0.5), sharp / sharp.sum(), atol=0.03)
-
-
-def test_temperature_zero_takes_the_likeliest():
-    np.testing.assert_array_equal(chosen(50), [1, 0, 0, 0])
-
-
-def test_top_k_keeps_the_k_likeliest():
-    np.testing.assert_allclose(chosen(temperature=1.0, top_k=2), [4 / 7, 3 / 7, 0, 0], atol=0.03)
-
-
-@pytest.mark.parametrize(("top_p", "kept"), [(0.39, 1), (0.41, 2), (0.71, 3), (1.0, 4)])
-def test_top_p_keeps_the_fewest_that_reach_the_share(top_p, kept):
-    assert (chosen(temperature=1.0, top_p=top_p) > 0).tolist() == [True] * kept + [False] * (4 - kept)
 
 
 def test_a_seed_repeats_its_draws(one_device):
