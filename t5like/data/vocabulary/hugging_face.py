@@ -99,6 +99,9 @@ class HuggingFace:
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._tokenizer.decode_batch([list(ids) for ids in rows], skip_special_tokens=False)
+
     def name(self, number: int) -> str:
         return self._names[number]
 

@@ -74,6 +74,10 @@ class Pieces(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """`decode` of each of many rows, in one call of the library."""
+        ...
+
     def name(self, number: int) -> str: ...
 
     def spelt(self, number: int) -> bytes:
@@ -194,6 +198,9 @@ class SentencePiece:
     def decode(self, ids: Sequence[int]) -> str:
         return self._model.decode(list(ids))
 
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._model.decode([list(ids) for ids in rows]) if rows else []
+
     def name(self, number: int) -> str:
         return self._names[number]
 
@@ -235,6 +242,9 @@ class Bytes:
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(number - 3 for number in ids if number >= 3).decode("utf-8", errors="replace")
+
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return [self.decode(ids) for ids in rows]
 
     def name(self, number: int) -> str:
         return ("<pad>", "</s>", "<unk>")[number] if number < 3 else f"<0x{number - 3:02X}>"
