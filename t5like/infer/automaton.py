@@ -47,7 +47,7 @@ def permitted(automaton: Automaton, states: Int[Array, " rows"], left: Int[Array
     return (following >= 0) & ending
 
 
-def follow(automaton: Automaton, states: Int[Array, " rows"], tokens: Int[Array, " rows"]) -> Int[Array, " rows"]:
+def follow(automaton: Automaton, states: Int[Array, "*rows"], tokens: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
     """The state of each row after its token; one that was forbidden leaves it as it was."""
     found = automaton.table[states, tokens].astype(jnp.int32)
     return jnp.where(found < 0, states, found)
