@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -28,7 +28,9 @@ from t5like.data.tasks.given import given_example
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError, did_you_mean
 from t5like.infer import fill
-from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of, rounded
+from t5like.infer.answers import numbered_texts
+from t5like.infer.batches import in_order, rounded
+from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of
 from t5like.infer.generate import fill_sentinels, generator_of, require_decoder
 from t5like.model.sharding import Params
 from t5like.results import Answer, Filled, Predicted, Results
@@ -180,24 +182,33 @@ class Run:
         _require_batch(batch)
         require(tokens > 0, f"tokens={tokens} must be above 0.")
         require(0 <= seed < 2**31, f"seed={seed} must be at least 0 and below 2**31.")
-        full = [*asked, *[""] * (rounded(len(asked), batch) - len(asked))]
-        return Results(list(self.answers(full, sampling, tokens, seed, batch))[: len(asked)])
+        return Results(list(self.answers(asked, sampling, tokens, seed, batch)))
 
     def answers(
-        self, prompts: Sequence[str], sampling: Sampling, tokens: int, seed: int, batch: int
+        self, prompts: Iterable[str], sampling: Sampling, tokens: int, seed: int, batch: int
     ) -> Iterator[Answer]:
-        """The same, batch by batch as they are computed."""
+        """The same, in the order of the prompts, each as soon as all before it are there."""
+        return in_order(self.computed(prompts, sampling, tokens, seed, batch))
+
+    def computed(
+        self,
+        prompts: Iterable[str],
+        sampling: Sampling,
+        tokens: int,
+        seed: int,
+        batch: int,
+        known: Callable[[int], bool] = lambda number: False,
+    ) -> Iterator[tuple[int, Answer]]:
+        """The same as they are computed, each with its prompt's number: those of one length together.
+
+        Args:
+          known: True for the numbers of answers that are not asked for; they are given only beside others.
+        """
         require_decoder(self.config.model)
         generator = generator_of(self.restored, sampling, tokens, seed)
-        for first in range(0, len(prompts), batch):
-            part = prompts[first : first + batch]
-            texts, asked = [""] * len(part), next((prompt for prompt in part if prompt.strip()), None)
-            if asked is not None:  # which stands in for empty ones, so that all keep their numbers
-                with self._on_devices():
-                    texts = generator(self.params, [prompt if prompt.strip() else asked for prompt in part], first)
-            for prompt, text in zip(part, texts, strict=True):
-                text = text if prompt.strip() else ""
-                yield Answer(prompt, text, fill_sentinels(prompt, text) if "<extra_id_" in prompt else None)
+        found = numbered_texts(generator, self.params, prompts, batch, self._on_devices, known)
+        for number, prompt, text in found:
+            yield number, Answer(prompt, text, fill_sentinels(prompt, text) if "<extra_id_" in prompt else None)
 
     def fill(self, texts: Texts, *, top: int = 5) -> Results[Filled]:
         """The `top` likeliest tokens for each [MASK] of texts, by an encoder.

@@ -20,7 +20,7 @@ from settings import sentence
 import t5like
 from t5like.config.sampling import Sampling
 from t5like.infer.fill import Candidate
-from t5like.infer.forward import rounded
+from t5like.infer.batches import rounded
 from t5like.library import Run
 from t5like.results import Answer, Filled, Predicted, Results
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from t5like.config import Model
 from t5like.config.sampling import Sampling
-from t5like.data.features import token_features
+from t5like.data.features import ROUND, token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import Constraints, constraints_of
@@ -50,17 +50,30 @@ class Generator:
         """The config of the model."""
         return self.network.config.model
 
-    def __call__(self, params: Params, texts: Sequence[str], first: int = 0) -> list[str]:
-        """One continuation, or for an encoder-decoder one answer, for each prompt; they are numbered from `first`.
+    def __call__(self, params: Params, texts: Sequence[str], numbers: int | Sequence[int] = 0) -> list[str]:
+        """One continuation, or for an encoder-decoder one answer, for each prompt.
+
+        Args:
+          numbers: those of the prompts, on which their random choices depend, or the first where they are consecutive.
 
         Raises:
           UserError: an empty prompt, one longer than the model allows, or a model without a decoder.
         """
+        return self.texts(params, self.framed(texts), numbers)
+
+    def texts(
+        self, params: Params, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
+    ) -> list[str]:
+        """The texts of `tokens`.
+
+        Raises:
+          UserError: a prompt is longer than the model allows, or the model has no decoder.
+        """
         require_decoder(self.model)
-        framed = self.framed(texts)
         longest = max(map(len, framed))
         check_length(self.model, longest + self.most if self.model.family == "decoder" else max(longest, self.most))
-        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in self.tokens(params, framed, first)]
+        answers = self.tokens(params, framed, numbers, length)
+        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in answers]
 
     def framed(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of prompts, in their frame.
@@ -80,14 +93,22 @@ class Generator:
         return int(ended.argmax()) if ended.any() else len(answer)
 
     def tokens(
-        self, params: Params, framed: Sequence[Sequence[int]], first: int = 0
+        self, params: Params, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
     ) -> Int[np.ndarray, "prompts most"]:
-        """The token ids of answers to framed prompts of token ids; zeros after the end."""
+        """The token ids of answers to framed prompts of token ids; zeros after the end.
+
+        Args:
+          numbers: those of the prompts, on which their random choices depend, or the first where they are consecutive.
+          length: tokens to which the prompts are padded; 0: to the longest, rounded up.
+        """
         require_decoder(self.model)
         net = self.network.inference_net
+        numbers = range(numbers, numbers + len(framed)) if isinstance(numbers, int) else numbers
         # Rows are split over devices, so their number is rounded up with copies of the last prompt.
-        full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(net.rules))]
-        prompts, sampler = self._prompts(full), make_sampler(self.sampling, len(full), self.seed, first)
+        copies = -len(framed) % row_parts(net.rules)
+        full, own = [*framed, *[framed[-1]] * copies], [*numbers, *[numbers[-1]] * copies]
+        sampler = make_sampler(self.sampling, len(full), self.seed)._replace(numbers=jnp.asarray(own, jnp.int32))
+        prompts = self._prompts(full, length or ROUND)
         answers = generate(params, prompts, sampler, self._limits(), net=net, most=self.most)
         return np.asarray(jax.device_get(answers))[: len(framed)]
 
@@ -107,10 +128,11 @@ class Generator:
         forced = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
         return Limits(jnp.asarray(allowed), jnp.asarray(ends), *forced)
 
-    def _prompts(self, framed: Sequence[Sequence[int]]) -> Prompts:
+    def _prompts(self, framed: Sequence[Sequence[int]], multiple: int) -> Prompts:
         """A decoder is given the prompts; with an encoder they go there, and the decoder is given its start."""
         stack = "decoder" if self.model.family == "decoder" else "encoder"
-        features = {name: jnp.asarray(x) for name, x in token_features(stack, [[ids] for ids in framed]).items()}
+        made = token_features(stack, [[ids] for ids in framed], multiple=multiple)
+        features = {name: jnp.asarray(x) for name, x in made.items()}
         if stack == "decoder":
             lengths = jnp.asarray([len(ids) for ids in framed], jnp.int32)
             return Prompts(features["decoder_input_tokens"], lengths, None)
