@@ -16,7 +16,8 @@ from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import Constraints, constraints_of
 from t5like.infer.decode import Prompts
-from t5like.infer.sample import Limits, generate, make_sampler
+from t5like.infer.sample import make_sampler
+from t5like.infer.search import Asked, Limits, generate
 from t5like.model.network import Network
 from t5like.model.sharding import Params, row_parts
 from t5like.runs.opened import Restored
@@ -102,15 +103,22 @@ class Generator:
           length: tokens to which the prompts are padded; 0: to the longest, rounded up.
         """
         require_decoder(self.model)
-        net = self.network.inference_net
+        prompts, asked = self.asked(framed, numbers, length)
+        written = generate(params, prompts, asked, net=self.network.inference_net, most=self.most)
+        return np.asarray(jax.device_get(written.tokens))[: len(framed)]
+
+    def asked(
+        self, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
+    ) -> tuple[Prompts, Asked]:
+        """The arguments of the loop of decoding for `tokens`.
+
+        Rows are split over devices, so their number is rounded up with copies of the last prompt.
+        """
+        copies = -len(framed) % row_parts(self.network.inference_net.rules)
         numbers = range(numbers, numbers + len(framed)) if isinstance(numbers, int) else numbers
-        # Rows are split over devices, so their number is rounded up with copies of the last prompt.
-        copies = -len(framed) % row_parts(net.rules)
         full, own = [*framed, *[framed[-1]] * copies], [*numbers, *[numbers[-1]] * copies]
         sampler = make_sampler(self.sampling, len(full), self.seed)._replace(numbers=jnp.asarray(own, jnp.int32))
-        prompts = self._prompts(full, length or ROUND)
-        answers = generate(params, prompts, sampler, self._limits(), net=net, most=self.most)
-        return np.asarray(jax.device_get(answers))[: len(framed)]
+        return self._prompts(full, length or ROUND), Asked(sampler, self._limits())
 
     @property
     def _constraints(self) -> Constraints:
@@ -130,12 +138,14 @@ class Generator:
 
     def _prompts(self, framed: Sequence[Sequence[int]], multiple: int) -> Prompts:
         """A decoder is given the prompts; with an encoder they go there, and the decoder is given its start."""
-        stack = "decoder" if self.model.family == "decoder" else "encoder"
-        made = token_features(stack, [[ids] for ids in framed], multiple=multiple)
+        if self.model.family == "decoder":
+            lengths = np.array([len(ids) for ids in framed], np.int32)
+            tokens = np.zeros((len(framed), -(-lengths.max() // multiple) * multiple), np.int32)
+            for row, ids in zip(tokens, framed, strict=True):
+                row[-len(ids) :] = ids
+            return Prompts(jnp.asarray(tokens), jnp.asarray(lengths), None)
+        made = token_features("encoder", [[ids] for ids in framed], multiple=multiple)
         features = {name: jnp.asarray(x) for name, x in made.items()}
-        if stack == "decoder":
-            lengths = jnp.asarray([len(ids) for ids in framed], jnp.int32)
-            return Prompts(features["decoder_input_tokens"], lengths, None)
         start = jnp.full((len(framed), 1), self.vocabulary.start, jnp.int32)
         return Prompts(start, jnp.ones((len(framed),), jnp.int32), features)
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from t5like.config.sampling import Sampling
 from t5like.infer.decode import Prompts
-from t5like.infer.sample import Limits, generate, make_sampler
+from t5like.infer.sample import make_sampler
+from t5like.infer.search import Asked, Limits, generate
 from t5like.model.network import Network, abstract_batch
 
 
@@ -26,4 +27,4 @@ def lower_generation(network: Network, prompts: int, tokens: int) -> jax.stages.
 
     asked, limits = jax.eval_shape(arguments)
     sampler = jax.eval_shape(lambda: make_sampler(Sampling(), prompts))
-    return generate.lower(network.params, asked, sampler, limits, net=network.inference_net, most=tokens)
+    return generate.lower(network.params, asked, Asked(sampler, limits), net=network.inference_net, most=tokens)

@@ -1,32 +1,18 @@
-"""Answers of a batch, token by token in one program on the device: greedy and sampled rows side by side.
+"""The choice of the next token of greedy and sampled rows, side by side.
 
 How a row's tokens are chosen is data of the program, not part of it: another temperature, top-k or top-p compiles
 nothing, and rows of one batch may differ in all three.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from t5like.config.sampling import Sampling
-from t5like.infer.decode import DecodeState, Prompts, advance, prefill
-from t5like.model.sharding import Params, shard
-from t5like.model.transformer import Transformer
 
 Logits = Float[Array, "batch vocab"]
-
-
-class Limits(NamedTuple):
-    """Constraints of all answers: tokens that may be chosen and that end one, and the first and the last token of the
-    longest answer where these are forced, else -1."""
-
-    allowed: Bool[Array, " vocab"]
-    ends: Bool[Array, " vocab"]
-    first: Int[Array, ""]
-    last: Int[Array, ""]
 
 
 class Sampler(NamedTuple):
@@ -91,39 +77,3 @@ def keep_likeliest(logits: Logits, top_k: Int[Array, " batch"], top_p: Float[Arr
     nucleus = jnp.min(jnp.where(before < top_p[:, None], ordered, jnp.inf), axis=-1, keepdims=True)
     least = jnp.where(top_p[:, None] < 1, jnp.maximum(least, nucleus), least)
     return jnp.where(logits < least, -jnp.inf, logits)
-
-
-class Progress(NamedTuple):
-    """Answers in the making: how many tokens each has, zeros after its end, and the rows that have ended."""
-
-    number: Int[Array, ""]
-    state: DecodeState
-    answers: Int[Array, "batch most"]
-    ended: Bool[Array, " batch"]
-
-
-@functools.partial(jax.jit, static_argnames=("net", "most"))
-def generate(
-    params: Params, prompts: Prompts, sampler: Sampler, limits: Limits, *, net: Transformer, most: int
-) -> Int[Array, "batch most"]:
-    """Up to `most` tokens after each prompt, what ends it included, then zeros; stops when every row has ended.
-
-    Token n of a row is drawn by the row's key and n, so that it does not depend on other rows, nor on the padding.
-    """
-    batch, length = prompts.tokens.shape
-    keys = sampler.keys()
-
-    def step(now: Progress) -> Progress:
-        scores = jnp.where(limits.allowed[None], now.state.logits, -jnp.inf)
-        token = choose(scores, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, now.number), sampler)
-        token = jnp.where((now.number == 0) & (limits.first >= 0), limits.first, token)
-        token = jnp.where((now.number == most - 1) & (limits.last >= 0), limits.last, token)
-        token = jnp.where(now.ended, 0, token)
-        answers = jax.lax.dynamic_update_index_in_dim(now.answers, token, now.number, axis=1)
-        state = advance(net, params, now.state, token)
-        return Progress(now.number + 1, state, answers, now.ended | limits.ends[token])
-
-    none = jnp.zeros((batch, most), jnp.int32), jnp.zeros((batch,), bool)
-    start = Progress(jnp.zeros((), jnp.int32), prefill(net, params, prompts, length + most), *none)
-    last = jax.lax.while_loop(lambda now: (now.number < most) & ~now.ended.all(), step, start)
-    return shard(last.answers, net.rules, None, None)  # whole on every process
