@@ -13,7 +13,7 @@ from t5like import config
 from t5like.cli import COMMANDS
 from t5like.commands import NoOptions
 from t5like.commands.data import InspectOptions, PrepareOptions
-from t5like.commands.models import GenerateOptions
+from t5like.commands.generate import GenerateOptions
 from t5like.commands.plan import PlanOptions
 from t5like.commands.vocabulary import VocabularyOptions
 from t5like.config import presets

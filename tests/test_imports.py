@@ -18,6 +18,7 @@ TOWER = {
     "commands": 8,
     "plan": 7,
     "library": 7,
+    "loading": 7,
     "results": 7,
     "convert": 6,
     "infer": 6,

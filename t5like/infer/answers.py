@@ -40,4 +40,6 @@ def numbered_texts(
             rows, own = (together.full(each, batches.rows(together)) for each in (framed, numbers))
             with within():
                 texts = generator.texts(params, rows, own, together.length)
-            yield from ((n, part[n - first], text) for n, text in zip(own[: len(together.members)], texts, strict=False))
+            yield from (
+                (n, part[n - first], text) for n, text in zip(own[: len(together.members)], texts, strict=False)
+            )

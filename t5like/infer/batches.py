@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Sorts rows into batches of `batch`; each call takes a part of the rows, of which the first chooses the lengths."""
+    """Sorts rows into batches of `batch`. Each call takes a part of the rows; the first part chooses the lengths."""
 
     def __init__(self, batch: int):
         self.batch, self._lengths = batch, tuple[int, ...]()

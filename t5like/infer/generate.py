@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from t5like.config import Model
+from t5like.config.checks import require
 from t5like.config.sampling import Sampling
 from t5like.data.features import ROUND, token_features
 from t5like.data.vocabulary import Frame, Vocabulary
@@ -70,11 +71,15 @@ class Generator:
         Raises:
           UserError: a prompt is longer than the model allows, or the model has no decoder.
         """
+        self.check(framed)
+        answers = self.tokens(params, framed, numbers, length)
+        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in answers]
+
+    def check(self, framed: Sequence[Sequence[int]]) -> None:
+        """Raises `UserError` if the model has no decoder, or no positions for a prompt and what follows it."""
         require_decoder(self.model)
         longest = max(map(len, framed))
         check_length(self.model, longest + self.most if self.model.family == "decoder" else max(longest, self.most))
-        answers = self.tokens(params, framed, numbers, length)
-        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in answers]
 
     def framed(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of prompts, in their frame.
@@ -151,7 +156,14 @@ class Generator:
 
 
 def generator_of(restored: Restored, sampling: Sampling, most: int, seed: int = 0) -> Generator:
-    """The generator of a run, with the frame of its prompts and the constraints of its answers."""
+    """The generator of a run, with the frame of its prompts and the constraints of its answers.
+
+    Raises:
+      UserError: the model has no decoder, or `most` or `seed` is out of bounds.
+    """
+    require_decoder(restored.config.model)
+    require(most > 0, f"tokens={most} must be above 0.")
+    require(0 <= seed < 2**31, f"seed={seed} must be at least 0 and below 2**31.")
     constraints = constraints_of(restored)
     return Generator(restored.network, restored.vocabulary, restored.frame, sampling, most, seed, constraints)
 

@@ -1,8 +1,23 @@
 """Streaming: the text of tokens piece by piece, each as soon as nothing that follows can change it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5like.config import Model
 from t5like.data.vocabulary import Vocabulary
+from t5like.infer.batches import row_length
+from t5like.infer.generate import Generator
+from t5like.infer.search import begin, go_on
+from t5like.model.sharding import Params
+from t5like.model.stack import unrolled
+
+SEGMENT = 4
+"""Tokens that are chosen without a look at them, which keeps the devices waiting for a moment."""
 
 
 def pieces(vocabulary: Vocabulary, tokens: Iterable[int], stops: Sequence[str] = ()) -> Iterator[str]:
@@ -62,3 +77,37 @@ def until_stop(texts: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
 def _begun(text: str, stop: str) -> int:
     """The characters at the end of a text with which a stop string begins."""
     return next((count for count in range(len(stop) - 1, 0, -1) if text.endswith(stop[:count])), 0)
+
+
+def answer_tokens(
+    generator: Generator, params: Params, framed: Sequence[int], within: Callable[[], AbstractContextManager[None]]
+) -> Iterator[int]:
+    """The tokens of `generator.tokens` for one prompt, number 0, as they are chosen, without what ends them.
+
+    They come in segments of `SEGMENT`, of which each is computed when the one before it has been taken.
+
+    Args:
+      within: what each segment is computed in; nothing of it is left while the iterator waits.
+
+    Raises:
+      UserError: the prompt is longer than the model allows, or the model has no decoder.
+    """
+    generator.check([framed])
+    net, most, given = generator.network.inference_net, generator.most, 0
+    with within():
+        prompts, asked = generator.asked([framed], 0, row_length(len(framed)))
+        search, layers = begin(params, prompts, asked, net=net, most=most), _unrolled(params, net.model)
+    while True:
+        written = np.array(search.written.tokens[0, : int(search.number)])
+        length = generator.length(written)
+        yield from written[given:length].tolist()
+        given = len(written)
+        if length < given or given == most:
+            return
+        with within():
+            search = go_on(layers, search, asked, jnp.int32(given + SEGMENT), net=net)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _unrolled(params: Params, model: Model) -> Params:
+    return unrolled(params, model)
