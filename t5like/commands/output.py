@@ -161,7 +161,7 @@ def resumed(file: str, made_from: Record, overwrite: bool) -> Iterator[Lines]:
         if (connected := connection()) is not None:  # all know of the lines that are there
             connected.share("t5like/output", lines and lines.there)
             written, early = connected.collect("t5like/output", WAIT)[0]
-            lines = lines or Lines(file, written, dict.fromkeys(early, {}))
+            lines = lines or Lines(file, written, {number: {} for number in early})
         assert lines is not None
         yield lines
 
