@@ -37,7 +37,7 @@ def decoded(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
     decoded alone, ▁mo would lose its space. `held` may still change, as the first bytes of a character do.
     """
     special, size = frozenset(vocabulary.special.values()), vocabulary.pieces.size
-    unspelt = {vocabulary.pieces.control.pad, vocabulary.eos} - special
+    unspelt = {vocabulary.pieces.control.pad, vocabulary.eos}
     context, held = list[int](), list[int]()
     for token in map(int, tokens):
         if token in unspelt or (token >= size and token not in special):
