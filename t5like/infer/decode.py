@@ -56,9 +56,7 @@ def prefill(net: Transformer, params: Params, prompts: Prompts, slots: int, copi
         memory = net.apply({"params": params}, prompts.encoder, method=Transformer.encode)
         segments = prompts.encoder["encoder_segment_ids"]
     starts = length - prompts.lengths
-    logits, cache = _apply(
-        net, params, Transformer.prefill, prompts.tokens, _from(starts, length), segments, memory
-    )
+    logits, cache = _apply(net, params, Transformer.prefill, prompts.tokens, _from(starts, length), segments, memory)
     cache = [_with_room(layer, slots - length, copies) for layer in cache]
     return DecodeState(cache, jnp.repeat(logits, copies, axis=0), jnp.int32(length), starts, segments)
 

@@ -160,9 +160,7 @@ class Transformer(nn.Module):
             apart = AttentionMask(one, prompt, causal=True, positions=behind)
         if encoder_segments is not None:
             cross = AttentionMask(one, _real(encoder_segments), causal=False)
-        x, cache = self._run(
-            self.decoder, tokens[:, None], positions[:, None], mask, None, cross, False, cache, apart
-        )
+        x, cache = self._run(self.decoder, tokens[:, None], positions[:, None], mask, None, cross, False, cache, apart)
         return self.logits(x)[:, 0], cache
 
     def logits(self, x: Hidden) -> Logits:

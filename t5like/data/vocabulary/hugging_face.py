@@ -113,6 +113,9 @@ class HuggingFace:
         known = all(character in self._byte_of for character in name)
         return bytes(self._byte_of[character] for character in name) if known else name.encode()
 
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._tokenizer.decode_batch([list(ids) for ids in rows], skip_special_tokens=False)
+
     def name(self, number: int) -> str:
         return self._names[number]
 

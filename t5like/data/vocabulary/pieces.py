@@ -80,6 +80,10 @@ class Pieces(Protocol):
         not end within a character."""
         ...
 
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """`decode` of each of many rows, in one call of the library."""
+        ...
+
     def name(self, number: int) -> str: ...
 
     def spelt(self, number: int) -> bytes:
@@ -203,6 +207,9 @@ class SentencePiece:
     def settled(self, ids: Sequence[int]) -> bool:
         return not self._model.is_byte(ids[-1]) or is_whole(b"".join(map(self.spelt, ids)))
 
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._model.decode([list(ids) for ids in rows]) if rows else []
+
     def name(self, number: int) -> str:
         return self._names[number]
 
@@ -247,6 +254,9 @@ class Bytes:
 
     def settled(self, ids: Sequence[int]) -> bool:
         return is_whole(b"".join(map(self.spelt, ids)))
+
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return [self.decode(ids) for ids in rows]
 
     def name(self, number: int) -> str:
         return ("<pad>", "</s>", "<unk>")[number] if number < 3 else f"<0x{number - 3:02X}>"

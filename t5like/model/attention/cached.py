@@ -87,8 +87,6 @@ def _mean(
     rows, heads, length, keys = weights.shape
     sources, kv_heads = values.shape[:2]
     split = weights.reshape(sources, rows // sources, kv_heads, heads // kv_heads * length, keys)
-    mean = jnp.einsum(
-        "shqk,shkd->shqd", split.swapaxes(1, 2).reshape(sources, kv_heads, -1, keys), values
-    )
+    mean = jnp.einsum("shqk,shkd->shqd", split.swapaxes(1, 2).reshape(sources, kv_heads, -1, keys), values)
     mean = mean.reshape(sources, kv_heads, rows // sources, heads // kv_heads * length, -1).swapaxes(1, 2)
     return mean.reshape(rows, heads, length, -1)
