@@ -6,11 +6,8 @@ process lives.
 """
 
 import contextlib
-import dataclasses
-import logging
-import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,66 +17,24 @@ from jaxtyping import Float
 
 from t5like.config import Config
 from t5like.config.checks import require
-from t5like.config.flags import override
 from t5like.config.sampling import Sampling
 from t5like.config.tasks import Task
-from t5like.config.training import Step
 from t5like.data.tasks.given import given_example
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError, did_you_mean
 from t5like.infer import fill
-from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of, rounded
-from t5like.infer.generate import fill_sentinels, generator_of, require_decoder
+from t5like.infer.answers import numbered_texts
+from t5like.infer.batches import in_order, rounded
+from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of
+from t5like.infer.generate import fill_sentinels, generator_of
+from t5like.infer.stream import answer_tokens, pieces
 from t5like.model.sharding import Params
 from t5like.results import Answer, Filled, Predicted, Results
-from t5like.runs.changes import require_same_model
-from t5like.runs.directory import RunDirectory, config_of, relocated
-from t5like.runs.opened import Restored, open_run
-from t5like.storage import path_of
+from t5like.runs.opened import Restored
 from t5like.tasks.predict import Predictor
 
 Texts = str | Sequence[str]
 """One text, or several."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoOptions:
-    """`load` takes fields of the config alone."""
-
-
-def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str, object] | None = None) -> "Run":
-    """As `t5like.load`, which says what it takes.
-
-    Compiled programs are kept on disk only if `config` has "train.compilation_cache", for that is a setting of JAX's in
-    the whole process.
-    """
-    found = RunDirectory(path_of(config_of(str(run)).train.directory))
-    require(found.path.is_dir(), f"There is no run in {found.path}: `t5like train {run}` makes one.")
-    settings = relocated(found.config(), str(found.path))
-    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, compilation_cache=""))
-    if config:
-        flags = [word for name, value in config.items() for word in _flag(name, value)]
-        settings, _ = override(settings, NoOptions, flags, "t5like.load")
-    require_same_model(found, settings)
-    with _without_notes(), open_run(settings, step) as restored:
-        return Run(restored)
-
-
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
-    orbax = logging.getLogger("absl")
-    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
-    orbax.addFilter(serious)
-    try:
-        yield
-    finally:
-        orbax.removeFilter(serious)
-
-
-def _flag(name: str, value: object) -> list[str]:
-    """The words of a flag: ("rules.embed", ("data", "fsdp")) -> ["--rules.embed", "data", "fsdp"]."""
-    return [f"--{name}", *map(str, value)] if isinstance(value, tuple | list) else [f"--{name}={value}"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,26 +133,55 @@ class Run:
         """
         sampling, asked = Sampling(temperature=temperature, top_k=top_k, top_p=top_p), _listed(prompts)
         _require_batch(batch)
-        require(tokens > 0, f"tokens={tokens} must be above 0.")
-        require(0 <= seed < 2**31, f"seed={seed} must be at least 0 and below 2**31.")
-        full = [*asked, *[""] * (rounded(len(asked), batch) - len(asked))]
-        return Results(list(self.answers(full, sampling, tokens, seed, batch))[: len(asked)])
+        return Results(list(self.answers(asked, sampling, tokens, seed, batch)))
 
     def answers(
-        self, prompts: Sequence[str], sampling: Sampling, tokens: int, seed: int, batch: int
+        self, prompts: Iterable[str], sampling: Sampling, tokens: int, seed: int, batch: int
     ) -> Iterator[Answer]:
-        """The same, batch by batch as they are computed."""
-        require_decoder(self.config.model)
+        """The same, in the order of the prompts, each as soon as all before it are there."""
+        return in_order(self.computed(prompts, sampling, tokens, seed, batch))
+
+    def computed(
+        self,
+        prompts: Iterable[str],
+        sampling: Sampling,
+        tokens: int,
+        seed: int,
+        batch: int,
+        known: Callable[[int], bool] = lambda number: False,
+    ) -> Iterator[tuple[int, Answer]]:
+        """The same as they are computed, each with its prompt's number: those of one length together.
+
+        Args:
+          known: True for the numbers of answers that are not asked for; they are given only beside others.
+        """
         generator = generator_of(self.restored, sampling, tokens, seed)
-        for first in range(0, len(prompts), batch):
-            part = prompts[first : first + batch]
-            texts, asked = [""] * len(part), next((prompt for prompt in part if prompt.strip()), None)
-            if asked is not None:  # which stands in for empty ones, so that all keep their numbers
-                with self._on_devices():
-                    texts = generator(self.params, [prompt if prompt.strip() else asked for prompt in part], first)
-            for prompt, text in zip(part, texts, strict=True):
-                text = text if prompt.strip() else ""
-                yield Answer(prompt, text, fill_sentinels(prompt, text) if "<extra_id_" in prompt else None)
+        found = numbered_texts(generator, self.params, prompts, batch, self._on_devices, known)
+        for number, prompt, text in found:
+            yield number, Answer(prompt, text, fill_sentinels(prompt, text) if "<extra_id_" in prompt else None)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        tokens: int = 64,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        stop_strings: Sequence[str] = (),
+    ) -> Iterator[str]:
+        """The answer to a prompt as it is written, in pieces of whole characters, which are the text of `generate`
+        together. It ends before the first of the `stop_strings`.
+
+        Raises:
+          UserError: as `generate`.
+        """
+        require(bool(prompt.strip()), "The prompt is empty: give a text.")
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        generator = generator_of(self.restored, sampling, tokens, seed)
+        (framed,) = generator.framed([prompt])
+        return pieces(self.vocabulary, answer_tokens(generator, self.params, framed, self._on_devices), stop_strings)
 
     def fill(self, texts: Texts, *, top: int = 5) -> Results[Filled]:
         """The `top` likeliest tokens for each [MASK] of texts, by an encoder.

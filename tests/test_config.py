@@ -10,7 +10,8 @@ from settings import change, sentence, valid
 
 from t5like import config
 from t5like.cli import COMMANDS
-from t5like.commands.models import FillOptions, GenerateOptions
+from t5like.commands.generate import GenerateOptions
+from t5like.commands.models import FillOptions
 from t5like.config.sampling import Sampling
 from t5like.errors import did_you_mean
 from t5like.runs.changes import acquire

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from t5like.config import Model
+from t5like.config.checks import require
 from t5like.config.sampling import Sampling
 from t5like.data.features import ROUND, token_features
 from t5like.data.vocabulary import Frame, Vocabulary
@@ -51,17 +52,34 @@ class Generator:
         """The config of the model."""
         return self.network.config.model
 
-    def __call__(self, params: Params, texts: Sequence[str], first: int = 0) -> list[str]:
-        """One continuation, or for an encoder-decoder one answer, for each prompt; they are numbered from `first`.
+    def __call__(self, params: Params, texts: Sequence[str], numbers: int | Sequence[int] = 0) -> list[str]:
+        """One continuation, or for an encoder-decoder one answer, for each prompt.
+
+        Args:
+          numbers: those of the prompts, on which their random choices depend, or the first where they are consecutive.
 
         Raises:
           UserError: an empty prompt, one longer than the model allows, or a model without a decoder.
         """
+        return self.texts(params, self.framed(texts), numbers)
+
+    def texts(
+        self, params: Params, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
+    ) -> list[str]:
+        """The texts of `tokens`.
+
+        Raises:
+          UserError: a prompt is longer than the model allows, or the model has no decoder.
+        """
+        self.check(framed)
+        answers = self.tokens(params, framed, numbers, length)
+        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in answers]
+
+    def check(self, framed: Sequence[Sequence[int]]) -> None:
+        """Raises `UserError` if the model has no decoder, or no positions for a prompt and what follows it."""
         require_decoder(self.model)
-        framed = self.framed(texts)
         longest = max(map(len, framed))
         check_length(self.model, longest + self.most if self.model.family == "decoder" else max(longest, self.most))
-        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in self.tokens(params, framed, first)]
 
     def framed(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of prompts, in their frame.
@@ -81,16 +99,31 @@ class Generator:
         return int(ended.argmax()) if ended.any() else len(answer)
 
     def tokens(
-        self, params: Params, framed: Sequence[Sequence[int]], first: int = 0
+        self, params: Params, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
     ) -> Int[np.ndarray, "prompts most"]:
-        """The token ids of answers to framed prompts of token ids; zeros after the end."""
+        """The token ids of answers to framed prompts of token ids; zeros after the end.
+
+        Args:
+          numbers: those of the prompts, on which their random choices depend, or the first where they are consecutive.
+          length: tokens to which the prompts are padded; 0: to the longest, rounded up.
+        """
         require_decoder(self.model)
-        net = self.network.inference_net
-        # Rows are split over devices, so their number is rounded up with copies of the last prompt.
-        full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(net.rules))]
-        prompts, sampler = self._prompts(full), make_sampler(self.sampling, len(full), self.seed, first)
-        written = generate(params, prompts, Asked(sampler, self._limits()), net=net, most=self.most)
+        prompts, asked = self.asked(framed, numbers, length)
+        written = generate(params, prompts, asked, net=self.network.inference_net, most=self.most)
         return np.asarray(jax.device_get(written.tokens))[: len(framed)]
+
+    def asked(
+        self, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
+    ) -> tuple[Prompts, Asked]:
+        """The arguments of the loop of decoding for `tokens`.
+
+        Rows are split over devices, so their number is rounded up with copies of the last prompt.
+        """
+        copies = -len(framed) % row_parts(self.network.inference_net.rules)
+        numbers = range(numbers, numbers + len(framed)) if isinstance(numbers, int) else numbers
+        full, own = [*framed, *[framed[-1]] * copies], [*numbers, *[numbers[-1]] * copies]
+        sampler = make_sampler(self.sampling, len(full), self.seed)._replace(numbers=jnp.asarray(own, jnp.int32))
+        return self._prompts(full, length or ROUND), Asked(sampler, self._limits())
 
     @property
     def _constraints(self) -> Constraints:
@@ -108,21 +141,29 @@ class Generator:
         forced = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
         return Limits(jnp.asarray(allowed), jnp.asarray(ends), *forced)
 
-    def _prompts(self, framed: Sequence[Sequence[int]]) -> Prompts:
+    def _prompts(self, framed: Sequence[Sequence[int]], multiple: int) -> Prompts:
         """A decoder is given the prompts; with an encoder they go there, and the decoder is given its start."""
         if self.model.family == "decoder":
             lengths = np.array([len(ids) for ids in framed], np.int32)
-            tokens = np.zeros((len(framed), -(-lengths.max() // ROUND) * ROUND), np.int32)
+            tokens = np.zeros((len(framed), -(-lengths.max() // multiple) * multiple), np.int32)
             for row, ids in zip(tokens, framed, strict=True):
                 row[-len(ids) :] = ids
             return Prompts(jnp.asarray(tokens), jnp.asarray(lengths), None)
-        features = {name: jnp.asarray(x) for name, x in token_features("encoder", [[ids] for ids in framed]).items()}
+        made = token_features("encoder", [[ids] for ids in framed], multiple=multiple)
+        features = {name: jnp.asarray(x) for name, x in made.items()}
         start = jnp.full((len(framed), 1), self.vocabulary.start, jnp.int32)
         return Prompts(start, jnp.ones((len(framed),), jnp.int32), features)
 
 
 def generator_of(restored: Restored, sampling: Sampling, most: int, seed: int = 0) -> Generator:
-    """The generator of a run, with the frame of its prompts and the constraints of its answers."""
+    """The generator of a run, with the frame of its prompts and the constraints of its answers.
+
+    Raises:
+      UserError: the model has no decoder, or `most` or `seed` is out of bounds.
+    """
+    require_decoder(restored.config.model)
+    require(most > 0, f"tokens={most} must be above 0.")
+    require(0 <= seed < 2**31, f"seed={seed} must be at least 0 and below 2**31.")
     constraints = constraints_of(restored)
     return Generator(restored.network, restored.vocabulary, restored.frame, sampling, most, seed, constraints)
 

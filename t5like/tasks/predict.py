@@ -4,6 +4,7 @@ A model with a head scores labels, numbers, words, positions or candidates. A T5
 is one of few texts, labels or candidates, it is the likeliest of them, so that no answer can be outside.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from t5like.data.objectives import trained_frame
 from t5like.data.tasks.examples import NONE, prompt_of
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.infer.batches import Batches, in_parts
 from t5like.infer.generate import Generator
 from t5like.model.network import Network
 from t5like.model.sharding import Params
@@ -42,9 +44,12 @@ class Predictor:
         Raises:
           UserError: the model can neither score nor write what the task asks for.
         """
-        part = self.batch * 64
-        for start in range(0, len(examples), part):
-            yield from self._part(params, examples[start : start + part])
+        for _, part in in_parts(examples, self._batches.part):
+            yield from self._part(params, part)
+
+    @functools.cached_property
+    def _batches(self) -> Batches:
+        return Batches(self.batch)
 
     def _part(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
         if self.network.config.data.objective.spec.head:
@@ -83,14 +88,11 @@ class Predictor:
                     "lower it."
                 )
             framed = [frame.around(ids[:-1][-room:]) for ids in prompts]
-        order = sorted(range(len(framed)), key=lambda number: len(framed[number]))
         texts = [""] * len(framed)
-        for start in range(0, len(order), self.batch):
-            numbers = order[start : start + self.batch]
-            rows = [framed[number] for number in numbers]
-            rows += [rows[-1]] * (self.batch - len(rows) if len(order) > self.batch else 0)
-            answers = generator.tokens(params, rows)
-            for number, ids in zip(numbers, answers, strict=False):
+        for together in self._batches(list(map(len, framed))):
+            rows = together.full(framed, self._batches.rows(together))
+            answers = generator.tokens(params, rows, 0, together.length)
+            for number, ids in zip(together.members, answers, strict=False):
                 texts[number] = vocabulary.decode(ids[: generator.length(ids)]).strip()
         return [
             Prediction(value_of(text, self.task, example), {}, text)
