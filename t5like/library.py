@@ -26,7 +26,8 @@ from t5like.infer import fill
 from t5like.infer.answers import numbered_texts
 from t5like.infer.batches import in_order, rounded
 from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of
-from t5like.infer.generate import fill_sentinels, generator_of
+from t5like.infer.generate import generator_of
+from t5like.infer.spans import fill_sentinels
 from t5like.infer.stream import answer_tokens, pieces
 from t5like.model.sharding import Params
 from t5like.results import Answer, Filled, Predicted, Results

@@ -15,9 +15,10 @@ from t5like.data.objectives import trained_frame
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 from t5like.infer import search
-from t5like.infer.constraints import Constraints
+from t5like.infer.constraints import TokenConstraints
 from t5like.infer.decode import DecodeState, advance, prefill, put_rows, take_rows
-from t5like.infer.generate import Generator, fill_sentinels, spans_of
+from t5like.infer.generate import Generator
+from t5like.infer.spans import fill_sentinels, spans_of
 from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
 from t5like.model.stack import unrolled
@@ -166,7 +167,7 @@ def test_an_answer_keeps_to_its_constraints(family, one_device):
     generator, params = build(family)
     free = tokens(generator, params, PROMPTS[:2])
     banned = free[0][0]
-    held = Constraints((VOCABULARY.eos, free[1][3]), (banned,), first=77, last=88)
+    held = TokenConstraints((VOCABULARY.eos, free[1][3]), (banned,), first=77, last=88)
     answers = tokens(dataclasses.replace(generator, constraints=held), params, PROMPTS[:2])
     # No first token is forced without an encoder.
     assert [row[0] == 77 for row in answers] == [family == "t5"] * 2
@@ -175,7 +176,7 @@ def test_an_answer_keeps_to_its_constraints(family, one_device):
         stop = next((at for at, token in enumerate(row) if token in held.ends), len(row))
         assert not any(row[stop + 1 :])
         assert stop < len(row) or row[-1] == 88
-    ended = dataclasses.replace(generator, constraints=Constraints((free[1][2],)))
+    ended = dataclasses.replace(generator, constraints=TokenConstraints((free[1][2],)))
     at = free[1].index(free[1][2]) + 1
     assert tokens(ended, params, PROMPTS[:2])[1] == [*free[1][:at], *[0] * (6 - at)]
 

@@ -14,7 +14,7 @@ from t5like.convert.importing import import_run
 from t5like.convert.kept import tokenizer_config
 from t5like.convert.options import ImportOptions
 from t5like.data.vocabulary import Frame, open_vocabulary
-from t5like.infer.constraints import Constraints, constraints_of, read_constraints
+from t5like.infer.constraints import TokenConstraints, constraints_of, read_constraints
 from t5like.infer.generate import generator_of
 from t5like.runs.directory import RunDirectory, relocated
 from t5like.runs.opened import open_run
@@ -94,7 +94,7 @@ def test_an_import_names_what_is_lost_and_what_generate_does_not_follow(folder, 
 def test_an_answer_ends_with_any_of_several_ends(run):
     """Two of the ends are what the golden model says anyway, so that answers stop early."""
     with open_run(float32(RunDirectory(run).config())) as restored:
-        assert constraints_of(restored) == Constraints(tuple(ENDS), (40,))
+        assert constraints_of(restored) == TokenConstraints(tuple(ENDS), (40,))
         several = generator_of(restored, Sampling(), 12)
         prompts = [[7, 30, 31], [50, 60], [90] * 5]
         free = several.tokens(restored.params, prompts)
@@ -132,7 +132,7 @@ def test_runs_imported_before_frames_were_kept_have_that_of_their_tokenizer(run,
     with open_run(relocated(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
         assert restored.vocabulary.frame is None
         assert restored.frame == Frame()
-        assert constraints_of(restored) == Constraints((319,))
+        assert constraints_of(restored) == TokenConstraints((319,))
 
 
 def forget_frame(run: pathlib.Path) -> None:
@@ -145,12 +145,12 @@ def forget_frame(run: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "trained", "constraints"),
     [
-        ({}, False, Constraints((1,))),
-        ({"eos_token_id": 5}, False, Constraints((5,))),
-        ({"eos_token_id": 5}, True, Constraints((1, 5))),
-        ({"eos_token_id": None, "forced_eos_token_id": [9, 4]}, True, Constraints((1,), last=4)),
-        ({"forced_bos_token_id": 3, "bad_words_ids": [[8], [6, 7]]}, False, Constraints((1,), (8,), first=3)),
-        ({"suppress_tokens": [2, 3]}, True, Constraints((1,), (2, 3))),
+        ({}, False, TokenConstraints((1,))),
+        ({"eos_token_id": 5}, False, TokenConstraints((5,))),
+        ({"eos_token_id": 5}, True, TokenConstraints((1, 5))),
+        ({"eos_token_id": None, "forced_eos_token_id": [9, 4]}, True, TokenConstraints((1,), last=4)),
+        ({"forced_bos_token_id": 3, "bad_words_ids": [[8], [6, 7]]}, False, TokenConstraints((1,), (8,), first=3)),
+        ({"suppress_tokens": [2, 3]}, True, TokenConstraints((1,), (2, 3))),
     ],
 )
 def test_constraints_are_those_of_the_kept_file(tmp_path, fields, trained, constraints):

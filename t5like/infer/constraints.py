@@ -1,4 +1,4 @@
-"""Constraints of answers that a folder's generation_config.json states, by the names that transformers has for them,
+"""TokenConstraints of answers that a folder's generation_config.json states, by the names that transformers has for them,
 and its defaults for options of `t5like generate`.
 
 The file is kept in the run as it was imported, so that what `t5like generate` does not follow is exported again.
@@ -28,7 +28,7 @@ SILENT = ("transformers_version", "max_length", "max_new_tokens", "use_cache", "
 """Fields without effect on which token comes next."""
 
 
-class Constraints(NamedTuple):
+class TokenConstraints(NamedTuple):
     """Tokens that end an answer, those that it never has, and its forced first and last one."""
 
     ends: tuple[int, ...]
@@ -43,19 +43,19 @@ class Constraints(NamedTuple):
     """Tokens before the end, where those of a decoder's prompt, or the start of an answer, count too."""
 
 
-def constraints_of(restored: Restored) -> Constraints:
+def constraints_of(restored: Restored) -> TokenConstraints:
     """Ends of a run's answers, and tokens that are forced or forbidden in them."""
     return read_constraints(restored.run, restored.vocabulary.eos, not restored.run.import_record.is_file())
 
 
-def read_constraints(run: RunDirectory, eos: int, trained: bool) -> Constraints:
+def read_constraints(run: RunDirectory, eos: int, trained: bool) -> TokenConstraints:
     """Read the constraints that a run keeps; `eos`, with which a run that was trained here ends, ends answers too."""
     file = run.hugging_face / FILE
     kept = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     ends = numbers_of(kept.get("eos_token_id"))
     ends = ends if ends and not trained else tuple(dict.fromkeys((eos, *ends)))
     banned = [tuple(words) for words in kept.get("bad_words_ids") or []]
-    return Constraints(
+    return TokenConstraints(
         ends,
         # transformers leaves out those that would forbid every end.
         (*numbers_of(kept.get("suppress_tokens")), *(w[0] for w in banned if len(w) == 1 and w[0] not in ends)),
@@ -103,7 +103,7 @@ class Sequences(NamedTuple):
     last: Int[Array, " sequences"]
 
 
-def sequences_of(constraints: Constraints) -> Sequences:
+def sequences_of(constraints: TokenConstraints) -> Sequences:
     """The sequences of `constraints.sequences`, perhaps none."""
     longest = max(map(len, constraints.sequences), default=2) - 1
     before = np.full((len(constraints.sequences), longest), -1, np.int32)

@@ -31,14 +31,14 @@ class Limits(NamedTuple):
     """Constraints of all answers by the numbers of their tokens.
 
     Tokens that may be chosen and that end an answer; its first token, and the last of the longest answer, where these
-    are forced, else -1; the least number of tokens before its end; sequences that it does not have.
+    are forced, else -1; the least number of tokens before the end of each row; sequences that no answer has.
     """
 
     allowed: Bool[Array, " vocab"]
     ends: Bool[Array, " vocab"]
     first: Int[Array, ""]
     last: Int[Array, ""]
-    least: Int[Array, ""]
+    least: Int[Array, " rows"]
     sequences: Sequences
 
 
@@ -63,10 +63,11 @@ class Shape(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Answers in the making of rows that are no beams: tokens, zeros after the end, and their log-probabilities."""
+    """Answers in the making of rows that are no beams: tokens, zeros after the end, their log-probabilities and number."""
 
     tokens: Int[Array, "rows most"]
     log_probs: Float[Array, "rows most"]
+    lengths: Int[Array, " rows"]
     ended: Bool[Array, " rows"]
 
 
@@ -134,7 +135,7 @@ def start(params: Params, prompts: Prompts, asked: Asked, net: Transformer, shap
     none = jnp.zeros((rows,), jnp.int32)
     if shape.rule is None:
         tokens, scores = (jnp.zeros((rows, most), dtype) for dtype in (jnp.int32, jnp.float32))
-        written = Written(tokens, scores, jnp.zeros((rows,), bool))
+        written = Written(tokens, scores, none, jnp.zeros((rows,), bool))
     else:
         written = beams.start(shape.rule, sources, asked.divisors)
     spelt = none if asked.automaton is None else jnp.broadcast_to(asked.automaton.start, (rows,))
@@ -166,15 +167,13 @@ def write(search: Search, asked: Asked, shape: Shape, mask: Bool[Array, "rows vo
     scores = _processed(logits, search, asked, mask)
     # Token n of a row is drawn by the row's key and n: neither other rows nor the padding have a part in it.
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(asked.sampler.keys(), search.number)
-    tokens, ended = choose(scores, keys, asked.sampler), search.written.ended
-    tokens = jnp.where(ended, 0, tokens)
+    old = search.written
+    tokens = jnp.where(old.ended, 0, choose(scores, keys, asked.sampler))
     scored = jax.lax.cond(asked.scored, _log_probs, lambda scores, _: jnp.zeros(len(scores)), logits, tokens)
     put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=search.number, axis=1)
     spelt, over = _spelt(search.spelt, tokens, asked)
-    old = search.written
-    written = Written(
-        put(old.tokens, tokens), put(old.log_probs, jnp.where(ended, 0, scored)), ended | over
-    )
+    log_probs = put(old.log_probs, jnp.where(old.ended, 0, scored))
+    written = Written(put(old.tokens, tokens), log_probs, old.lengths + ~old.ended, old.ended | over)
     history = jax.lax.dynamic_update_index_in_dim(search.history, tokens, search.state.slot, axis=1)
     return Search(search.number + 1, search.state, tokens, history, spelt, written)
 
@@ -203,8 +202,8 @@ def _processed(scores: Scores, search: Search, asked: Asked, mask: Bool[Array, "
     history = History(search.history, starts, search.state.slot)
     most = search.history.shape[1] - search.state.slot + number
     scores = process(scores, history, asked.sampler.penalties)
-    allowed = limits.allowed & ~(limits.ends & (number < limits.least))
-    allowed = allowed[None] & ~completed(limits.sequences, *history, vocab)
+    allowed = limits.allowed[None] & ~(limits.ends[None] & (number < limits.least[:, None]))
+    allowed &= ~completed(limits.sequences, *history, vocab)
     if asked.automaton is not None:
         allowed &= permitted(asked.automaton, search.spelt, most - number)
     if mask is not None:
@@ -241,6 +240,5 @@ def finish(search: Search, net: Transformer, shape: Shape) -> Answers:
     else:
         split = lambda x: x.reshape(-1, shape.rows, *x.shape[1:])  # noqa: E731
         tokens, log_probs = split(written.tokens), split(written.log_probs)
-        lengths = jnp.where(split(written.ended), _lengths(tokens), search.number)
-        found = Answers(tokens, log_probs, lengths, log_probs.sum(axis=-1))
+        found = Answers(tokens, log_probs, split(written.lengths), log_probs.sum(axis=-1))
     return jax.tree.map(lambda x: shard(x, net.rules, *[None] * x.ndim), found)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from t5like.config.sampling import Sampling
+from t5like.config.decoding import Decoding
 from t5like.config.tasks import Task
 from t5like.data.example import Example
 from t5like.data.objectives import trained_frame
@@ -76,7 +76,7 @@ class Predictor:
         data, vocabulary = self.network.config.data, self.vocabulary
         prompts = vocabulary.encode_documents([prompt_of(self.task, example) for example in examples])
         frame, most = trained_frame(data, vocabulary), most_tokens(self.network, self.task)
-        generator = Generator(self.network, vocabulary, frame, Sampling(), most)
+        generator = Generator(self.network, vocabulary, frame, Decoding(tokens=most))
         if "encoder" in data.lengths:
             framed = [frame.around(ids[:-1][: data.lengths["encoder"] - 1]) for ids in prompts]
         else:  # as in training, a long prompt loses its beginning; what is written may go beyond the row
