@@ -7,12 +7,12 @@ process lives.
 
 import contextlib
 import dataclasses
-import logging
+import functools
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -22,21 +22,22 @@ from t5like.config import Config
 from t5like.config.checks import require
 from t5like.config.flags import override
 from t5like.config.sampling import Sampling
+from t5like.config.scoring import Scoring
 from t5like.config.tasks import Task
 from t5like.config.training import Step
 from t5like.data.tasks.given import given_example
 from t5like.data.vocabulary import Vocabulary
-from t5like.errors import UserError, did_you_mean
 from t5like.infer import fill
 from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of, rounded
 from t5like.infer.generate import fill_sentinels, generator_of, require_decoder
+from t5like.infer.score import Asked, Scorer
 from t5like.model.sharding import Params
-from t5like.results import Answer, Filled, Predicted, Results
+from t5like.results import Answer, Filled, Predicted, Results, Scored, scored_of
 from t5like.runs.changes import require_same_model
 from t5like.runs.directory import RunDirectory, config_of, relocated
-from t5like.runs.opened import Restored, open_run
+from t5like.runs.opened import Restored, open_run, without_notes
 from t5like.storage import path_of
-from t5like.tasks.predict import Predictor
+from t5like.tasks.predict import Predictor, task_called
 
 Texts = str | Sequence[str]
 """One text, or several."""
@@ -61,20 +62,8 @@ def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str,
         flags = [word for name, value in config.items() for word in _flag(name, value)]
         settings, _ = override(settings, NoOptions, flags, "t5like.load")
     require_same_model(found, settings)
-    with _without_notes(), open_run(settings, step) as restored:
+    with without_notes(), open_run(settings, step) as restored:
         return Run(restored)
-
-
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
-    orbax = logging.getLogger("absl")
-    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
-    orbax.addFilter(serious)
-    try:
-        yield
-    finally:
-        orbax.removeFilter(serious)
 
 
 def _flag(name: str, value: object) -> list[str]:
@@ -147,7 +136,7 @@ class Run:
           UserError: the run has no task, or an example lacks a field.
         """
         _require_batch(batch)
-        task = self._task(source)
+        task = task_called(source, self.tasks, self.restored.run.path, self.config.model.family)
         given = [examples] if isinstance(examples, str | Mapping) else list(examples)
         asked = [given_example(task, number, each) for number, each in enumerate(given)]
         # Copies of the last, so that any number of examples is computed by few programs.
@@ -209,6 +198,35 @@ class Run:
         with self._on_devices():
             return Results([Filled(text, fill.fill(self.restored, text, top)) for text in _listed(texts)])
 
+    def score(
+        self,
+        texts: Texts,
+        inputs: Texts | None = None,
+        *,
+        by: Literal["", "prefix", "spans"] = "",
+        prefix: float = 0.5,
+        span: int = 0,
+        pll: Literal["original", "within_word_l2r"] = "original",
+        start: bool = False,
+        end: bool | None = None,
+        batch: int = 32,
+    ) -> Results[Scored]:
+        """Log-likelihoods of texts behind their inputs, or alone, token by token; the arguments are the options of
+        `t5like score`. A score depends on its text and input alone, but for rounding.
+
+        Raises:
+          UserError: the model predicts no tokens, an argument does not suit it, or a text is too long.
+        """
+        _require_batch(batch)
+        scoring, listed = Scoring(by=by, prefix=prefix, span=span, pll=pll, start=start, end=end), _listed(texts)
+        given: Sequence[str | None] = [None] * len(listed) if inputs is None else _listed(inputs)
+        require(len(given) == len(listed), f"There are {len(listed)} texts but {len(given)} inputs.")
+        names = (functools.partial("Text {} (counted from 0)".format, number) for number in range(len(listed)))
+        asked = list(map(Asked, listed, given, names))
+        with self._on_devices():
+            found = Scorer(self.restored, scoring, batch)(asked)
+            return Results([scored_of(*pair, self.vocabulary) for pair in zip(asked, found, strict=True)])
+
     def embed(
         self, texts: Texts, *, pooling: Pooling | None = None, batch: int = 32
     ) -> Float[np.ndarray, "texts embed"]:
@@ -266,23 +284,6 @@ class Run:
         """Within, the mesh of the run is the current one, and no other thread computes with the run."""
         with self._turn, jax.set_mesh(cast(jax.sharding.Mesh, self.restored.network.mesh)):
             yield
-
-    def _task(self, source: str) -> Task:
-        """The task of a source, or the only one.
-
-        Raises:
-          UserError: there is none, or several and none is named.
-        """
-        tasks, path = self.tasks, self.restored.run.path
-        others = {"encoder": "`fill` and `embed`", "decoder": "`generate`", "encoder-decoder": "`generate`"}
-        require(bool(tasks), f"{path} has learned no task to predict: use {others[self.config.model.family]}.")
-        if source and source not in tasks:
-            raise UserError(f"{path} has no task of a source {source!r}{did_you_mean(source, tasks)}")
-        require(
-            bool(source) or len(tasks) == 1,
-            f"{path} has learned several tasks: give source, one of {', '.join(tasks)}.",
-        )
-        return tasks[source or next(iter(tasks))]
 
 
 def _listed(texts: Texts) -> list[str]:

@@ -69,12 +69,12 @@ def _batches(texts: Sequence[Stacks], batch: int) -> Iterator[list[int]]:
     """The numbers of texts whose rows have the same lengths, at most `batch` together."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for number, text in enumerate(texts):
-        by_size.setdefault(tuple(_row_length(len(ids)) for ids in text.values()), []).append(number)
+        by_size.setdefault(tuple(row_length(len(ids)) for ids in text.values()), []).append(number)
     for _, numbers in sorted(by_size.items()):
         yield from (numbers[start : start + batch] for start in range(0, len(numbers), batch))
 
 
-def _row_length(tokens: int) -> int:
+def row_length(tokens: int) -> int:
     """The length of a row for so many tokens: 32, 64, 128, ..."""
     return max(ROUND, 1 << (tokens - 1).bit_length())
 
@@ -83,7 +83,7 @@ def _features(texts: Sequence[Stacks]) -> dict[str, Array]:
     """The features of a batch of texts whose rows have the same lengths."""
     features = dict[str, np.ndarray]()
     for stack, ids in texts[0].items():
-        features |= token_features(stack, [[text[stack]] for text in texts], multiple=_row_length(len(ids)))
+        features |= token_features(stack, [[text[stack]] for text in texts], multiple=row_length(len(ids)))
     return {name: jnp.asarray(values) for name, values in features.items()}
 
 
