@@ -249,6 +249,8 @@ def test_a_file_keeps_its_fields_and_order_and_several_targets_are_compared(tmp_
     lines, said = scored(pairs, capsys, target=("good", "bad"), input="given", token_scores=True)
     assert [list(line)[:4] for line in lines] == [["good", "id", "bad", "given"]] * 2
     good, bad = run_of("gpt").score(["abc", "xyz"], ["a", "a"])
+    filled, _ = scored(pairs, capsys, target=("good",), input="no. {id}: {given}")
+    assert filled[0]["score"] == pytest.approx(run_of("gpt").score("abc", "no. 7: a")[0].score, 1e-4)
     assert lines[0]["score"] == {"good": pytest.approx(good.score, 1e-4), "bad": pytest.approx(bad.score, 1e-4)}
     assert lines[0]["token_scores"]["good"][0] == ["<0x61>", pytest.approx(values(good)[0], 1e-4)]
     assert lines[0]["likeliest"] == ("good" if good.score > bad.score else "bad")

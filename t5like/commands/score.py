@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 2048
 """Rows that are scored together, so that texts of one length may stand beside each other."""
+FIELDS = "--target and --input"
+"""The options that name fields, for errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class ScoreOptions:
     target: tuple[str, ...] = ("text",)
     """Columns of texts, each of which is scored; the lines of a plain file are `text`."""
     input: str = ""
-    """Column of what the targets stand behind: an encoder's input, or what a decoder reads first."""
+    """Column of what the targets stand behind, an encoder's input or the beginning of a decoder's text; or a text with
+    columns in braces, such as "review: {text} sentiment:"."""
     scoring: Annotated[Scoring, without_prefix()] = Scoring()
     """The tokens on which those of a text are conditioned."""
     token_scores: bool = False
@@ -92,13 +95,16 @@ def _score(restored: Restored, options: ScoreOptions, rows: Iterator[Row]) -> No
 
 
 def _asked(row: Row, column: str, given: str) -> Asked:
+    """A target of a row behind its input, the column `given` or that text with columns in it."""
     from t5like.data.sources.records import text_of, value_of
     from t5like.infer.score import Asked
 
-    def text(name: str, flag: str) -> str:
-        return text_of(value_of(row, name, flag), name, row.where)[0]
+    def text(name: str) -> str:
+        return text_of(value_of(row, name, FIELDS), name, row.where)[0]
 
-    return Asked(text(column, "--target"), text(given, "--input") if given else None, row.where)
+    inside = Source.names_in(given)
+    behind = Source.fill(given, {name: text(name) for name in inside}) if inside else text(given) if given else None
+    return Asked(text(column), behind, row.where)
 
 
 def _record(found: Sequence[Scored], options: ScoreOptions) -> dict[str, Any]:
@@ -121,8 +127,8 @@ def _rows(options: ScoreOptions, path: str) -> Iterator[Row]:
     kind: Any = file_kind(Source(kind=options.kind, path=path), path)
     own = {name: value for name, value in vars(options.reading).items() if value != getattr(Reading(), name)}
     source = Source(kind=kind, path=path, document="line" if kind == "text" else "file", **own)
-    fields = (*options.target, *([options.input] if options.input else []))
-    return rows_of(source, "train", fields, None, "--target and --input")
+    given = Source.names_in(options.input) or ([options.input] if options.input else [])
+    return rows_of(source, "train", (*options.target, *given), None, FIELDS)
 
 
 @contextlib.contextmanager
