@@ -16,7 +16,7 @@ from small import random_batch, random_params, small_config
 
 from t5like import config
 from t5like.cli import COMMANDS
-from t5like.commands.score import ScoreOptions, _named, _rows, _score
+from t5like.commands.score import ScoreOptions, _named, _score
 from t5like.convert.original import has_transformers
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary
@@ -34,8 +34,9 @@ from t5like.tasks.likelihood import log_likelihoods
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK, config.CLS, config.SEP, "[S]"], 11)
 TEXTS = ["a cat", "naïve 猫🙂", "", "x"]
-SEQUENCES = {"data__objective": config.Objective(kind="sequence_to_sequence"), "data__target_length": 16}
-PROMPTS = {"data__objective": config.Objective(kind="prompt_target")}
+PAIRS = {"data__sources": (config.Source(kind="jsonl", path="unused", fields=("first", "second")),)}
+SEQUENCES = {**PAIRS, "data__objective": config.Objective(kind="sequence_to_sequence"), "data__target_length": 16}
+PROMPTS = {**PAIRS, "data__objective": config.Objective(kind="prompt_target")}
 
 
 @functools.cache
@@ -99,7 +100,8 @@ def test_an_encoder_scores_each_token_as_a_mask():
     }
     for pll, masks in hidden.items():
         rows = [[mask if n in gone else token for n, token in enumerate(ids)] + [eos] for gone in masks]
-        logits = outputs_of(run.restored, [{"encoder": row} for row in rows], "logits", 8)
+        with run._on_devices():
+            logits = outputs_of(run.restored, [{"encoder": row} for row in rows], "logits", 8)
         wanted = [float(log_softmax(row[n])[token]) for n, (row, token) in enumerate(zip(logits, ids, strict=True))]
         assert_close(run.score("a caté", pll=pll)[0], wanted)
 
@@ -138,7 +140,8 @@ def test_targets_score_the_same_when_rows_are_packed():
     targets[0, : len(first) + len(second) - 2] = [*first[1:], *second[1:]]
     batch = {name: jnp.asarray(x) for name, x in {**features, "decoder_target_tokens": targets}.items()}
     with run._on_devices():
-        packed = np.asarray(log_probabilities(run.restored.network.inference_net, run.params, batch))[0]
+        found = jax.jit(functools.partial(log_probabilities, run.restored.network.inference_net))
+        packed = np.asarray(found(run.params, batch))[0]
     alone = [value for each in run.score(["a cat", "sat"]) for value in values(each)]
     np.testing.assert_allclose(packed[: len(alone)], alone, rtol=1e-4)
 
@@ -238,7 +241,7 @@ def scored(path: pathlib.Path, capsys: Any, run: Run | None = None, **options: A
     """The lines that the command prints for a file, and what it says beside them."""
     chosen = ScoreOptions(**options)
     with (run or run_of("gpt"))._on_devices():
-        _score((run or run_of("gpt")).restored, chosen, _rows(chosen, str(path)))
+        _score((run or run_of("gpt")).restored, chosen, str(path))
     said = capsys.readouterr()
     return [json.loads(line) for line in said.out.splitlines()], said.err
 
@@ -285,6 +288,9 @@ def test_mistakes_in_a_file_name_the_line(tmp_path, capsys):
     assert "--target and --input: " in sentence(scored, file, capsys, target=("txt",))
     file.write_text('{"text": "a"}\n{"text": "' + "long " * 13 + '"}\n', "utf-8")
     assert "a.jsonl, line 2, needs a row of 66 tokens" in sentence(scored, file, capsys, run_of("bert"))
+    file.write_text('{"text": "a"}\n{"txt": "b"}\n', "utf-8")
+    lines, said = scored(file, capsys, reading=Reading(on_error="skip"))
+    assert len(lines) == 1 and "1 rows are left out: " in said and "a.jsonl, line 2, has no field 'text'" in said
     assert sentence(ScoreOptions, target=("a", "a")) == "--target a a names a column twice."
     assert COMMANDS["score"].takes == "run and file"
 

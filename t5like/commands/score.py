@@ -19,6 +19,7 @@ from t5like.errors import UserError
 from t5like.tasks.asked import Reading
 
 if TYPE_CHECKING:
+    from t5like.data.sources.faults import Faults
     from t5like.data.sources.records import Row
     from t5like.infer.score import Asked
     from t5like.results import Scored
@@ -66,16 +67,18 @@ def score(config: Config, options: ScoreOptions, file: str) -> None:
     with _named(file) as (path, content):
         asked = {"options": options, "file": file, "standard input": content}
         with processes(config, asked), open_run(config, options.step) as restored:
-            _score(restored, options, _rows(options, path))
+            _score(restored, options, path)
 
 
-def _score(restored: Restored, options: ScoreOptions, rows: Iterator[Row]) -> None:
+def _score(restored: Restored, options: ScoreOptions, path: str) -> None:
     import itertools
 
+    from t5like.data.sources.faults import Faults
     from t5like.infer.score import Scorer
     from t5like.results import scored_of
 
-    scorer = Scorer(restored, options.scoring, options.batch)
+    faults, scorer = Faults(), Scorer(restored, options.scoring, options.batch)
+    rows = _rows(options, path, faults)
     columns, count, wins = options.target, 0, dict.fromkeys(options.target, 0)
     while part := list(itertools.islice(rows, TOGETHER)):
         asked = [_asked(row, column, options.input) for row in part for column in columns]
@@ -89,6 +92,8 @@ def _score(restored: Restored, options: ScoreOptions, rows: Iterator[Row]) -> No
             print(json.dumps({**row.values, **record}, ensure_ascii=False, default=str), flush=True)
         count += len(part)
         _say(f"{count:,} rows scored.")
+    if faults.count:
+        _say(f"{faults.count:,} rows are left out: {faults.examples[0]}")
     if len(columns) > 1 and count:
         shares = ", ".join(f"{name} in {wins[name] / count:.1%}" for name in columns)
         _say(f"Likeliest of {count:,} rows: {shares}.")
@@ -115,20 +120,20 @@ def _record(found: Sequence[Scored], options: ScoreOptions) -> dict[str, Any]:
     if len(records) == 1:
         return records[0]
     named = {name: {c: r[name] for c, r in zip(options.target, records, strict=True)} for name in records[0]}
-    scores = named["score"]
-    best = [column for column, value in scores.items() if None not in scores.values() and value == max(scores.values())]
-    return {**named, "likeliest": best[0] if len(best) == 1 else None}
+    known = {column: value for column, value in named["score"].items() if value is not None}
+    best = [column for column, value in known.items() if value == max(known.values())]
+    return {**named, "likeliest": best[0] if len(best) == 1 and len(known) == len(options.target) else None}
 
 
-def _rows(options: ScoreOptions, path: str) -> Iterator[Row]:
-    """The rows of the file, with all of their fields, in order."""
+def _rows(options: ScoreOptions, path: str, faults: Faults) -> Iterator[Row]:
+    """The rows of the file, with all of their fields, in order; `faults` counts those that are left out."""
     from t5like.data.sources import file_kind, rows_of
 
     kind: Any = file_kind(Source(kind=options.kind, path=path), path)
     own = {name: value for name, value in vars(options.reading).items() if value != getattr(Reading(), name)}
     source = Source(kind=kind, path=path, document="line" if kind == "text" else "file", **own)
     given = Source.names_in(options.input) or ([options.input] if options.input else [])
-    return rows_of(source, "train", (*options.target, *given), None, FIELDS)
+    return rows_of(source, "train", (*options.target, *given), faults, FIELDS)
 
 
 @contextlib.contextmanager

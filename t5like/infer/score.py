@@ -211,7 +211,7 @@ class Scorer:
         rows = self.batch if len(order) >= self.batch else rounded(len(order), self.batch)
         rows += -rows % row_parts(net.rules)
         found = dict[int, np.ndarray]()
-        for start in range(0, len(order), rows):
+        for start in range(0, len(order), rows or 1):
             numbers = order[start : start + rows]
             full = [passes[n] for n in [*numbers, *[numbers[-1]] * (rows - len(numbers))]]
             features, at = _features(full)
