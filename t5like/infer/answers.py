@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from t5like.infer.batches import Batches, in_parts
-from t5like.infer.generate import Generator
+from t5like.infer.generate import Generator, Text
 from t5like.model.sharding import Params
+
+NOTHING = Text("", 0.0, ())
 
 
 def numbered_texts(
@@ -15,8 +17,8 @@ def numbered_texts(
     batch: int,
     within: Callable[[], AbstractContextManager[None]],
     known: Callable[[int], bool] = lambda number: False,
-) -> Iterator[tuple[int, str, str]]:
-    """Number, prompt and text of each prompt in the order in which they are computed: those of one length together.
+) -> Iterator[tuple[int, str, list[Text]]]:
+    """Number, prompt and texts of each prompt, the best first, in the order in which they are computed: those of one length together.
 
     An empty prompt has an empty text. The prompts are read in parts, and numbered from 0.
 
@@ -32,7 +34,7 @@ def numbered_texts(
         if first and all(map(known, range(first, first + len(part)))):
             continue  # but the first part, which chooses the lengths of all
         filled = [n for n, prompt in enumerate(part) if prompt.strip()]
-        yield from ((first + n, prompt, "") for n, prompt in enumerate(part) if not prompt.strip())
+        yield from ((first + n, prompt, [NOTHING]) for n, prompt in enumerate(part) if not prompt.strip())
         framed, numbers = generator.framed([part[n] for n in filled]), [first + n for n in filled]
         for together in batches(list(map(len, framed))):
             if all(known(numbers[n]) for n in together.members):

@@ -220,8 +220,9 @@ def top_k(scores: Float[Array, "rows size"], k: int) -> tuple[Float[Array, "rows
     """`jax.lax.top_k`, the first of equals included, without sorting all: the k largest are in the k blocks whose own
     largest are the largest."""
     rows, size = scores.shape
-    if size <= 2 * k * BLOCK:
-        return jax.lax.top_k(scores, k)
+    if size <= 4 * k * BLOCK:
+        values, chosen = jax.lax.top_k(scores, k)
+        return values, chosen
     blocks = jnp.pad(scores, ((0, 0), (0, -size % BLOCK)), constant_values=-jnp.inf).reshape(rows, -1, BLOCK)
     _, kept = jax.lax.top_k(blocks.max(axis=-1), k)
     kept = jnp.sort(kept, axis=-1)  # in order, so that the first of equals stays the first

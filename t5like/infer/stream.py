@@ -1,20 +1,17 @@
 """Streaming: the text of tokens piece by piece, each as soon as nothing that follows can change it."""
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5like.config import Model
+from t5like.config.checks import require
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer.batches import row_length
-from t5like.infer.generate import Generator
-from t5like.infer.search import begin, go_on
+from t5like.infer.generate import Generator, unrolled_layers
+from t5like.infer.search import Shape, Written, begin, go_on
 from t5like.model.sharding import Params
-from t5like.model.stack import unrolled
 
 SEGMENT = 4
 """Tokens that are chosen without a look at them, which keeps the devices waiting for a moment."""
@@ -93,21 +90,22 @@ def answer_tokens(
       UserError: the prompt is longer than the model allows, or the model has no decoder.
     """
     generator.check([framed])
-    net, most, given = generator.network.inference_net, generator.most, 0
+    net, shape, given = generator.network.inference_net, generator.shape, 0
+    require(shape == Shape(generator.most), "An answer is written piece by piece without beams, and alone.")
+    require(not generator.decoding.constraints.grammar, "An answer is written piece by piece without a grammar.")
+    yield from generator.prefix
     with within():
         prompts, asked = generator.asked([framed], 0, row_length(len(framed)))
-        search, layers = begin(params, prompts, asked, net=net, most=most), _unrolled(params, net.model)
+        search = begin(params, prompts, asked, net=net, shape=shape)
+        layers = unrolled_layers(params, net.model)
     while True:
-        written = np.array(search.written.tokens[0, : int(search.number)])
-        length = generator.length(written)
-        yield from written[given:length].tolist()
-        given = len(written)
-        if length < given or given == most:
-            return
+        until = jnp.int32(given + SEGMENT if given else 1)
         with within():
-            search = go_on(layers, search, asked, jnp.int32(given + SEGMENT), net=net)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _unrolled(params: Params, model: Model) -> Params:
-    return unrolled(params, model)
+            search = go_on(layers, search, asked, until, net=net, shape=shape)
+            assert isinstance(search.written, Written)
+            written = np.array(search.written.tokens[0, : int(search.written.lengths[0])])
+            ended = bool(search.written.ended[0])
+        yield from written[given : generator.length(written)].tolist()
+        given = len(written)
+        if ended or given == generator.most:
+            return

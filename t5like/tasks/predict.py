@@ -6,22 +6,24 @@ is one of few texts, labels or candidates, it is the likeliest of them, so that 
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from t5like.config.checks import require
 from t5like.config.decoding import Decoding
 from t5like.config.tasks import Task
 from t5like.data.example import Example
 from t5like.data.objectives import trained_frame
 from t5like.data.tasks.examples import NONE, prompt_of
 from t5like.data.vocabulary import Vocabulary
-from t5like.errors import UserError
+from t5like.errors import UserError, did_you_mean
 from t5like.infer.batches import Batches, in_parts
 from t5like.infer.generate import Generator
 from t5like.model.network import Network
 from t5like.model.sharding import Params
+from t5like.storage import Path
 from t5like.tasks.head_scores import head_predictions
 from t5like.tasks.likelihood import log_likelihoods
 from t5like.tasks.prediction import Prediction, Value
@@ -127,3 +129,20 @@ def value_of(text: str, task: Task, example: Example) -> Value:
     if task.unanswerable and text == NONE:
         return ""
     return text
+
+
+def task_called(source: str, tasks: Mapping[str, Task], path: Path, family: str) -> Task:
+    """The task of a source of a run, or its only one. `path` is where the run lies, for errors.
+
+    Raises:
+      UserError: there is none, or several and none is named.
+    """
+    others = {"encoder": "`fill` and `embed`", "decoder": "`generate`", "encoder-decoder": "`generate`"}
+    require(bool(tasks), f"{path} has learned no task to predict: use {others[family]}.")
+    if source and source not in tasks:
+        raise UserError(f"{path} has no task of a source {source!r}{did_you_mean(source, tasks)}")
+    require(
+        bool(source) or len(tasks) == 1,
+        f"{path} has learned several tasks: give source, one of {', '.join(tasks)}.",
+    )
+    return tasks[source or next(iter(tasks))]
