@@ -1,0 +1,304 @@
+"""Beam search by both published rules: against lists, exhaustive search, and what transformers answers."""
+
+import functools
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from chains import by_lists, random_chains
+from golden_runs import GOLDEN, on_one_device, opened
+from settings import sentence
+
+from t5like.config.beams import BeamSearch, require_choice
+from t5like.config.sampling import Sampling
+from t5like.data.features import token_features
+from t5like.infer.beams import Answers, Rule, divisors, result, rule_of, start, step, top_k
+from t5like.model.transformer import Transformer
+
+VALUES = [("hf", "false"), ("hf", "true"), ("hf", "never"), ("gnmt", "false")]
+"""Rules with their values of early_stopping."""
+SETTINGS = ("num_beams", "early_stopping", "length_penalty")
+ORDER = ("early_stopping", "num_beams", "length_penalty", "num_return_sequences")
+"""As `search_of` takes them."""
+Scores = Callable[[Any, jax.Array, jax.Array], jax.Array]
+PENALTIES = {"hf": (-0.7, 0.0, 1.0, 2.0), "gnmt": (0.0, 0.6, 2.0)}
+
+
+@functools.cache
+def goldens() -> dict[str, Any]:
+    """Answers of transformers, made by tests/golden/make_beams.py."""
+    return json.loads((GOLDEN / "beams.json").read_text())
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "scores", "most"))
+def searched(
+    rule: Rule, scores: Scores, most: int, given: Any, divided: jax.Array, ends: jax.Array, least: jax.Array
+) -> Answers:
+    """Search from log-probabilities `scores(given, answers, number)`, [sources, beams, vocab], of the next token.
+
+    `ends` [sources, vocab] is true of the tokens that end an answer, which has at least `least` [sources] tokens.
+    """
+
+    def go(now):
+        beams, answers = now
+        log_probs = scores(given, answers, beams.number)
+        log_probs = jnp.where(ends[:, None] & (beams.number < least)[:, None, None], -jnp.inf, log_probs)
+        ended = lambda tokens, parents: jnp.take_along_axis(ends, tokens, axis=1)  # noqa: E731
+        following, tokens, parents = step(rule, beams, log_probs, ended)
+        answers = jnp.take_along_axis(answers, parents[:, :, None], axis=1)
+        return following, answers.at[:, :, beams.number].set(tokens)
+
+    first = start(rule, len(ends), divided), jnp.zeros((len(ends), rule.width, most), jnp.int32)
+    beams, _ = jax.lax.while_loop(lambda now: ~now[0].done.all(), go, first)
+    return result(rule, beams)
+
+
+def of_chain(tables: jax.Array, answers: jax.Array, number: jax.Array) -> jax.Array:
+    """The log-probabilities of chains [sources, most, vocab, vocab]."""
+    last = jnp.where(number > 0, answers[:, :, number - 1], 0)
+    return tables[jnp.arange(len(tables))[:, None], number, last]
+
+
+def search_of(rule: str, early: str, beams: int = 3, penalty: float | None = None, answers: int | None = None):
+    return BeamSearch(
+        num_beams=beams,
+        beam_rule=rule,
+        early_stopping=early,
+        length_penalty=penalty,
+        num_return_sequences=answers or beams,
+    )
+
+
+def answers_of(search: BeamSearch, tables: np.ndarray, ends: tuple[int, ...] = (1,)) -> Answers:
+    sources, most, vocab = tables.shape[:3]
+    divided = jnp.asarray(divisors(search, most))
+    which = np.broadcast_to(np.isin(np.arange(vocab), ends), (sources, vocab))
+    least = np.zeros(sources, np.int32)
+    return jax.device_get(searched(rule_of(search, len(ends)), of_chain, most, tables, divided, which, least))
+
+
+def lists(answers: Answers) -> list[list[tuple[int, ...]]]:
+    """The tokens of each answer to each source; none where there is no answer."""
+    return [
+        [tuple(map(int, ids[:length])) for ids, length in zip(row, lengths, strict=True) if length]
+        for row, lengths in zip(answers.tokens, answers.lengths, strict=True)
+    ]
+
+
+def compare(search: BeamSearch, tables: np.ndarray, ends: tuple[int, ...] = (1,)) -> list[list[tuple[int, ...]]]:
+    """Compare with the search by lists, and return the tokens."""
+    ours = answers_of(search, tables, ends)
+    expected = [by_lists(search, table, ends) for table in tables]
+    assert lists(ours) == [[answer.tokens for answer in row] for row in expected]
+    for scores, row in zip(ours.scores, expected, strict=True):
+        np.testing.assert_allclose(scores[: len(row)], [answer.score for answer in row], rtol=1e-4, atol=1e-5)
+        assert np.isneginf(scores[len(row) :]).all()
+    return lists(ours)
+
+
+def test_the_likeliest_answer_is_not_the_greedy_one():
+    # From 0 the likeliest is 2 (.6), after which nothing is likely; 3 (.4) ends for certain.
+    table = np.full((6, 6), 1e-9)
+    table[0, [2, 3]], table[2, [1, 2, 3]], table[3, 1] = (0.6, 0.4), (0.4, 0.3, 0.3), 1.0
+    chain = np.log(np.broadcast_to(table, (1, 8, 6, 6))).astype(np.float32)
+    for rule, early in VALUES:
+        found = answers_of(search_of(rule, early, penalty=0.0), chain)
+        assert lists(found)[0][:2] == [(3, 1), (2, 1)]
+        np.testing.assert_allclose(np.exp(found.scores[0, :2]), [0.4, 0.24], rtol=1e-5)
+        np.testing.assert_allclose(np.exp(found.log_probs[0, :2, :3]), [[0.4, 1, 1], [0.6, 0.4, 1]], rtol=1e-5)
+        assert (found.tokens[0, :2, 2:] == 0).all()
+
+
+@pytest.mark.parametrize(("rule", "early"), VALUES)
+def test_each_rule_finds_what_lists_find(rule, early):
+    chains = random_chains(1, 256, 8, 6)
+    for penalty in PENALTIES[rule]:
+        compare(search_of(rule, early, penalty=penalty), chains)
+
+
+def test_rules_and_values_differ():
+    chains = random_chains(1, 256, 8, 6)
+    for penalty in (1.0, 2.0):
+        found = {value: compare(search_of(*value, penalty=penalty), chains) for value in VALUES}
+        for one, other in itertools.combinations(VALUES, 2):
+            differ = sum(a != b for a, b in zip(found[one], found[other], strict=True))
+            assert differ >= 10, (penalty, one, other, differ)
+
+
+@pytest.mark.parametrize(("rule", "early"), VALUES[2:])
+def test_several_tokens_end(rule, early):
+    compare(search_of(rule, early), random_chains(2, 256, 8, 6), ends=(1, 4))
+
+
+@pytest.mark.parametrize(("rule", "early"), [("hf", "never"), ("gnmt", "false")])
+def test_as_many_beams_as_answers_find_the_best_of_all(rule, early):
+    chains = random_chains(3, 20, 4, 3)
+    search = search_of(rule, early, beams=16, penalty=0.8, answers=5)
+    found = answers_of(search, chains)
+    for chain, ours, scores in zip(chains, lists(found), found.scores, strict=True):
+        ended = {}
+        for tokens in itertools.chain(*(itertools.product(range(3), repeat=n) for n in range(1, 5))):
+            if 1 not in tokens[:-1] and (tokens[-1] == 1 or (rule == "hf" and len(tokens) == 4)):
+                total = sum(chain[n][before, now] for n, (before, now) in enumerate(itertools.pairwise((0, *tokens))))
+                ended[tokens] = total / divisors(search, 4)[len(tokens) - 1]
+        best = sorted(ended, key=ended.__getitem__, reverse=True)[:5]
+        assert ours == best[: len(ours)] and len(ours) == min(5, len(ended))
+        np.testing.assert_allclose(scores[: len(ours)], [ended[tokens] for tokens in ours], rtol=1e-4)
+
+
+def test_a_source_alone_is_the_same_as_among_256():
+    chains = random_chains(4, 256, 8, 6)
+    for rule, early in VALUES:
+        search = search_of(rule, early, penalty=1.0)
+        together = answers_of(search, chains)
+        for number in (*range(20), 255):
+            alone = answers_of(search, chains[number : number + 1])
+            for name in Answers._fields:
+                np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[number])
+
+
+def test_tokens_that_are_not_allowed_are_never_chosen():
+    chains = random_chains(5, 256, 8, 6)
+    chains[:, 0, :, 3:] = chains[:, 1:, :, 2] = chains[:, :2, :, 1] = -np.inf  # less is allowed than there are beams
+    for rule, early in VALUES:
+        found = compare(search_of(rule, early), chains)
+        assert all(2 not in ids[1:] and 1 not in ids[:2] and ids[0] < 3 for row in found for ids in row)
+
+
+def test_what_ends_may_depend_on_the_beam():
+    rule = rule_of(search_of("hf", "true", beams=2))
+    beams = start(rule, 1, jnp.ones((3,)))
+    log_probs = jnp.log(jnp.asarray([[[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]], jnp.float32))
+    nothing = lambda tokens, parents: jnp.zeros(tokens.shape, bool)  # noqa: E731
+    beams, tokens, _ = step(rule, beams, log_probs, nothing)
+    assert tokens.tolist() == [[0, 1]]
+    beams, tokens, parents = step(rule, beams, log_probs, lambda tokens, parents: parents == 0)
+    assert (int(tokens[0, 0]), int(parents[0, 0]), bool(beams.done[0])) == (0, 1, True)
+    assert lists(jax.device_get(result(rule, beams))) == [[(0, 0), (0, 1)]]
+
+
+def test_the_largest_scores_are_those_of_top_k_in_its_order():
+    scores = np.random.default_rng(0).integers(0, 50, (3, 4001)).astype(np.float32)
+    scores[2, 5:] = -np.inf
+    for ours, theirs in zip(top_k(jnp.asarray(scores), 7), jax.lax.top_k(jnp.asarray(scores), 7), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def assert_same(cases: list[dict[str, Any]], found: Answers) -> None:
+    """The first rows are the answers of transformers to the cases, token for token and score for score."""
+    for case, tokens, scores in zip(cases, lists(found), found.scores, strict=False):
+        assert [list(ids) for ids in tokens[: len(case["tokens"])]] == case["tokens"], case
+        np.testing.assert_allclose(scores[: len(case["scores"])], case["scores"], atol=1e-4, rtol=1e-5)
+
+
+def cases_of(model: str) -> list[dict[str, Any]]:
+    return [case for case in goldens()["cases"] if case["model"] == model]
+
+
+def groups_of(cases: list[dict[str, Any]]) -> list[tuple[BeamSearch, list[dict[str, Any]]]]:
+    """Cases with the same settings, and these with as many answers as beams."""
+    of = lambda case: tuple(case[name] for name in SETTINGS)  # noqa: E731
+    grouped = itertools.groupby(sorted(cases, key=of), of)
+    return [(search_of("hf", key[1], key[0], key[2]), list(group)) for key, group in grouped]
+
+
+def table_of(case: dict[str, Any], chains: np.ndarray) -> np.ndarray:
+    """The chain of a case, without ends before its least length."""
+    table = chains[case["chain"]].copy()
+    table[: case["min_new_tokens"], :, case["ends"]] = -np.inf
+    return table
+
+
+def test_chains_have_the_answers_of_transformers_in_lists():
+    chains, cases = random_chains(**goldens()["chains"]), cases_of("chain")
+    assert len(cases) >= 120
+    for case in cases:
+        found = by_lists(search_of("hf", *(case[name] for name in ORDER)), table_of(case, chains), tuple(case["ends"]))
+        assert [list(answer.tokens) for answer in found] == case["tokens"]
+        np.testing.assert_allclose([answer.score for answer in found], case["scores"], atol=1e-4)
+
+
+def test_chains_have_the_answers_of_transformers():
+    chains = random_chains(**goldens()["chains"])
+    cases = [case for case in cases_of("chain") if case["num_beams"] == 4 and len(case["ends"]) == 1]
+    assert len(cases) >= 15
+    for search, group in groups_of(cases):
+        filled = group + [group[0]] * (16 - len(group))  # one shape for all
+        assert_same(group, answers_of(search, np.stack([table_of(case, chains) for case in filled])))
+
+
+def forward_of(net: Transformer, given: Any, answers: jax.Array, number: jax.Array) -> jax.Array:
+    """The log-probabilities of a whole forward pass without a cache."""
+    params, prompts, lengths, encoder = given
+    sources, width, most = answers.shape
+    place = jnp.arange(prompts.shape[1] + most)[None] - lengths[:, None]
+    after = jnp.take_along_axis(answers, jnp.clip(place, 0, most - 1)[:, None], axis=2)
+    before = jnp.pad(prompts, ((0, 0), (0, most)))[:, None]
+    tokens = jnp.where(place[:, None] < 0, before, after).reshape(sources * width, -1)
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
+    batch = dict(decoder_input_tokens=tokens, decoder_segment_ids=jnp.ones_like(tokens), decoder_positions=positions)
+    batch |= {name: jnp.repeat(x, width, axis=0) for name, x in encoder.items()}
+    logits = net.apply({"params": params}, batch).reshape(sources, width, *tokens.shape[1:], -1)
+    at = (lengths - 1 + number)[:, None, None, None]
+    return jax.nn.log_softmax(jnp.take_along_axis(logits, at, axis=2)[:, :, 0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["t5_1_1", "gpt2"])
+def test_models_have_the_answers_of_transformers(name, tmp_path):
+    cases = cases_of(name)
+    assert len(cases) >= 60
+    with on_one_device(), opened(name, tmp_path / "run") as golden, jax.default_matmul_precision("highest"):
+        scores = functools.partial(forward_of, golden.net)
+        for search, group in groups_of(cases):
+            filled = group + [group[0]] * (16 - len(group))  # one shape for all
+            rows = [case["prompt"] for case in filled]
+            if name == "gpt2":
+                prompts = np.stack([np.pad(row, (0, 20 - len(row))) for row in rows]).astype(np.int32)
+                given = golden.restored.params, prompts, np.array([*map(len, rows)], np.int32), {}
+            else:
+                start_token = np.full((16, 1), golden.restored.vocabulary.start, np.int32)
+                encoder = token_features("encoder", [[row] for row in rows])
+                given = golden.restored.params, start_token, np.ones(16, np.int32), encoder
+            ends = np.zeros((16, golden.net.model.vocab), bool)
+            for row, case in zip(ends, filled, strict=True):
+                row[case["ends"]] = True
+            least = np.array([case["min_new_tokens"] for case in filled], np.int32)
+            rule, divided = rule_of(search, 2), jnp.asarray(divisors(search, 12))
+            assert_same(group, jax.device_get(searched(rule, scores, 12, given, divided, ends, least)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (dict(num_beams=0), "--num_beams 0 must be above 0"),
+        (dict(num_beams=2, num_return_sequences=3), "--num_return_sequences 3 must be at most --num_beams 2"),
+        (
+            dict(num_beams=2, beam_rule="gnmt", early_stopping="true"),
+            "only for --num_beams above 1 with --beam_rule hf",
+        ),
+        (dict(beam_rule="gnmt"), "has no effect here, only for --num_beams above 1"),
+        (dict(length_penalty=2.0), "has no effect here, only for --num_beams above 1"),
+        (dict(num_beams=2, beam_rule="gnmt", length_penalty=-1.0), "--length_penalty -1.0 must not be negative"),
+    ],
+)
+def test_mistakes_are_sentences(fields, expected):
+    assert expected in sentence(BeamSearch, **fields)
+
+
+@pytest.mark.parametrize(
+    ("beams", "sampling", "expected"),
+    [
+        (dict(num_beams=2), dict(temperature=0.5), "--temperature 0.5 samples, but --num_beams 2 searches"),
+        (dict(num_return_sequences=2), {}, "would be the same answer each time"),
+    ],
+)
+def test_beams_do_not_sample(beams, sampling, expected):
+    assert expected in sentence(require_choice, BeamSearch(**beams), Sampling(**sampling))
+    require_choice(BeamSearch(num_beams=2), Sampling())
+    require_choice(BeamSearch(num_return_sequences=2), Sampling(temperature=1.0))
