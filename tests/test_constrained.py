@@ -33,8 +33,8 @@ from t5like.infer.constrained import cut, prefix_tokens, written_forms
         (dict(regex="a", json_schema="any"), "--regex and --json_schema exclude each other: give one."),
         (
             dict(json_schema="any", stop=("a",)),
-            "--stop cannot be joined with --json_schema: leave one out, since the grammar alone says how an answer goes "
-            "on and ends.",
+            "--stop cannot be joined with --json_schema: leave one out, since the grammar alone says how an answer "
+            "goes on and ends.",
         ),
         (
             dict(include_stop_str_in_output=True),

@@ -28,7 +28,7 @@ def test_a_text_stops_with_the_first_string_that_is_complete_and_never_holds_a_f
         assert (never.after(text.encode()) < 0) == found
 
 
-@pytest.mark.parametrize(("left", "right"), itertools.pairwise(STRINGS))
+@pytest.mark.parametrize(("left", "right"), [*itertools.pairwise(STRINGS)])
 def test_two_patterns_at_once_are_each_of_them(left, right):
     never, stop = without([s.encode() for s in left]), stopped_by([s.encode() for s in right])
     joined = both(never, stop)
