@@ -265,7 +265,9 @@ class Run:
 
 def _answer(prompt: str, text: Text, scored: bool) -> Answer:
     filled = fill_sentinels(prompt, text.text) if "<extra_id_" in prompt else None
-    return Answer(prompt, text.text, filled, text.score if scored else None, [TokenScore(*each) for each in text.tokens])
+    return Answer(
+        prompt, text.text, filled, text.score if scored else None, [TokenScore(*each) for each in text.tokens]
+    )
 
 
 def _listed(texts: Texts) -> list[str]:

@@ -101,7 +101,9 @@ class Answer(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """Its fields as values of JSON: what `t5like generate --json` prints."""
-        return {"prompt": self.prompt} | self._own() | ({"others": [o._own() for o in self.others]} if self.others else {})
+        return (
+            {"prompt": self.prompt} | self._own() | ({"others": [o._own() for o in self.others]} if self.others else {})
+        )
 
     def _own(self) -> dict[str, Any]:
         found: dict[str, Any] = {"answer": self.text} | ({"filled": self.filled} if self.filled else {})

@@ -10,6 +10,7 @@ import pytest
 from small import random_batch, random_params, small_config
 
 from t5like import config
+from t5like.config.decoding import Decoding
 from t5like.config.sampling import Sampling
 from t5like.data.objectives import trained_frame
 from t5like.data.vocabulary import Bytes, Vocabulary
@@ -31,7 +32,11 @@ def build(family: str, **changes: Any) -> tuple[Generator, Any]:
     mesh: Any = jax.sharding.get_abstract_mesh()
     network = make_network(settings, mesh)
     frame = trained_frame(settings.data, VOCABULARY)
-    return Generator(network, VOCABULARY, frame, Sampling(), 6), random_params(network.net, random_batch(settings))
+    return Generator(network, VOCABULARY, frame, Decoding(tokens=6)), random_params(network.net, random_batch(settings))
+
+
+def with_options(generator: Generator, **changes: Any) -> Generator:
+    return dataclasses.replace(generator, decoding=dataclasses.replace(generator.decoding, **changes))
 
 
 def tokens(generator: Generator, params: Any, prompts: list[list[int]], first: int = 0) -> list[list[int]]:
@@ -82,17 +87,17 @@ PROMPTS = [[10, 20, 30], [40] * 9, [5, 6], [10, 20, 30], [7] * 40]
 def test_a_sampled_answer_depends_on_its_prompt_its_number_and_the_seed_alone(family, one_device):
     """Not on the neighbours, their order, the size of the batch, or its padding."""
     generator, params = build(family)
-    sampling = dataclasses.replace(generator, sampling=SAMPLED, seed=3)
+    sampling = with_options(generator, sampling=SAMPLED, seed=3)
     together = tokens(sampling, params, PROMPTS)
     short = range(len(PROMPTS) - 1)
     assert [tokens(sampling, params, [PROMPTS[number]], number)[0] for number in short] == together[:-1]
     assert together[0] != together[3]  # one prompt, two numbers
-    assert tokens(dataclasses.replace(sampling, seed=4), params, PROMPTS) != together
+    assert tokens(with_options(sampling, seed=4), params, PROMPTS) != together
 
 
 def test_a_sampled_answer_is_the_same_on_any_number_of_devices(mesh):
     generator, params = build("gpt")
-    sampling = dataclasses.replace(generator, sampling=SAMPLED)
+    sampling = with_options(generator, sampling=SAMPLED)
     split = tokens(sampling, params, PROMPTS)
     with jax.set_mesh(make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])):
         assert tokens(sampling, jax.device_get(params), PROMPTS) == split
@@ -102,7 +107,7 @@ def test_other_settings_of_sampling_are_no_other_program(one_device):
     generator, params = build("gpt")
 
     def draw(**sampling: Any) -> list[list[int]]:
-        return tokens(dataclasses.replace(generator, sampling=Sampling(**sampling)), params, [[5, 6]])
+        return tokens(with_options(generator, sampling=Sampling(**sampling)), params, [[5, 6]])
 
     greedy, programs = draw(), search.generate._cache_size()
     assert draw(temperature=1e-6) == draw(temperature=9.0, top_k=1) == draw(temperature=9.0, top_p=0.001) == greedy
@@ -193,7 +198,7 @@ def test_nothing_follows_the_end(one_device):
 
 def test_a_seed_repeats_its_draws(one_device):
     generator, params = build("gpt")
-    draw = lambda seed: dataclasses.replace(generator, sampling=SAMPLED, seed=seed)(params, ["ab"])  # noqa: E731
+    draw = lambda seed: with_options(generator, sampling=SAMPLED, seed=seed)(params, ["ab"])  # noqa: E731
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
 

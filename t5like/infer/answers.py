@@ -18,7 +18,7 @@ def numbered_texts(
     within: Callable[[], AbstractContextManager[None]],
     known: Callable[[int], bool] = lambda number: False,
 ) -> Iterator[tuple[int, str, list[Text]]]:
-    """Number, prompt and texts of each prompt, the best first, in the order in which they are computed: those of one length together.
+    """Number, prompt and texts of each prompt, the best first; those of prompts of one length come together.
 
     An empty prompt has an empty text. The prompts are read in parts, and numbered from 0.
 

@@ -18,8 +18,8 @@ from t5like.errors import UserError
 from t5like.infer.patterns import Pattern
 from t5like.infer.spelling import Spelling
 
-LARGEST = 2**29
-"""Bytes of the largest table: 8,192 states of 32,000 tokens, 1,000 of 256,000."""
+LARGEST = 2**28
+"""Bytes of the largest table: 4,096 states of 32,000 tokens, 512 of 256,000."""
 PART = 2**22
 """Texts times states that are read at once, which bounds the memory that building a table needs."""
 FAR = 2**30

@@ -1,4 +1,4 @@
-"""TokenConstraints of answers that a folder's generation_config.json states, by the names that transformers has for them,
+"""Constraints of answers that a folder's generation_config.json states, by the names that transformers has for them,
 and its defaults for options of `t5like generate`.
 
 The file is kept in the run as it was imported, so that what `t5like generate` does not follow is exported again.

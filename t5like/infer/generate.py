@@ -30,6 +30,7 @@ from t5like.runs.opened import Restored
 if TYPE_CHECKING:
     from t5like.infer.grammar import Grammar
 
+
 class Text(NamedTuple):
     """An answer: its text, and the sum of the log-probabilities of its tokens, of beams as their rule divides it.
 

@@ -63,7 +63,7 @@ class Shape(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Answers in the making of rows that are no beams: tokens, zeros after the end, their log-probabilities and number."""
+    """Answers in the making of rows that are no beams: tokens, zeros after the end, with log-probabilities; lengths."""
 
     tokens: Int[Array, "rows most"]
     log_probs: Float[Array, "rows most"]
@@ -163,7 +163,9 @@ def write(search: Search, asked: Asked, shape: Shape, mask: Bool[Array, "rows vo
     logits = search.state.logits
     if isinstance(search.written, Beams):
         assert shape.rule is not None
-        return _search(search, search.written, _processed(jax.nn.log_softmax(logits), search, asked, mask), asked, shape)
+        return _search(
+            search, search.written, _processed(jax.nn.log_softmax(logits), search, asked, mask), asked, shape
+        )
     scores = _processed(logits, search, asked, mask)
     # Token n of a row is drawn by the row's key and n: neither other rows nor the padding have a part in it.
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(asked.sampler.keys(), search.number)

@@ -69,8 +69,9 @@ def spelling_of(vocabulary: Vocabulary, rows: int) -> Spelling:
     number = lambda texts: np.array([index.setdefault(text, len(index)) for text in texts], np.int32)  # noqa: E731
     runs, specials = _runs(vocabulary), _specials(vocabulary)
     spaces = [[b" " + text if text else text for text in texts] for texts in runs.texts]
+    numbers = [[number(texts) for texts in each] for each in (runs.texts, spaces)]
     for context, (written, spaced, run) in enumerate(CONTEXTS):
-        adds[context, runs.tokens] = number((spaces if spaced else runs.texts)[run])
+        adds[context, runs.tokens] = numbers[spaced][run]
         filled = [CONTEXTS.index((1, 0, at)) for at in (BEGIN, WITHIN)]
         empty = [CONTEXTS.index((written, spaced, at)) for at in (BEGIN, WITHIN)]
         after = np.array([empty, filled])[(adds[context, runs.tokens] > 0).astype(int), runs.then[run]]
@@ -122,7 +123,8 @@ def _specials(vocabulary: Vocabulary) -> dict[int, tuple[bytes, bool, bool]]:
 
 
 def _merged(spelling: Spelling) -> Spelling:
-    """The spelling with one context for each set of them that differ in nothing, and without those never reached."""
+    """The spelling with one context for each set of them that differ in nothing, and without those that are never
+    reached."""
     groups = _numbered([row.tobytes() for row in spelling.adds])
     while True:
         finer = _numbered([(groups[n], groups[row].tobytes()) for n, row in enumerate(spelling.then)])
@@ -138,7 +140,9 @@ def _merged(spelling: Spelling) -> Spelling:
     kept = sorted(reached)
     renumbered = np.full(len(first), -1, np.int32)
     renumbered[kept] = np.arange(len(kept))
-    return Spelling(spelling.texts, adds[kept], renumbered[then[kept]])
+    used, numbers = np.unique(np.append(0, adds[kept]), return_inverse=True)
+    texts = tuple(spelling.texts[number] for number in used.tolist())
+    return Spelling(texts, numbers[1:].reshape(adds[kept].shape).astype(np.int32), renumbered[then[kept]])
 
 
 def _numbered(values: Sequence[object]) -> Int[np.ndarray, " values"]:
