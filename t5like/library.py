@@ -158,8 +158,11 @@ class Run:
         Raises:
           UserError: as `generate`; and beams, whose answers are not known before their ends.
         """
+        return self.streamed(prompt, decoding_of(tokens, seed, False, options))
+
+    def streamed(self, prompt: str, decoding: Decoding) -> Iterator[str]:
+        """The same."""
         require(bool(prompt.strip()), "The prompt is empty: give a text.")
-        decoding = decoding_of(tokens, seed, False, options)
         generator = generator_of(self.restored, decoding)
         (framed,) = generator.framed([prompt])
         found = answer_tokens(generator, self.params, framed, self._on_devices)

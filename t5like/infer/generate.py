@@ -222,8 +222,9 @@ class Generator:
     def _limits(self) -> Limits:
         constraints = self._constraints
         first = None if self.prefix or self.model.family == "decoder" else constraints.first
-        forced = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
-        return Limits(*map(jnp.asarray, self._allowed), *forced, jnp.zeros(0, jnp.int32), sequences_of(constraints))
+        start, last = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
+        allowed, ends = map(jnp.asarray, self._allowed)
+        return Limits(allowed, ends, start, last, jnp.zeros(0, jnp.int32), sequences_of(constraints))
 
     @functools.cached_property
     def _automaton(self) -> Automaton | None:
