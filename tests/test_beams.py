@@ -158,8 +158,8 @@ def test_a_source_alone_is_the_same_as_among_256():
         together = answers_of(search, chains)
         for number in (*range(20), 255):
             alone = answers_of(search, chains[number : number + 1])
-            for name in Answers._fields:
-                np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[number])
+            for one, all_of_them in zip(alone, together, strict=True):  # scores but for how XLA divides one or many
+                np.testing.assert_allclose(one[0], all_of_them[number], rtol=0 if one.dtype == np.int32 else 3e-7)
 
 
 def test_tokens_that_are_not_allowed_are_never_chosen():

@@ -46,7 +46,7 @@ class ChainModel(transformers.PreTrainedModel, transformers.GenerationMixin):
     def _init_weights(self, module: Any) -> None:
         pass
 
-    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **_: Any) -> dict[str, torch.Tensor]:
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
         return dict(input_ids=input_ids)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any) -> Any:
