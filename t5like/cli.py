@@ -11,7 +11,20 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from t5like.commands import EXAMPLE, SHOWN, Command, convert, data, finetune, models, plan, tasks, vocabulary
+from t5like.commands import (
+    EXAMPLE,
+    SHOWN,
+    Command,
+    convert,
+    data,
+    finetune,
+    generate,
+    models,
+    plan,
+    score,
+    tasks,
+    vocabulary,
+)
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
 from t5like.storage import path_of
@@ -22,7 +35,7 @@ FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the fi
 """Arguments after a SOURCE."""
 COMMANDS = {
     command.name: command
-    for group in (models, finetune, tasks, data, plan, convert, vocabulary)
+    for group in (models, generate, finetune, tasks, score, data, plan, convert, vocabulary)
     for command in group.COMMANDS
 }
 """All commands by name, in the order of the help."""

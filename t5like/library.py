@@ -6,13 +6,11 @@ process lives.
 """
 
 import contextlib
-import dataclasses
-import logging
-import os
+import functools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -20,66 +18,26 @@ from jaxtyping import Float
 
 from t5like.config import Config
 from t5like.config.checks import require
-from t5like.config.flags import override
-from t5like.config.sampling import Sampling
+from t5like.config.decoding import Decoding, decoding_of
+from t5like.config.scoring import Scoring
 from t5like.config.tasks import Task
-from t5like.config.training import Step
 from t5like.data.tasks.given import given_example
 from t5like.data.vocabulary import Vocabulary
-from t5like.errors import UserError, did_you_mean
 from t5like.infer import fill
-from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of, rounded
-from t5like.infer.generate import fill_sentinels, generator_of, require_decoder
+from t5like.infer.answers import numbered_texts
+from t5like.infer.batches import in_order, rounded
+from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of
+from t5like.infer.generate import Text, generator_of
+from t5like.infer.score import Asked, Scorer
+from t5like.infer.spans import fill_sentinels
+from t5like.infer.stream import answer_tokens, pieces
 from t5like.model.sharding import Params
-from t5like.results import Answer, Filled, Predicted, Results
-from t5like.runs.changes import require_same_model
-from t5like.runs.directory import RunDirectory, config_of, relocated
-from t5like.runs.opened import Restored, open_run
-from t5like.storage import path_of
-from t5like.tasks.predict import Predictor
+from t5like.results import Answer, Filled, Predicted, Results, Scored, TokenScore, scored_of
+from t5like.runs.opened import Restored
+from t5like.tasks.predict import Predictor, task_called
 
 Texts = str | Sequence[str]
 """One text, or several."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoOptions:
-    """`load` takes fields of the config alone."""
-
-
-def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str, object] | None = None) -> "Run":
-    """As `t5like.load`, which says what it takes.
-
-    Compiled programs are kept on disk only if `config` has "train.compilation_cache", for that is a setting of JAX's in
-    the whole process.
-    """
-    found = RunDirectory(path_of(config_of(str(run)).train.directory))
-    require(found.path.is_dir(), f"There is no run in {found.path}: `t5like train {run}` makes one.")
-    settings = relocated(found.config(), str(found.path))
-    settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, compilation_cache=""))
-    if config:
-        flags = [word for name, value in config.items() for word in _flag(name, value)]
-        settings, _ = override(settings, NoOptions, flags, "t5like.load")
-    require_same_model(found, settings)
-    with _without_notes(), open_run(settings, step) as restored:
-        return Run(restored)
-
-
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
-    orbax = logging.getLogger("absl")
-    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
-    orbax.addFilter(serious)
-    try:
-        yield
-    finally:
-        orbax.removeFilter(serious)
-
-
-def _flag(name: str, value: object) -> list[str]:
-    """The words of a flag: ("rules.embed", ("data", "fsdp")) -> ["--rules.embed", "data", "fsdp"]."""
-    return [f"--{name}", *map(str, value)] if isinstance(value, tuple | list) else [f"--{name}={value}"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -147,7 +105,7 @@ class Run:
           UserError: the run has no task, or an example lacks a field.
         """
         _require_batch(batch)
-        task = self._task(source)
+        task = task_called(source, self.tasks, self.restored.run.path, self.config.model.family)
         given = [examples] if isinstance(examples, str | Mapping) else list(examples)
         asked = [given_example(task, number, each) for number, each in enumerate(given)]
         # Copies of the last, so that any number of examples is computed by few programs.
@@ -158,17 +116,10 @@ class Run:
         return Results([Predicted(e.input, p.value, p.scores, p.text) for e, p in zip(asked, found, strict=False)])
 
     def generate(
-        self,
-        prompts: Texts,
-        *,
-        tokens: int = 64,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        batch: int = 16,
+        self, prompts: Texts, *, tokens: int = 64, seed: int = 0, scores: bool = False, batch: int = 16, **options: Any
     ) -> Results[Answer]:
-        """Answers to prompts, of at most `tokens` tokens each; the arguments are the options of `t5like generate`.
+        """Answers to prompts, of at most `tokens` tokens each; the arguments are the options of `t5like generate`:
+        `temperature`, `top_p`, `num_beams`, `stop` and so on.
 
         A prompt of a T5 may hold sentinels such as <extra_id_0>; an empty one has an empty answer. An answer depends on
         its prompt, the prompt's number and the seed alone.
@@ -176,28 +127,43 @@ class Run:
         Raises:
           UserError: the model has no decoder, a prompt is too long, or an argument has no such value.
         """
-        sampling, asked = Sampling(temperature=temperature, top_k=top_k, top_p=top_p), _listed(prompts)
         _require_batch(batch)
-        require(tokens > 0, f"tokens={tokens} must be above 0.")
-        require(0 <= seed < 2**31, f"seed={seed} must be at least 0 and below 2**31.")
-        full = [*asked, *[""] * (rounded(len(asked), batch) - len(asked))]
-        return Results(list(self.answers(full, sampling, tokens, seed, batch))[: len(asked)])
+        return Results(list(self.answers(_listed(prompts), decoding_of(tokens, seed, scores, options), batch)))
 
-    def answers(
-        self, prompts: Sequence[str], sampling: Sampling, tokens: int, seed: int, batch: int
-    ) -> Iterator[Answer]:
-        """The same, batch by batch as they are computed."""
-        require_decoder(self.config.model)
-        generator = generator_of(self.restored, sampling, tokens, seed)
-        for first in range(0, len(prompts), batch):
-            part = prompts[first : first + batch]
-            texts, asked = [""] * len(part), next((prompt for prompt in part if prompt.strip()), None)
-            if asked is not None:  # which stands in for empty ones, so that all keep their numbers
-                with self._on_devices():
-                    texts = generator(self.params, [prompt if prompt.strip() else asked for prompt in part], first)
-            for prompt, text in zip(part, texts, strict=True):
-                text = text if prompt.strip() else ""
-                yield Answer(prompt, text, fill_sentinels(prompt, text) if "<extra_id_" in prompt else None)
+    def answers(self, prompts: Iterable[str], decoding: Decoding, batch: int) -> Iterator[Answer]:
+        """The same, in the order of the prompts, each as soon as all before it are there."""
+        return in_order(self.computed(prompts, decoding, batch))
+
+    def computed(
+        self,
+        prompts: Iterable[str],
+        decoding: Decoding,
+        batch: int,
+        known: Callable[[int], bool] = lambda number: False,
+    ) -> Iterator[tuple[int, Answer]]:
+        """The same as they are computed, each with its prompt's number: those of one length together.
+
+        Args:
+          known: True for the numbers of answers that are not asked for; they are given only beside others.
+        """
+        generator = generator_of(self.restored, decoding)
+        for number, prompt, texts in numbered_texts(generator, self.params, prompts, batch, self._on_devices, known):
+            first, *others = [_answer(prompt, text, decoding.scores) for text in texts]
+            yield number, first._replace(others=tuple(others))
+
+    def stream(self, prompt: str, *, tokens: int = 64, seed: int = 0, **options: Any) -> Iterator[str]:
+        """The answer to a prompt as it is written, in pieces of whole characters, which are the text of `generate`
+        together.
+
+        Raises:
+          UserError: as `generate`; and beams, whose answers are not known before their ends.
+        """
+        require(bool(prompt.strip()), "The prompt is empty: give a text.")
+        decoding = decoding_of(tokens, seed, False, options)
+        generator = generator_of(self.restored, decoding)
+        (framed,) = generator.framed([prompt])
+        found = answer_tokens(generator, self.params, framed, self._on_devices)
+        return pieces(self.vocabulary, found, decoding.constraints.stop)
 
     def fill(self, texts: Texts, *, top: int = 5) -> Results[Filled]:
         """The `top` likeliest tokens for each [MASK] of texts, by an encoder.
@@ -208,6 +174,35 @@ class Run:
         require(top > 0, f"top={top} must be above 0.")
         with self._on_devices():
             return Results([Filled(text, fill.fill(self.restored, text, top)) for text in _listed(texts)])
+
+    def score(
+        self,
+        texts: Texts,
+        inputs: Texts | None = None,
+        *,
+        by: Literal["", "prefix", "spans"] = "",
+        prefix: float = 0.5,
+        span: int = 0,
+        pll: Literal["original", "within_word_l2r"] = "original",
+        start: bool = False,
+        end: bool | None = None,
+        batch: int = 32,
+    ) -> Results[Scored]:
+        """Log-likelihoods of texts behind their inputs, or alone, token by token; the arguments are the options of
+        `t5like score`. A score depends on its text and input alone, but for rounding.
+
+        Raises:
+          UserError: the model predicts no tokens, an argument does not suit it, or a text is too long.
+        """
+        _require_batch(batch)
+        scoring, listed = Scoring(by=by, prefix=prefix, span=span, pll=pll, start=start, end=end), _listed(texts)
+        given: Sequence[str | None] = [None] * len(listed) if inputs is None else _listed(inputs)
+        require(len(given) == len(listed), f"There are {len(listed)} texts but {len(given)} inputs.")
+        names = (functools.partial("Text {} (counted from 0)".format, number) for number in range(len(listed)))
+        asked = list(map(Asked, listed, given, names))
+        with self._on_devices():
+            found = Scorer(self.restored, scoring, batch)(asked)
+            return Results([scored_of(*pair, self.vocabulary) for pair in zip(asked, found, strict=True)])
 
     def embed(
         self, texts: Texts, *, pooling: Pooling | None = None, batch: int = 32
@@ -267,22 +262,12 @@ class Run:
         with self._turn, jax.set_mesh(cast(jax.sharding.Mesh, self.restored.network.mesh)):
             yield
 
-    def _task(self, source: str) -> Task:
-        """The task of a source, or the only one.
 
-        Raises:
-          UserError: there is none, or several and none is named.
-        """
-        tasks, path = self.tasks, self.restored.run.path
-        others = {"encoder": "`fill` and `embed`", "decoder": "`generate`", "encoder-decoder": "`generate`"}
-        require(bool(tasks), f"{path} has learned no task to predict: use {others[self.config.model.family]}.")
-        if source and source not in tasks:
-            raise UserError(f"{path} has no task of a source {source!r}{did_you_mean(source, tasks)}")
-        require(
-            bool(source) or len(tasks) == 1,
-            f"{path} has learned several tasks: give source, one of {', '.join(tasks)}.",
-        )
-        return tasks[source or next(iter(tasks))]
+def _answer(prompt: str, text: Text, scored: bool) -> Answer:
+    filled = fill_sentinels(prompt, text.text) if "<extra_id_" in prompt else None
+    return Answer(
+        prompt, text.text, filled, text.score if scored else None, [TokenScore(*each) for each in text.tokens]
+    )
 
 
 def _listed(texts: Texts) -> list[str]:

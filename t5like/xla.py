@@ -76,3 +76,5 @@ def keep_programs(folder: str, mesh: "jax.sharding.Mesh") -> None:
         jax.config.update("jax_compilation_cache_dir", None)
     elif folder:
         jax.config.update("jax_compilation_cache_dir", str(path_of(folder)))
+        # By default programs that compile within a second are not kept, which are all of a small model.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -12,7 +13,9 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from t5like import config
 from t5like.config.objective import SPECS, WITH_LABELS
+from t5like.infer.decode import Prompts, advance, prefill
 from t5like.model.network import abstract_batch
+from t5like.model.stack import unrolled
 from t5like.model.transformer import Transformer
 
 BERT = dict(
@@ -133,3 +136,24 @@ def assert_trees_close(left: Any, right: Any, **tolerance: float) -> None:
 
 def replace(value: Any, **changes: Any) -> Any:
     return dataclasses.replace(value, **changes)
+
+
+def assert_decoding_equals_the_full_forward(net: Any, params: Any, batch: dict[str, jax.Array], full: Any) -> None:
+    """Prompts of different lengths are prefilled together, then every further token goes in alone.
+
+    So it is too with three rows for each prompt, which share its keys and go on as other rows of the batch do.
+    """
+    tokens, lengths = np.asarray(batch["decoder_input_tokens"]), np.array([1, 2, 3, 4, 1, 2, 3, 4], np.int32)
+    prompt = np.full((8, 4), 199, np.int32)
+    for row, length in enumerate(lengths):
+        prompt[row, -length:] = tokens[row, :length]
+    encoder = {n: x for n, x in batch.items() if n.startswith("encoder")} if net.model.encoder_layers else None
+    prompts, slots = Prompts(jnp.asarray(prompt), jnp.asarray(lengths), encoder), tokens.shape[1]
+    step = jax.jit(functools.partial(advance, net))
+    for copies in (1, 3):
+        state = jax.jit(functools.partial(prefill, net, slots=slots, copies=copies))(params, prompts)
+        layers, sources = unrolled(params, net.model), np.repeat(np.arange(8), copies)
+        for number in range(slots - 4):
+            place = lengths[sources] + number
+            np.testing.assert_allclose(state.logits, np.asarray(full)[sources, place - 1], atol=2e-5)
+            state = step(layers, state, jnp.asarray(tokens[sources, place]))

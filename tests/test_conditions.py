@@ -13,8 +13,9 @@ from t5like import config
 from t5like.cli import COMMANDS
 from t5like.commands import NoOptions
 from t5like.commands.data import InspectOptions, PrepareOptions
-from t5like.commands.models import GenerateOptions
+from t5like.commands.generate import GenerateOptions
 from t5like.commands.plan import PlanOptions
+from t5like.commands.tasks import PredictOptions
 from t5like.commands.vocabulary import VocabularyOptions
 from t5like.config import presets
 from t5like.config.conditions import AppliesTo, conditions
@@ -163,11 +164,18 @@ TABLE = [
     (PlanOptions, "prompts", 8, dict(), dict(generate=8)),
     (Sampling, "top_k", 3, dict(), dict(temperature=1.0)),
     (Sampling, "top_p", 0.9, dict(), dict(temperature=1.0)),
+    (Sampling, "min_p", 0.1, dict(), dict(temperature=1.0)),
+    (Sampling, "typical_p", 0.9, dict(), dict(temperature=1.0)),
     (asked, "seed", 1, dict(), dict(sampling=SAMPLED)),
     (asked, "seed", 1, dict(), dict(held_out=2)),
     (asked, "show", 1, dict(), dict(held_out=2)),
     (asked, "tokens", 8, dict(held_out=2), dict()),
     (asked, "batch", 8, dict(held_out=2), dict()),
+    (asked, "json", True, dict(output="a"), dict()),
+    (asked, "stream", True, dict(json=True), dict()),
+    (asked, "output", "a", dict(held_out=2), dict()),
+    (asked, "overwrite", True, dict(), dict(output="a")),
+    (PredictOptions, "overwrite", True, dict(), dict(output="a")),
     (GenerateOptions, "prompt", ("a",), dict(held_out=2), dict()),
     (GenerateOptions, "prompt_file", "a", dict(held_out=2), dict()),
     (ImportOptions, "sentinels", 9, dict(), dict(vocabulary="a")),

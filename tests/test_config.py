@@ -10,7 +10,8 @@ from settings import change, sentence, valid
 
 from t5like import config
 from t5like.cli import COMMANDS
-from t5like.commands.models import FillOptions, GenerateOptions
+from t5like.commands.generate import GenerateOptions
+from t5like.commands.models import FillOptions
 from t5like.config.sampling import Sampling
 from t5like.errors import did_you_mean
 from t5like.runs.changes import acquire
@@ -156,6 +157,10 @@ def test_a_check_names_the_field_its_value_and_the_remedy(name, value, remedy):
         (lambda: Sampling(temperature=1.0, top_k=-1), "--top_k -1 must not be negative."),
         (lambda: Sampling(temperature=1.0, top_p=0.0), "--top_p 0.0 must lie above 0 and not above 1."),
         (lambda: Sampling(temperature=1.0, top_p=1.5), "--top_p 1.5 must lie above 0 and not above 1."),
+        (lambda: Sampling(temperature=1.0, min_p=1.1), "--min_p 1.1 must lie between 0 and 1."),
+        (lambda: Sampling(temperature=1.0, typical_p=0.0), "--typical_p 0.0 must lie above 0 and not above 1."),
+        (lambda: Sampling(repetition_penalty=0.0), "--repetition_penalty 0.0 must be above 0."),
+        (lambda: Sampling(no_repeat_ngram_size=-1), "--no_repeat_ngram_size -1 must not be negative."),
         (lambda: GenerateOptions(), "There is nothing to answer: give --prompt, --prompt_file or --held_out."),
         (lambda: GenerateOptions(held_out=-1), "--held_out -1 must not be negative."),
         (lambda: GenerateOptions(prompt=("a",), tokens=0), "--tokens 0 must be above 0."),

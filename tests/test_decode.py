@@ -10,17 +10,19 @@ import pytest
 from small import random_batch, random_params, small_config
 
 from t5like import config
+from t5like.config.decoding import Decoding
 from t5like.config.sampling import Sampling
 from t5like.data.objectives import trained_frame
 from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
-from t5like.infer import sample
-from t5like.infer.constraints import Constraints
+from t5like.infer import search
+from t5like.infer.constraints import TokenConstraints
 from t5like.infer.decode import DecodeState, advance, prefill, put_rows, take_rows
-from t5like.infer.generate import Generator, fill_sentinels, spans_of
-from t5like.infer.sample import Sampler, choose, keep_likeliest, make_sampler
+from t5like.infer.generate import Generator
+from t5like.infer.spans import fill_sentinels, spans_of
 from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
+from t5like.model.stack import unrolled
 
 VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
 
@@ -30,7 +32,11 @@ def build(family: str, **changes: Any) -> tuple[Generator, Any]:
     mesh: Any = jax.sharding.get_abstract_mesh()
     network = make_network(settings, mesh)
     frame = trained_frame(settings.data, VOCABULARY)
-    return Generator(network, VOCABULARY, frame, Sampling(), 6), random_params(network.net, random_batch(settings))
+    return Generator(network, VOCABULARY, frame, Decoding(tokens=6)), random_params(network.net, random_batch(settings))
+
+
+def with_options(generator: Generator, **changes: Any) -> Generator:
+    return dataclasses.replace(generator, decoding=dataclasses.replace(generator.decoding, **changes))
 
 
 def tokens(generator: Generator, params: Any, prompts: list[list[int]], first: int = 0) -> list[list[int]]:
@@ -81,17 +87,17 @@ PROMPTS = [[10, 20, 30], [40] * 9, [5, 6], [10, 20, 30], [7] * 40]
 def test_a_sampled_answer_depends_on_its_prompt_its_number_and_the_seed_alone(family, one_device):
     """Not on the neighbours, their order, the size of the batch, or its padding."""
     generator, params = build(family)
-    sampling = dataclasses.replace(generator, sampling=SAMPLED, seed=3)
+    sampling = with_options(generator, sampling=SAMPLED, seed=3)
     together = tokens(sampling, params, PROMPTS)
     short = range(len(PROMPTS) - 1)
     assert [tokens(sampling, params, [PROMPTS[number]], number)[0] for number in short] == together[:-1]
     assert together[0] != together[3]  # one prompt, two numbers
-    assert tokens(dataclasses.replace(sampling, seed=4), params, PROMPTS) != together
+    assert tokens(with_options(sampling, seed=4), params, PROMPTS) != together
 
 
 def test_a_sampled_answer_is_the_same_on_any_number_of_devices(mesh):
     generator, params = build("gpt")
-    sampling = dataclasses.replace(generator, sampling=SAMPLED)
+    sampling = with_options(generator, sampling=SAMPLED)
     split = tokens(sampling, params, PROMPTS)
     with jax.set_mesh(make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])):
         assert tokens(sampling, jax.device_get(params), PROMPTS) == split
@@ -101,39 +107,29 @@ def test_other_settings_of_sampling_are_no_other_program(one_device):
     generator, params = build("gpt")
 
     def draw(**sampling: Any) -> list[list[int]]:
-        return tokens(dataclasses.replace(generator, sampling=Sampling(**sampling)), params, [[5, 6]])
+        return tokens(with_options(generator, sampling=Sampling(**sampling)), params, [[5, 6]])
 
-    greedy, programs = draw(), sample.generate._cache_size()
+    greedy, programs = draw(), search.generate._cache_size()
     assert draw(temperature=1e-6) == draw(temperature=9.0, top_k=1) == draw(temperature=9.0, top_p=0.001) == greedy
     assert len({str(draw(temperature=9.0, **rest)) for rest in ({}, {"top_k": 20}, {"top_p": 0.5}, {"top_k": 9})}) == 4
-    assert sample.generate._cache_size() == programs
-
-
-def test_a_greedy_batch_neither_sorts_nor_draws():
-    """The program's one branch of two that a batch without sampled rows takes only passes on the likeliest tokens."""
-    jaxpr = jax.make_jaxpr(choose)(LOGITS, jax.random.split(jax.random.key(0), 1), make_sampler(Sampling(), 1))
-    greedy, sampled = next(e for e in jaxpr.eqns if e.primitive.name == "cond").params["branches"]
-    assert [e.primitive.name for e in jaxpr.eqns][-1] == "cond"
-    assert not any(name in str(e) for e in jaxpr.eqns[:-1] for name in ("sort", "top_k", "threefry"))
-    assert not greedy.eqns
-    assert "sort" in str(sampled)
+    assert search.generate._cache_size() == programs
 
 
 STATES = [[10, 20, 30], [40] * 9, [5, 6], [7] * 12]
 
 
 def prefilled(generator: Generator, params: Any, prompts: list[list[int]]) -> DecodeState:
-    """The prompts at their ends, with room for six tokens more than the longest of `STATES`, padded to 32."""
+    """The prompts, padded in front to 32, with room for six tokens behind them."""
     framed = [generator.frame.around(prompt) for prompt in prompts]
     return prefill(generator.network.inference_net, params, generator._prompts(framed), 38)
 
 
 def continued(generator: Generator, params: Any, state: DecodeState, count: int = 3) -> tuple[DecodeState, np.ndarray]:
     """The state after `count` of the likeliest tokens, and these, `[batch, count]`."""
-    written = []
+    net, written = generator.network.inference_net, []
     for _ in range(count):
         written.append(jnp.argmax(state.logits, -1).astype(jnp.int32))
-        state = advance(generator.network.inference_net, params, state, written[-1])
+        state = advance(net, unrolled(params, net.model), state, written[-1])
     return state, np.stack(written, axis=1)
 
 
@@ -156,9 +152,12 @@ def test_a_replaced_row_goes_on_as_it_would_alone(family, one_device):
     """Row 1 gets another prompt while the others are in the middle of their answers, to which nothing happens."""
     generator, params = build(family)
     state, first = continued(generator, params, prefilled(generator, params, STATES))
-    new = prefilled(generator, params, [[9, 8, 7, 6, 5]])
+    prompts = generator._prompts([generator.frame.around([9, 8, 7, 6, 5])])
+    # Padded in front to end where the others are.
+    prompts = prompts._replace(tokens=jnp.pad(prompts.tokens, ((0, 0), (int(state.slot) - prompts.tokens.shape[1], 0))))
+    new = prefill(generator.network.inference_net, params, prompts, 38)
     joined = put_rows(state, jnp.asarray([1]), new)
-    assert joined.positions.tolist() != state.positions.tolist()
+    assert joined.starts.tolist() != state.starts.tolist()
     _, then = continued(generator, params, joined)
     _, alone = continued(generator, params, new)
     _, whole = continued(generator, params, prefilled(generator, params, STATES), 6)
@@ -168,32 +167,12 @@ def test_a_replaced_row_goes_on_as_it_would_alone(family, one_device):
     assert then[1].tolist() != whole[1, 3:].tolist()
 
 
-def test_each_row_has_settings_of_its_own(one_device):
-    """Greedy and sampled rows of one batch choose as batches of their kind do."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    logits = jax.random.normal(jax.random.key(1), (4, 50))
-    settings = [Sampling(), Sampling(temperature=0.7), Sampling(temperature=1.5, top_k=3)]
-    settings.append(Sampling(temperature=1.5, top_p=0.5))
-    mixed = Sampler(*(jnp.concatenate(xs) for xs in zip(*(make_sampler(s, 1) for s in settings), strict=True)))
-    alone = [int(choose(logits, keys, make_sampler(s, 4))[row]) for row, s in enumerate(settings)]
-    assert choose(logits, keys, mixed).tolist() == alone
-
-
-def test_each_row_keeps_the_tokens_of_its_own_settings(one_device):
-    """Of probabilities .4 .3 .2 .1; the first row leaves out none, so that it cannot decide for the others."""
-    logits = jnp.log(jnp.tile(jnp.array([[0.1, 0.4, 0.2, 0.3]], jnp.float32), (5, 1)))
-    top_k, top_p = jnp.array([0, 2, 0, 3, 9], jnp.int32), jnp.array([1, 1, 0.6, 0.5, 1], jnp.float32)
-    kept = [np.flatnonzero(row > -np.inf).tolist() for row in np.asarray(keep_likeliest(logits, top_k, top_p))]
-    # Of the last three of .4 .3 .2, .44 .33 .22 of what is left, the first two have half and more.
-    assert kept == [[0, 1, 2, 3], [1, 3], [1, 3], [1, 3], [0, 1, 2, 3]]
-
-
 @pytest.mark.parametrize("family", ["t5", "gpt"])
 def test_an_answer_keeps_to_its_constraints(family, one_device):
     generator, params = build(family)
     free = tokens(generator, params, PROMPTS[:2])
     banned = free[0][0]
-    held = Constraints((VOCABULARY.eos, free[1][3]), (banned,), first=77, last=88)
+    held = TokenConstraints((VOCABULARY.eos, free[1][3]), (banned,), first=77, last=88)
     answers = tokens(dataclasses.replace(generator, constraints=held), params, PROMPTS[:2])
     # No first token is forced without an encoder.
     assert [row[0] == 77 for row in answers] == [family == "t5"] * 2
@@ -202,7 +181,7 @@ def test_an_answer_keeps_to_its_constraints(family, one_device):
         stop = next((at for at, token in enumerate(row) if token in held.ends), len(row))
         assert not any(row[stop + 1 :])
         assert stop < len(row) or row[-1] == 88
-    ended = dataclasses.replace(generator, constraints=Constraints((free[1][2],)))
+    ended = dataclasses.replace(generator, constraints=TokenConstraints((free[1][2],)))
     at = free[1].index(free[1][2]) + 1
     assert tokens(ended, params, PROMPTS[:2])[1] == [*free[1][:at], *[0] * (6 - at)]
 
@@ -217,41 +196,9 @@ def test_nothing_follows_the_end(one_device):
     assert not any(got[first + 1 :])
 
 
-LOGITS = jnp.log(jnp.array([[0.4, 0.3, 0.2, 0.1]]))
-
-
-def chosen(count: int = 4000, **sampling: Any) -> np.ndarray:
-    """The share of each of the four tokens among many draws."""
-    keys = jax.random.split(jax.random.key(0), count)
-    draws = choose(jnp.tile(LOGITS, (count, 1)), keys, make_sampler(Sampling(**sampling), count))
-    return np.bincount(draws, minlength=4) / count
-
-
-def test_sampling_follows_the_distribution():
-    np.testing.assert_allclose(chosen(temperature=1.0), [0.4, 0.3, 0.2, 0.1], atol=0.03)
-
-
-def test_temperature_sharpens():
-    sharp = np.array([0.4, 0.3, 0.2, 0.1]) ** 2
-    np.testing.assert_allclose(chosen(temperature=0.5), sharp / sharp.sum(), atol=0.03)
-
-
-def test_temperature_zero_takes_the_likeliest():
-    np.testing.assert_array_equal(chosen(50), [1, 0, 0, 0])
-
-
-def test_top_k_keeps_the_k_likeliest():
-    np.testing.assert_allclose(chosen(temperature=1.0, top_k=2), [4 / 7, 3 / 7, 0, 0], atol=0.03)
-
-
-@pytest.mark.parametrize(("top_p", "kept"), [(0.39, 1), (0.41, 2), (0.71, 3), (1.0, 4)])
-def test_top_p_keeps_the_fewest_that_reach_the_share(top_p, kept):
-    assert (chosen(temperature=1.0, top_p=top_p) > 0).tolist() == [True] * kept + [False] * (4 - kept)
-
-
 def test_a_seed_repeats_its_draws(one_device):
     generator, params = build("gpt")
-    draw = lambda seed: dataclasses.replace(generator, sampling=SAMPLED, seed=seed)(params, ["ab"])  # noqa: E731
+    draw = lambda seed: with_options(generator, sampling=SAMPLED, seed=seed)(params, ["ab"])  # noqa: E731
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
 

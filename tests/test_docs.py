@@ -245,6 +245,9 @@ def write_corpus(folder: pathlib.Path) -> None:
         rows = [json.dumps({"text": f"明月光 {line}", "en": line, **values}) for line in lines]
         (folder / f"{name}.jsonl").write_text("\n".join(rows))
     (folder / "prompts.txt").write_text("the cat\nthe moon\n")
+    (folder / "sentences.txt").write_text("the cat sat\nthe moon\n")
+    (folder / "answers.tsv").write_text("question\tanswer\nthe cat\tsat\n")
+    (folder / "pairs.jsonl").write_text(json.dumps({"sentence_good": "the cat", "sentence_bad": "cat the"}))
     rows = [f"{line}\t{'good' if n % 2 else 'bad'}\n" for n, line in enumerate(lines)]
     (folder / "reviews.tsv").write_text("text\tlabel\n" + "".join(rows))
     (folder / "new.tsv").write_text("text\nsome film\n")

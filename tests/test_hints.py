@@ -9,7 +9,7 @@ from golden_runs import GOLDEN
 from starts import LEARNED, run_config
 
 from t5like import config
-from t5like.commands import hints, models
+from t5like.commands import generate, hints
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces
 from t5like.infer.passages import Passage
 from t5like.runs.directory import RunDirectory
@@ -81,17 +81,17 @@ def test_the_hint_after_an_import_is_in_the_language_of_the_vocabulary():
 
 def test_a_plain_prompt_to_a_run_that_fills_gaps_is_remarked_on_once(tmp_path, capsys):
     t5 = run_of("t5", tmp_path)
-    models._note_plain_prompts(t5, ["a <extra_id_0>", ""])
-    models._note_plain_prompts(run_of("gpt", tmp_path), ["a"])
+    for prompts, run in ((["a <extra_id_0>", ""], t5), (["a"], run_of("gpt", tmp_path))):
+        generate._note_plain_prompts(run, generate._survey(iter(prompts)).plain)
     assert capsys.readouterr() == ("", "")
-    models._note_plain_prompts(t5, ["a", "b"])
+    generate._note_plain_prompts(t5, generate._survey(iter(["a", "b"])).plain)
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1
     assert said.err.startswith(
         f"t5like: {tmp_path} has learned to fill gaps and not to go on from a prompt: write <extra_id_"
     )
     (tmp_path / "import.json").touch()  # nobody knows what that one has learned
-    models._note_plain_prompts(t5, ["a"])
+    generate._note_plain_prompts(t5, True)
     assert capsys.readouterr() == ("", "")
 
 

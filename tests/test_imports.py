@@ -18,6 +18,7 @@ TOWER = {
     "commands": 8,
     "plan": 7,
     "library": 7,
+    "loading": 7,
     "results": 7,
     "convert": 6,
     "infer": 6,
@@ -88,7 +89,7 @@ def may_import(importer: str, imported: str) -> bool:
     if imported in OPEN:
         return True
     if importer in OPEN:
-        return (importer, imported) == ("", "library")  # what `t5like.load` gives, imported when it is called
+        return not importer and imported in ("library", "loading")  # for `t5like.load`, imported when it is called
     if imported in DATA:
         described = (importer, imported) == ("model.network", "data")
         return DATA.get(importer, 0) >= DATA[imported] or TOWER.get(importer, 0) >= TOWER["runs"] or described

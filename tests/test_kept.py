@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from golden_runs import GOLDEN, float32, on_one_device
 
@@ -14,7 +16,14 @@ from t5like.convert.importing import import_run
 from t5like.convert.kept import tokenizer_config
 from t5like.convert.options import ImportOptions
 from t5like.data.vocabulary import Frame, open_vocabulary
-from t5like.infer.constraints import Constraints, constraints_of, read_constraints
+from t5like.infer.constraints import (
+    TokenConstraints,
+    completed,
+    constraints_of,
+    read_constraints,
+    read_defaults,
+    sequences_of,
+)
 from t5like.infer.generate import generator_of
 from t5like.runs.directory import RunDirectory, relocated
 from t5like.runs.opened import open_run
@@ -29,6 +38,8 @@ GENERATION = {
     "top_p": 0.9,
     "num_beams": 4,
     "suppress_tokens": [40],
+    "begin_suppress_tokens": [41],
+    "penalty_alpha": 0.6,
     "transformers_version": "5.24.0",
 }
 TOKENIZER = {
@@ -86,15 +97,15 @@ def test_an_import_names_what_is_lost_and_what_generate_does_not_follow(folder, 
     said = say("import", folder, tmp_path / "run").splitlines()
     assert "Lost: tokenizer_config.json has auto_map, which names code of its own." in said
     assert (
-        "Kept for the export, but not followed by `t5like generate`: do_sample=True, temperature=0.6, top_p=0.9, "
-        "num_beams=4 of generation_config.json."
+        "Kept for the export, but not followed by `t5like generate`: begin_suppress_tokens=[41], penalty_alpha=0.6 of "
+        "generation_config.json."
     ) in said
 
 
 def test_an_answer_ends_with_any_of_several_ends(run):
     """Two of the ends are what the golden model says anyway, so that answers stop early."""
     with open_run(float32(RunDirectory(run).config())) as restored:
-        assert constraints_of(restored) == Constraints(tuple(ENDS), (40,))
+        assert constraints_of(restored) == TokenConstraints(tuple(ENDS), (40,))
         several = generator_of(restored, Sampling(), 12)
         prompts = [[7, 30, 31], [50, 60], [90] * 5]
         free = several.tokens(restored.params, prompts)
@@ -132,7 +143,7 @@ def test_runs_imported_before_frames_were_kept_have_that_of_their_tokenizer(run,
     with open_run(relocated(float32(RunDirectory(run).config()), str(tmp_path / "run"))) as restored:
         assert restored.vocabulary.frame is None
         assert restored.frame == Frame()
-        assert constraints_of(restored) == Constraints((319,))
+        assert constraints_of(restored) == TokenConstraints((319,))
 
 
 def forget_frame(run: pathlib.Path) -> None:
@@ -145,12 +156,16 @@ def forget_frame(run: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "trained", "constraints"),
     [
-        ({}, False, Constraints((1,))),
-        ({"eos_token_id": 5}, False, Constraints((5,))),
-        ({"eos_token_id": 5}, True, Constraints((1, 5))),
-        ({"eos_token_id": None, "forced_eos_token_id": [9, 4]}, True, Constraints((1,), last=4)),
-        ({"forced_bos_token_id": 3, "bad_words_ids": [[8], [6, 7]]}, False, Constraints((1,), (8,), first=3)),
-        ({"suppress_tokens": [2, 3]}, True, Constraints((1,), (2, 3))),
+        ({}, False, TokenConstraints((1,))),
+        ({"eos_token_id": 5}, False, TokenConstraints((5,))),
+        ({"eos_token_id": 5}, True, TokenConstraints((1, 5))),
+        ({"eos_token_id": None, "forced_eos_token_id": [9, 4]}, True, TokenConstraints((1,), last=4)),
+        (
+            {"forced_bos_token_id": 3, "bad_words_ids": [[8], [6, 7], [1]], "min_length": 4},
+            False,
+            TokenConstraints((1,), (8,), first=3, sequences=((6, 7),), min_length=4),
+        ),
+        ({"suppress_tokens": [2, 3]}, True, TokenConstraints((1,), (2, 3))),
     ],
 )
 def test_constraints_are_those_of_the_kept_file(tmp_path, fields, trained, constraints):
@@ -158,6 +173,57 @@ def test_constraints_are_those_of_the_kept_file(tmp_path, fields, trained, const
     run.hugging_face.mkdir()
     (run.hugging_face / "generation_config.json").write_text(json.dumps(fields))
     assert read_constraints(run, 1, trained) == constraints
+
+
+@pytest.mark.parametrize(
+    ("fields", "defaults"),
+    [
+        (GENERATION, dict(temperature=0.6, top_p=0.9, top_k=50, num_beams=4)),
+        ({"temperature": 0.6, "top_k": 50, "early_stopping": True, "num_beams": 1, "length_penalty": 2.0}, {}),
+        ({"do_sample": True, "top_k": 0, "typical_p": 1.0}, dict(temperature=1.0)),
+        (
+            {"num_beams": 2, "early_stopping": "never", "length_penalty": 0.5, "num_return_sequences": 1},
+            dict(num_beams=2, early_stopping="never", length_penalty=0.5),
+        ),
+        (
+            {"repetition_penalty": 1.2, "no_repeat_ngram_size": 3, "min_new_tokens": 2, "stop_strings": "</a>"},
+            dict(repetition_penalty=1.2, no_repeat_ngram_size=3, min_new_tokens=2, stop=("</a>",)),
+        ),
+    ],
+)
+def test_defaults_of_options_are_those_of_the_kept_file(tmp_path, fields, defaults):
+    run = RunDirectory(tmp_path)
+    assert read_defaults(run) == {}
+    run.hugging_face.mkdir()
+    (run.hugging_face / "generation_config.json").write_text(json.dumps(fields))
+    assert read_defaults(run) == defaults
+
+
+def test_sequences_of_tokens_are_never_completed():
+    """The last rows' columns before their start, and those behind the slot, hold the same tokens."""
+    sequences = sequences_of(TokenConstraints((1,), sequences=((5, 6, 7), (6, 3), (6, 8))))
+    tokens = jnp.array([[0, 5, 6, 9], [5, 5, 6, 7], [0, 6, 5, 6], [5, 6, 0, 6]], jnp.int32)
+    banned = completed(sequences, tokens, jnp.array([0, 2, 1, 0], jnp.int32), jnp.int32(3), 10)
+    assert [np.flatnonzero(row).tolist() for row in banned] == [[3, 7, 8], [3, 8], [], []]
+    assert not completed(sequences_of(TokenConstraints((1,))), tokens, jnp.zeros(4, jnp.int32), jnp.int32(3), 10).any()
+
+
+@pytest.mark.originals
+def test_sequences_are_those_of_transformers():
+    import torch
+    from transformers.generation.logits_process import NoBadWordsLogitsProcessor
+
+    draw = np.random.default_rng(0)
+    for _ in range(60):
+        words = [draw.integers(0, 4, draw.integers(2, 4)).tolist() for _ in range(4)]
+        tokens = draw.integers(0, 4, (8, draw.integers(1, 5)))
+        processor = NoBadWordsLogitsProcessor(words, eos_token_id=3)
+        theirs = processor(torch.tensor(tokens), torch.zeros(8, 6)) < 0
+        found = sequences_of(TokenConstraints((3,), sequences=tuple(map(tuple, words))))
+        starts = jnp.full(8, 2, jnp.int32)
+        held = jnp.asarray(np.pad(tokens, ((0, 0), (2, 3))), jnp.int32)
+        ours = completed(found, held, starts, jnp.int32(2 + tokens.shape[1]), 6)
+        assert (np.asarray(ours) == theirs.numpy()).all()
 
 
 def test_a_run_of_our_own_is_exported_with_our_fields_alone(tmp_path):

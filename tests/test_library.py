@@ -19,8 +19,8 @@ from settings import sentence
 
 import t5like
 from t5like.config.sampling import Sampling
+from t5like.infer.batches import rounded
 from t5like.infer.fill import Candidate
-from t5like.infer.forward import rounded
 from t5like.library import Run
 from t5like.results import Answer, Filled, Predicted, Results
 
@@ -260,3 +260,19 @@ def test_an_empty_prompt_has_an_empty_answer_and_the_others_keep_their_numbers(r
     ]
     assert answers[0] == ["", answers[1][1], "", answers[1][3]]
     assert answers[2] == ["", ""]
+
+
+def test_a_streamed_answer_is_the_generated_one_and_ends_before_a_stop_string(runs, say):
+    run = t5like.load(runs / "tiny_gpt")
+    for options in (dict(tokens=11), dict(tokens=6, temperature=0.9, seed=3), dict(tokens=1)):
+        (answer,) = run.generate(PROMPTS[0], **options)
+        assert "".join(run.stream(PROMPTS[0], **options)) == answer.text
+    said = say("generate", runs / "tiny_gpt", f"--prompt={PROMPTS[0]}", "--tokens=1", "--stream")
+    assert said == f"{answer.text}\n"
+    whole = "".join(run.stream(PROMPTS[0], tokens=11))
+    stop = whole[3:5]
+    assert "".join(run.stream(PROMPTS[0], tokens=11, stop_strings=[stop])) == whole[: whole.index(stop)]
+    streams = [run.stream(PROMPTS[0], tokens=11), run.stream(PROMPTS[0], tokens=11)]
+    assert "".join(next(streams[0]) + "".join(streams[1])).endswith(whole)
+    assert jax.sharding.get_mesh().empty
+    assert sentence(run.stream, " ") == "The prompt is empty: give a text."

@@ -1,6 +1,5 @@
 """Options that published models need: grouped queries, a bias for each layer, stretched rotary positions."""
 
-import functools
 from typing import Any
 
 import jax
@@ -8,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from settings import sentence
-from small import random_batch, random_params, replace, small_config
+from small import assert_decoding_equals_the_full_forward, random_batch, random_params, replace, small_config
 from test_transformer import build, logits
 
 from t5like import config
 from t5like.model import layers
 from t5like.model.sharding import make_mesh
-from t5like.model.stack import empty_cache
 from t5like.model.transformer import Transformer
 
 OPTIONS = {
@@ -81,17 +79,7 @@ def test_a_sharded_model_gives_the_logits_of_a_single_device(name, mesh):
 def test_decoding_with_a_cache_equals_the_full_forward(name, one_device):
     family, changes = OPTIONS[name]
     net, params, batch = build(small_config(family, **changes))
-    tokens, full = batch["decoder_input_tokens"], logits(net, params, batch)
-    apply = lambda method, *a: net.apply({"params": params}, *a, method=method)  # noqa: E731
-    memory = segments = None
-    if family == "t5":
-        memory, segments = jax.jit(functools.partial(apply, Transformer.encode))(batch), batch["encoder_segment_ids"]
-    step = jax.jit(functools.partial(apply, Transformer.decode))
-    cache = empty_cache(net.model, 8, tokens.shape[1])
-    for at in range(tokens.shape[1]):
-        places = jnp.full((8, 1), at, jnp.int32)
-        out, cache = step(tokens[:, at : at + 1], places, cache, segments, memory if at == 0 else None)
-        np.testing.assert_allclose(out[:, 0], full[:, at], atol=2e-5)
+    assert_decoding_equals_the_full_forward(net, params, batch, logits(net, params, batch))
 
 
 def test_only_long_waves_are_slowed_down():

@@ -7,7 +7,7 @@ from settings import sentence, valid
 
 from t5like.cli import COMMANDS
 from t5like.commands import NoOptions
-from t5like.commands.models import GenerateOptions
+from t5like.commands.generate import GenerateOptions
 from t5like.commands.vocabulary import VocabularyOptions
 from t5like.config import presets
 from t5like.config.flags import FLAG, option_flags, override, parse, suggestion

@@ -15,7 +15,7 @@ from settings import change, sentence, valid
 from t5like import config
 from t5like.cli import COMMANDS
 from t5like.commands import NoOptions
-from t5like.commands.models import GenerateOptions
+from t5like.commands.generate import GenerateOptions
 from t5like.config import presets
 from t5like.config.flags import option_flags, parse
 from t5like.config.flags import override as read_flags

@@ -14,7 +14,7 @@ from settings import sentence, valid
 from test_loop import final_state, run_config
 
 from t5like.commands import NoOptions
-from t5like.commands.models import longer
+from t5like.commands.generate import longer
 from t5like.config import Config, Optimizer, presets
 from t5like.config.flags import override
 from t5like.optim.optimizer import make_schedule

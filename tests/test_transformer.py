@@ -8,11 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from small import assert_trees_close, mesh_of, random_batch, random_params, replace, small_config
+from small import (
+    assert_decoding_equals_the_full_forward,
+    assert_trees_close,
+    mesh_of,
+    random_batch,
+    random_params,
+    replace,
+    small_config,
+)
 
 from t5like.config import Config, Model
 from t5like.errors import UserError
-from t5like.model.stack import empty_cache
 from t5like.model.transformer import Transformer
 
 FAMILIES = ["t5", "gpt", "bert"]
@@ -105,26 +112,8 @@ def test_padding_changes_nothing(family, one_device):
     ],
 )
 def test_decoding_with_a_cache_equals_the_full_forward(family, positions, one_device):
-    """Prompts of different lengths are prefilled together, then every further token goes in alone."""
-    settings = small_config(family, model__positions=positions, model__max_positions=64)
-    net, params, batch = build(settings)
-    full, tokens = logits(net, params, batch), np.asarray(batch["decoder_input_tokens"])
-    lengths = np.array([1, 2, 3, 4, 1, 2, 3, 4], np.int32)
-    apply = lambda method, *a: net.apply({"params": params}, *a, method=method)  # noqa: E731
-    memory = segments = None
-    if family == "t5":
-        memory = jax.jit(functools.partial(apply, Transformer.encode))(batch)
-        segments = jnp.asarray(batch["encoder_segment_ids"])
-    step = jax.jit(functools.partial(apply, Transformer.decode))
-    prompt = np.where(np.arange(4)[None] < lengths[:, None], tokens[:, :4], 199).astype(np.int32)
-    places = np.broadcast_to(np.arange(4, dtype=np.int32), (8, 4))
-    out, cache = step(prompt, places, empty_cache(settings.model, 8, tokens.shape[1]), segments, memory)
-    for row, length in enumerate(lengths):
-        np.testing.assert_allclose(out[row, :length], full[row, :length], atol=2e-5)
-    for number in range(tokens.shape[1] - 4):
-        place = (lengths + number)[:, None].astype(np.int32)
-        out, cache = step(np.take_along_axis(tokens, place, 1), place, cache, segments)
-        np.testing.assert_allclose(out[:, 0], np.take_along_axis(full, place[:, :, None], 1)[:, 0], atol=2e-5)
+    net, params, batch = build(small_config(family, model__positions=positions, model__max_positions=64))
+    assert_decoding_equals_the_full_forward(net, params, batch, logits(net, params, batch))
 
 
 @pytest.mark.slow

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from t5like.commands import Command
-from t5like.config import Config
+from t5like.commands.output import Progress, made_by, resumed, say
+from t5like.config import Config, Source
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
+from t5like.config.marks import applies_to
 from t5like.config.training import Step
 
 if TYPE_CHECKING:
-    from t5like.data.sources.records import Row
     from t5like.runs.opened import Restored
 
 TOGETHER = 2048
@@ -32,7 +32,7 @@ def judge(config: Config, split: Literal["train", "validation", "test"], step: S
     with processes(config, {"split": split, "step": step}), open_run(config, step) as restored:
         print(f"{restored.of_step}:\n")
         results = []
-        for result in evaluate(restored.network, restored.vocabulary, restored.params, split, _say):
+        for result in evaluate(restored.network, restored.vocabulary, restored.params, split, say):
             print(result.as_text())
             results.append(result)
         if is_primary_process():
@@ -52,6 +52,10 @@ class PredictOptions:
     """Names of all columns of a CSV or TSV without a header line."""
     batch: int = 64
     """Rows that are computed at once; no prediction depends on it."""
+    output: str = ""
+    """File that the lines are written to instead. The same command goes on with it after a kill."""
+    overwrite: Annotated[bool, applies_to("output")] = False
+    """Write the file anew, whatever it holds."""
     step: Step = None
     """Checkpoint to use: a step, best or newest; by default the best where the run has train.best, else the newest."""
 
@@ -75,41 +79,65 @@ def predict(config: Config, options: PredictOptions, file: str) -> None:
 
 
 def _predict(restored: Restored, options: PredictOptions, file: str) -> None:
+    source = _source(restored.config, options, file)
+    if not options.output:
+        _predict_rows(restored, options, source, lambda record: print(record, flush=True))
+        return
+    with resumed(options.output, _made_from(restored, source), options.overwrite) as lines:
+        _predict_rows(restored, options, source, lines.append, lines.count)
+        say(f"{options.output} has {lines.count:,} predictions.")
+
+
+def _predict_rows(
+    restored: Restored, options: PredictOptions, source: Source, write: Callable[[str], None], before: int = 0
+) -> None:
+    """Predict for the rows of a source and write each record, but for those that were there `before`."""
     import itertools
 
     from t5like.data.tasks.examples import examples_of
+    from t5like.data.tasks.reading import unlabelled
+    from t5like.infer.batches import in_parts
     from t5like.tasks.evaluate import judged, tasks_of
     from t5like.tasks.predict import Predictor
 
     name, task = tasks_of(restored.config.data)[options.source]
     predictor = Predictor(restored.network, restored.vocabulary, task, options.batch)
-    rows, count = _rows(restored.config, options, file), 0
-    labelled = []
-    while part := list(itertools.islice(rows, TOGETHER)):
-        examples = [(row, example) for row in part for example in examples_of(task, row, labelled=False)]
-        found = predictor(restored.params, [example for _, example in examples])
-        for (row, example), prediction in zip(examples, found, strict=True):
+    asked = ((row, example) for row in unlabelled(source) for example in examples_of(task, row, labelled=False))
+    labelled, count, progress = [], before, Progress("rows predicted", 0, before)
+    for _, part in in_parts(itertools.islice(asked, before, None), TOGETHER):
+        found = predictor(restored.params, [example for _, example in part])
+        for (row, example), prediction in zip(part, progress.counted(found), strict=True):
             value = prediction.value if prediction.value is not None else prediction.text
             record = {**row.values, "prediction": value, **({"scores": prediction.scores} if prediction.scores else {})}
-            print(json.dumps(record, ensure_ascii=False, default=str), flush=True)
+            write(json.dumps(record, ensure_ascii=False, default=str))
             if example.target is not None:
                 labelled.append((example, prediction))
         count += len(part)
-        _say(f"{count:,} rows predicted.")
-    if labelled and count:
+    if labelled:
         result = judged(name, task, "test", [e for e, _ in labelled], [p for _, p in labelled])
         figure, (low, high) = result.scores.figures[result.main], result.scores.intervals[result.main]
-        _say(f"{len(labelled):,} of {count:,} rows have a target: {result.main} {figure:.2f} [{low:.2f}, {high:.2f}].")
+        of = f"{count - before:,} rows" + (", predicted now," if before else "")
+        say(f"{len(labelled):,} of {of} have a target: {result.main} {figure:.2f} [{low:.2f}, {high:.2f}].")
 
 
-def _rows(config: Config, options: PredictOptions, file: str) -> Iterator[Row]:
-    """The rows of the file, with all of their fields, in order."""
+def _made_from(restored: Restored, source: Source) -> dict[str, Any]:
+    """All that predictions depend on: the checkpoint, the rows with their files, and fields of the config."""
+    import hashlib
+
+    from t5like.config.presets import leaves
+    from t5like.data.sources.identity import identify
+
+    files = sorted(map(str, identify((source,)).items()))
+    rows = {name: value for name, value in leaves(source).items() if name != "path"}
+    return {**made_by(restored), "rows": hashlib.sha256("\n".join(files).encode()).hexdigest(), **rows}
+
+
+def _source(config: Config, options: PredictOptions, file: str) -> Source:
+    """The file as a source of rows with all of their fields, in order."""
     import dataclasses
 
-    from t5like.data.tasks.reading import unlabelled
-
     given = config.data.sources[options.source]
-    source = dataclasses.replace(
+    return dataclasses.replace(
         given,
         kind=options.kind,
         path=file,
@@ -123,11 +151,6 @@ def _rows(config: Config, options: PredictOptions, file: str) -> Iterator[Row]:
         records=given.records if options.kind in ("files", "json") else "",
         on_error="stop",
     )
-    return unlabelled(source)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 COMMANDS = (

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from t5like.config import Model
-from t5like.config.sampling import Sampling
+from t5like.config.decoding import Decoding
 from t5like.convert.cases import Case, Outcome, cases_of, outcome_of
 from t5like.convert.families import NamedTensors, family_of, model_in
 from t5like.convert.files import open_weights
@@ -176,7 +176,7 @@ def _with_stored(
 
 def generator_like_original(restored: Restored, most: int) -> Generator:
     """The generator of `t5like generate`, except that any row may be chosen, as by transformers."""
-    return dataclasses.replace(generator_of(restored, Sampling(), most), any_row=True)
+    return dataclasses.replace(generator_of(restored, Decoding(tokens=most)), any_row=True)
 
 
 def compare_outcomes(case: Case, ours: Outcome, theirs: Outcome, tolerance: float) -> Iterator[Comparison]:

@@ -1,11 +1,10 @@
 """Decoding with a KV cache as two pure functions: `prefill` reads prompts, `advance` appends one token to every row.
 
-Whatever chooses tokens is a loop over these two: greedy and sampled answers are `infer/sample.py`, and beam search or
-a server with continuous batching needs nothing else. Rows of a `DecodeState` are independent of each other: each has
-its own position, `take_rows` reorders or copies them, and `put_rows` replaces some by newly prefilled ones.
+Whatever chooses tokens is a loop over these two: `infer/search.py` has it. Prompts are padded in
+front, so that all rows write their next token to the same slot of the cache, and are independent of each other: beams
+`reorder` the rows of a source, and a server takes and puts the rows of sources.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,15 +12,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from t5like.model.attention.cached import KVCache
+from t5like.model.blocks import LayerCache
 from t5like.model.sharding import Params
-from t5like.model.stack import Cache, empty_cache
-from t5like.model.transformer import Logits, Transformer
+from t5like.model.stack import Cache
+from t5like.model.transformer import Transformer
 
 
 class Prompts(NamedTuple):
     """Prompts of a batch.
 
-    `tokens` are what the decoder is given first, padded at the end to one length, and `lengths` those without padding,
+    `tokens` are what the decoder is given first, padded in front to one length, and `lengths` those without padding,
     at least 1; `encoder` holds the encoder's features for a model that has one.
     """
 
@@ -31,59 +32,89 @@ class Prompts(NamedTuple):
 
 
 class DecodeState(NamedTuple):
-    """Rows that are being decoded.
+    """Rows that are being decoded: several of each source, beams or samples, side by side, or one.
 
-    `cache` holds keys and values of all tokens so far, `[layers, batch, slots, kv_heads, kv]`, and those of the encoder
-    for a model that has one; `logits` are float32 scores of each row's next token, which will stand at `positions`.
+    `logits` are float32 scores of each row's next token, which will stand in `slot`, and at the position `slot` less
+    the `starts` of its source. `cache` has keys and values of all tokens so far; those that the rows of a source share
+    are kept once, the encoder's and, where there are several rows, the prompt's.
     """
 
     cache: Cache
-    logits: Float[Array, "batch vocab"]
-    positions: Int[Array, " batch"]
-    encoder_segments: Int[Array, "batch memory"] | None
+    logits: Float[Array, "rows vocab"]
+    slot: Int[Array, ""]
+    starts: Int[Array, " sources"]
+    encoder_segments: Int[Array, "sources memory"] | None
 
 
-def prefill(net: Transformer, params: Params, prompts: Prompts, slots: int) -> DecodeState:
-    """Read the prompts into a new cache with room for `slots` tokens a row, the prompt's padding included."""
-    batch, length = prompts.tokens.shape
-    memory = segments = None
+def prefill(net: Transformer, params: Params, prompts: Prompts, slots: int, copies: int = 1) -> DecodeState:
+    """Read the prompts into a new cache with room for `slots` tokens a row, the prompt's padding included.
+
+    Each prompt has `copies` rows.
+    """
+    length, memory, segments = prompts.tokens.shape[1], None, None
     if prompts.encoder is not None:
         memory = net.apply({"params": params}, prompts.encoder, method=Transformer.encode)
         segments = prompts.encoder["encoder_segment_ids"]
-    positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
-    given = prompts.tokens, positions, empty_cache(net.model, batch, slots), segments, memory
-    logits, cache = _decode(net, params, *given)
-    # [batch, length, vocab] -> [batch, vocab]: the scores after each row's last real token.
-    logits = jnp.take_along_axis(logits, (prompts.lengths - 1)[:, None, None], axis=1)[:, 0]
-    return DecodeState(cache, logits, prompts.lengths, segments)
+    starts = length - prompts.lengths
+    logits, cache = _apply(net, params, Transformer.prefill, prompts.tokens, _from(starts, length), segments, memory)
+    cache = [_with_room(layer, slots - length, copies) for layer in cache]
+    return DecodeState(cache, jnp.repeat(logits, copies, axis=0), jnp.int32(length), starts, segments)
 
 
-def advance(net: Transformer, params: Params, state: DecodeState, tokens: Int[Array, " batch"]) -> DecodeState:
-    """Append a token to each row. A row whose slots are full stays as it is, but for its logits, which mean nothing."""
-    given = tokens[:, None], state.positions[:, None], state.cache, state.encoder_segments
-    logits, cache = _decode(net, params, *given)
-    return state._replace(cache=cache, logits=logits[:, 0], positions=state.positions + 1)
+def advance(net: Transformer, params: Params, state: DecodeState, tokens: Int[Array, " rows"]) -> DecodeState:
+    """Append a token to each row, whose cache must have a free slot; `params` are those of `stack.unrolled`."""
+    layer, starts = state.cache[0], jnp.repeat(state.starts, len(tokens) // len(state.starts))
+    apart = layer["prompt"].keys.shape[2] if "prompt" in layer else 0
+    prompt = _from(state.starts, apart) if apart else None
+    seen = _from(starts - apart, layer["self"].keys.shape[2])
+    given = tokens, state.slot - starts, state.slot - apart, state.cache, seen, prompt, state.encoder_segments
+    logits, cache = _apply(net, params, Transformer.advance, *given)
+    return state._replace(cache=cache, logits=logits, slot=state.slot + 1)
+
+
+def reorder(state: DecodeState, rows: Int[Array, " rows"]) -> DecodeState:
+    """Give each row what row `rows[n]`, one of the same source, has of its own. The logits stay as they are."""
+    taken = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), [layer["self"] for layer in state.cache])
+    return state._replace(cache=[{**old, "self": new} for old, new in zip(state.cache, taken, strict=True)])
 
 
 def take_rows(state: DecodeState, rows: Int[Array, " taken"]) -> DecodeState:
-    """Select `rows` in this order; one may be taken several times, as beams do, or left out."""
-    return _each(lambda axis, x: jnp.take(x, rows, axis), state)
+    """Select `rows`, each the only one of its source, in this order; one may be taken several times or left out."""
+    return _each(lambda x: jnp.take(x, rows, axis=0), state)
 
 
 def put_rows(state: DecodeState, rows: Int[Array, " new"], new: DecodeState) -> DecodeState:
-    """Replace `rows` by those of `new`, which has the same slots and the same length of the encoder's padded input."""
-    return _each(lambda axis, x, y: x.at[(slice(None),) * axis + (rows,)].set(y), state, new)
+    """Replace `rows`, each the only one of its source, by those of `new`.
+
+    Its slots, its next slot and the length of the encoder's padded input must be the same: a prompt that joins rows in
+    the middle of their answers is padded in front to end where these are.
+    """
+    return _each(lambda x, y: x.at[rows].set(y), state, new)
 
 
-def _decode(net: Transformer, params: Params, *given: Any) -> tuple[Logits, Cache]:
-    """`Transformer.decode` with the types that `apply` loses."""
-    found: Any = net.apply({"params": params}, *given, method=Transformer.decode)
+def _from(starts: Int[Array, " rows"], slots: int) -> Int[Array, "rows slots"]:
+    """1 for the slots of each row from its start on."""
+    return (jnp.arange(slots, dtype=jnp.int32)[None] >= starts[:, None]).astype(jnp.int32)
+
+
+def _with_room(layer: LayerCache, room: int, copies: int) -> LayerCache:
+    """The cache of a prompt with empty slots behind it, for several copies in caches of their own."""
+    own = layer["self"]
+    if copies == 1:
+        padded = (jnp.pad(x, ((0, 0), (0, 0), (0, room), (0, 0))) for x in own)
+        return {**layer, "self": KVCache(*padded)}
+    sources, heads, _, kv = own.keys.shape
+    empty = jnp.zeros((sources * copies, heads, room, kv), own.keys.dtype)
+    return {**layer, "prompt": own, "self": KVCache(empty, empty)}
+
+
+def _apply(net: Transformer, params: Params, method: Callable[..., Any], *given: Any) -> tuple[Array, Cache]:
+    """A method of the module with the types that `apply` loses."""
+    found: Any = net.apply({"params": params}, *given, method=method)
     return found
 
 
 def _each(function: Callable[..., Array], *states: DecodeState) -> DecodeState:
-    """Apply `function(axis, *arrays)` to each array of the states; `axis` is that of the rows."""
-    caches = jax.tree.map(functools.partial(function, 1), *(state.cache for state in states))
-    # Behind the cache, whose arrays have the layers in front, all arrays begin with the rows.
-    rest = jax.tree.map(functools.partial(function, 0), *(state[1:] for state in states))
-    return DecodeState(caches, *rest)
+    """Apply `function` to each array of the states that begins with the rows."""
+    found = [state._replace(slot=None) for state in states]
+    return jax.tree.map(function, *found)._replace(slot=states[0].slot)

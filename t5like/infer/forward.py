@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from t5like.config import Model
-from t5like.data.features import ROUND, token_features
+from t5like.data.features import token_features
 from t5like.errors import UserError
+from t5like.infer.batches import rounded, row_length
 from t5like.model.heads import pool
 from t5like.model.sharding import Params, row_parts, shard
 from t5like.model.transformer import Transformer
@@ -59,31 +60,20 @@ def default_pooling(model: Model) -> Output:
     return "last" if model.family == "decoder" else "mean"
 
 
-def rounded(count: int, batch: int) -> int:
-    """Rows of full batches, and of a last one whose rows are rounded up to a power of two: 21 of 16 -> 16 + 8."""
-    rest = count % batch
-    return count - rest + (min(1 << (rest - 1).bit_length(), batch) if rest else 0)
-
-
 def _batches(texts: Sequence[Stacks], batch: int) -> Iterator[list[int]]:
     """The numbers of texts whose rows have the same lengths, at most `batch` together."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for number, text in enumerate(texts):
-        by_size.setdefault(tuple(_row_length(len(ids)) for ids in text.values()), []).append(number)
+        by_size.setdefault(tuple(row_length(len(ids)) for ids in text.values()), []).append(number)
     for _, numbers in sorted(by_size.items()):
         yield from (numbers[start : start + batch] for start in range(0, len(numbers), batch))
-
-
-def _row_length(tokens: int) -> int:
-    """The length of a row for so many tokens: 32, 64, 128, ..."""
-    return max(ROUND, 1 << (tokens - 1).bit_length())
 
 
 def _features(texts: Sequence[Stacks]) -> dict[str, Array]:
     """The features of a batch of texts whose rows have the same lengths."""
     features = dict[str, np.ndarray]()
     for stack, ids in texts[0].items():
-        features |= token_features(stack, [[text[stack]] for text in texts], multiple=_row_length(len(ids)))
+        features |= token_features(stack, [[text[stack]] for text in texts], multiple=row_length(len(ids)))
     return {name: jnp.asarray(values) for name, values in features.items()}
 
 

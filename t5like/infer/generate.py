@@ -1,27 +1,45 @@
 """Answers to prompts in text or in token ids: what `t5like generate` does, for models that have a decoder."""
 
-import re
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from t5like.config import Model
-from t5like.config.sampling import Sampling
-from t5like.data.features import token_features
+from t5like.config.decoding import Decoding
+from t5like.data.features import ROUND, token_features
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.errors import UserError
-from t5like.infer.constraints import Constraints, constraints_of
+from t5like.infer.automaton import Automaton
+from t5like.infer.beams import Answers, divisors, rule_of
+from t5like.infer.constrained import automaton_of, cut, prefix_tokens
+from t5like.infer.constraints import TokenConstraints, constraints_of, sequences_of
 from t5like.infer.decode import Prompts
-from t5like.infer.sample import Limits, generate, make_sampler
+from t5like.infer.sample import make_sampler
+from t5like.infer.search import Asked, Limits, Shape, answers, begin, generate, go_on
 from t5like.model.network import Network
 from t5like.model.sharding import Params, row_parts
+from t5like.model.stack import unrolled
 from t5like.runs.opened import Restored
 
-SENTINEL = re.compile(r"(<extra_id_\d+>)")
+if TYPE_CHECKING:
+    from t5like.infer.grammar import Grammar
+
+
+class Text(NamedTuple):
+    """An answer: its text, and the sum of the log-probabilities of its tokens, of beams as their rule divides it.
+
+    `tokens` are the pieces with the model's log-probability of each, what ends the answer included.
+    """
+
+    text: str
+    score: float
+    tokens: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -36,11 +54,8 @@ class Generator:
     vocabulary: Vocabulary
     frame: Frame
     """Tokens around a prompt."""
-    sampling: Sampling
-    most: int
-    """Most tokens of an answer."""
-    seed: int = 0
-    constraints: Constraints | None = None
+    decoding: Decoding
+    constraints: TokenConstraints | None = None
     """By default an answer ends with the vocabulary's EOS alone."""
     any_row: bool = False
     """True allows rows of the embedding that have no piece too, as transformers does."""
@@ -50,17 +65,56 @@ class Generator:
         """The config of the model."""
         return self.network.config.model
 
-    def __call__(self, params: Params, texts: Sequence[str], first: int = 0) -> list[str]:
-        """One continuation, or for an encoder-decoder one answer, for each prompt; they are numbered from `first`.
+    @property
+    def most(self) -> int:
+        """Most tokens of an answer."""
+        return self.decoding.tokens
+
+    @property
+    def copies(self) -> int:
+        """Answers to each prompt."""
+        return self.decoding.beams.num_return_sequences
+
+    def __call__(self, params: Params, texts: Sequence[str], numbers: int | Sequence[int] = 0) -> list[str]:
+        """One continuation, or for an encoder-decoder one answer, for each prompt.
+
+        Args:
+          numbers: those of the prompts, on which their random choices depend, or the first where they are consecutive.
 
         Raises:
           UserError: an empty prompt, one longer than the model allows, or a model without a decoder.
         """
+        return [answers[0].text for answers in self.texts(params, self.framed(texts), numbers)]
+
+    def texts(
+        self, params: Params, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
+    ) -> list[list[Text]]:
+        """The texts of `answers`, for each prompt the best first.
+
+        Raises:
+          UserError: a prompt is longer than the model allows, or the model has no decoder.
+        """
+        self.check(framed)
+        found = self.answers(params, framed, numbers, length)
+        each = zip(found.tokens, found.log_probs, found.lengths, found.scores, strict=True)
+        return [[self._text(*answer) for answer in zip(*answers, strict=True)] for answers in each]
+
+    def _text(self, tokens: np.ndarray, log_probs: np.ndarray, length: int, score: float) -> Text:
+        written = tokens[:length].tolist()
+        pieces = zip(map(self.vocabulary.name, written), map(float, log_probs[:length]), strict=True)
+        return Text(self.written(written), float(score), tuple(pieces) if self.decoding.scores else ())
+
+    def written(self, tokens: Sequence[int]) -> str:
+        """The text of an answer behind its prefix, up to what ends it."""
+        constraints, length = self.decoding.constraints, self.length(np.asarray(tokens, np.int32))
+        text = self.vocabulary.decode([*self.prefix, *tokens[:length]])
+        return cut(text, constraints, self.vocabulary) if constraints.stop else text
+
+    def check(self, framed: Sequence[Sequence[int]]) -> None:
+        """Raises `UserError` if the model has no decoder, or no positions for a prompt and what follows it."""
         require_decoder(self.model)
-        framed = self.framed(texts)
-        longest = max(map(len, framed))
-        check_length(self.model, longest + self.most if self.model.family == "decoder" else max(longest, self.most))
-        return [self.vocabulary.decode(ids[: self.length(ids)]) for ids in self.tokens(params, framed, first)]
+        longest, answer = max(map(len, framed)), len(self.prefix) + self.most
+        check_length(self.model, longest + answer if self.model.family == "decoder" else max(longest, answer))
 
     def framed(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of prompts, in their frame.
@@ -80,48 +134,140 @@ class Generator:
         return int(ended.argmax()) if ended.any() else len(answer)
 
     def tokens(
-        self, params: Params, framed: Sequence[Sequence[int]], first: int = 0
+        self, params: Params, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
     ) -> Int[np.ndarray, "prompts most"]:
-        """The token ids of answers to framed prompts of token ids; zeros after the end."""
+        """The token ids of the best answer to each prompt; zeros after the end."""
+        return np.asarray(self.answers(params, framed, numbers, length).tokens)[:, 0]
+
+    def answers(
+        self, params: Params, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
+    ) -> Answers:
+        """The answers to framed prompts of token ids, in numpy arrays, for each prompt the best first.
+
+        Args:
+          numbers: those of the prompts, on which their random choices depend, or the first where they are consecutive.
+          length: tokens to which the prompts are padded; 0: to the longest, rounded up.
+        """
         require_decoder(self.model)
-        net = self.network.inference_net
-        # Rows are split over devices, so their number is rounded up with copies of the last prompt.
-        full = [*framed, *[framed[-1]] * (-len(framed) % row_parts(net.rules))]
-        prompts, sampler = self._prompts(full), make_sampler(self.sampling, len(full), self.seed, first)
-        answers = generate(params, prompts, sampler, self._limits(), net=net, most=self.most)
-        return np.asarray(jax.device_get(answers))[: len(framed)]
+        prompts, asked = self.asked(framed, numbers, length)
+        given = {"net": self.network.inference_net, "shape": self.shape}
+        if self.decoding.constraints.grammar:
+            found = self._by_grammar(params, prompts, asked)
+        else:
+            found = generate(params, prompts, asked, **given)
+        return jax.tree.map(lambda x: np.asarray(x)[: len(framed)], jax.device_get(found))
+
+    def _by_grammar(self, params: Params, prompts: Prompts, asked: Asked) -> Answers:
+        """The answers token by token, as the grammar looks at each before it says what may be the next."""
+        net, shape = self.network.inference_net, self.shape
+        search, layers = begin(params, prompts, asked, net=net, shape=shape), unrolled_layers(params, self.model)
+        matches = self._grammar.begin(len(search.next))
+        for number in range(self.most):
+            mask = jnp.asarray(matches.mask())
+            search = go_on(layers, search, asked, jnp.int32(number + 1), mask, net=net, shape=shape)
+            matches.accept(np.asarray(search.next))
+            if matches.ended.all():
+                break
+        return answers(search, net=net, shape=shape)
+
+    def asked(
+        self, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
+    ) -> tuple[Prompts, Asked]:
+        """The arguments of the loop of decoding.
+
+        Rows are split over devices, so their number is rounded up with copies of the last prompt.
+        """
+        copies = -len(framed) % row_parts(self.network.inference_net.rules)
+        numbers = range(numbers, numbers + len(framed)) if isinstance(numbers, int) else numbers
+        full, own = [*framed, *[framed[-1]] * copies], [*numbers, *[numbers[-1]] * copies]
+        sampler = make_sampler(self.decoding.sampling, own, self.decoding.seed, self.shape.rows)
+        penalties = jnp.asarray(divisors(self.decoding.beams, self.most))
+        scored = jnp.asarray(self.decoding.scores)
+        prompts = self._prompts(full, length or ROUND)
+        # Of an imported folder's least length the tokens before the answer are part.
+        least = np.maximum(self._constraints.min_length - np.asarray(prompts.lengths), 0)
+        least = np.maximum(least, self.decoding.constraints.min_new_tokens).repeat(self.shape.rows)
+        limits = self._limits._replace(least=jnp.asarray(least, jnp.int32))
+        return prompts, Asked(sampler, limits, penalties, scored, self._automaton)
+
+    @functools.cached_property
+    def shape(self) -> Shape:
+        """The part of what is asked that a program is compiled for."""
+        beams = self.decoding.beams
+        if not beams.searches:
+            return Shape(self.most, beams.num_return_sequences)
+        return Shape(self.most, beams.num_beams, rule_of(beams, len(self._constraints.ends)))
+
+    @functools.cached_property
+    def prefix(self) -> tuple[int, ...]:
+        """The tokens with which all answers begin; they are part of what the decoder is given."""
+        return prefix_tokens(self.decoding.constraints, self.vocabulary) if self.decoding.constraints.prefix else ()
 
     @property
-    def _constraints(self) -> Constraints:
-        return self.constraints or Constraints((self.vocabulary.eos,))
+    def _constraints(self) -> TokenConstraints:
+        return self.constraints or TokenConstraints((self.vocabulary.eos,))
 
-    def _limits(self) -> Limits:
+    @functools.cached_property
+    def _allowed(self) -> tuple[Bool[np.ndarray, " vocab"], Bool[np.ndarray, " vocab"]]:
+        """Tokens that may be chosen at all, and those that end an answer."""
         model, vocabulary, constraints = self.model, self.vocabulary, self._constraints
         allowed = np.ones(model.vocab, bool)
         if not self.any_row:
             allowed[vocabulary.size :] = False
             allowed[vocabulary.pad] = not vocabulary.is_special[vocabulary.pad]
         allowed[list(constraints.never)] = False
-        ends = np.isin(np.arange(model.vocab), constraints.ends)
-        first = constraints.first if model.family == "encoder-decoder" else None
+        return allowed, np.isin(np.arange(model.vocab), constraints.ends)
+
+    @functools.cached_property
+    def _limits(self) -> Limits:
+        constraints = self._constraints
+        first = None if self.prefix or self.model.family == "decoder" else constraints.first
         forced = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
-        return Limits(jnp.asarray(allowed), jnp.asarray(ends), *forced)
+        return Limits(*map(jnp.asarray, self._allowed), *forced, jnp.zeros(0, jnp.int32), sequences_of(constraints))
 
-    def _prompts(self, framed: Sequence[Sequence[int]]) -> Prompts:
+    @functools.cached_property
+    def _automaton(self) -> Automaton | None:
+        options = self.decoding.constraints
+        return None if options.grammar else automaton_of(options, self.vocabulary, *self._allowed)
+
+    @functools.cached_property
+    def _grammar(self) -> "Grammar":
+        from t5like.infer.grammar import Grammar  # llguidance is an extra
+
+        return Grammar(self.decoding.constraints, self.vocabulary, *self._allowed)
+
+    def _prompts(self, framed: Sequence[Sequence[int]], multiple: int) -> Prompts:
         """A decoder is given the prompts; with an encoder they go there, and the decoder is given its start."""
-        stack = "decoder" if self.model.family == "decoder" else "encoder"
-        features = {name: jnp.asarray(x) for name, x in token_features(stack, [[ids] for ids in framed]).items()}
-        if stack == "decoder":
-            lengths = jnp.asarray([len(ids) for ids in framed], jnp.int32)
-            return Prompts(features["decoder_input_tokens"], lengths, None)
-        start = jnp.full((len(framed), 1), self.vocabulary.start, jnp.int32)
-        return Prompts(start, jnp.ones((len(framed),), jnp.int32), features)
+        if self.model.family == "decoder":
+            behind = [[*ids, *self.prefix] for ids in framed]
+            lengths = np.array([len(ids) for ids in behind], np.int32)
+            tokens = np.zeros((len(framed), -(-lengths.max() // multiple) * multiple), np.int32)
+            for row, ids in zip(tokens, behind, strict=True):
+                row[-len(ids) :] = ids
+            return Prompts(jnp.asarray(tokens), jnp.asarray(lengths), None)
+        made = token_features("encoder", [[ids] for ids in framed], multiple=multiple)
+        features = {name: jnp.asarray(x) for name, x in made.items()}
+        first = self._constraints.first if self.prefix else None
+        given = [self.vocabulary.start, *([] if first is None else [first]), *self.prefix]
+        start = jnp.tile(jnp.asarray(given, jnp.int32), (len(framed), 1))
+        return Prompts(start, jnp.full((len(framed),), len(given), jnp.int32), features)
 
 
-def generator_of(restored: Restored, sampling: Sampling, most: int, seed: int = 0) -> Generator:
-    """The generator of a run, with the frame of its prompts and the constraints of its answers."""
+@functools.partial(jax.jit, static_argnames="model")
+def unrolled_layers(params: Params, model: Model) -> Params:
+    """The parameters as `search.go_on` takes them."""
+    return unrolled(params, model)
+
+
+def generator_of(restored: Restored, decoding: Decoding) -> Generator:
+    """The generator of a run, with the frame of its prompts and the constraints of its answers.
+
+    Raises:
+      UserError: the model has no decoder.
+    """
+    require_decoder(restored.config.model)
     constraints = constraints_of(restored)
-    return Generator(restored.network, restored.vocabulary, restored.frame, sampling, most, seed, constraints)
+    return Generator(restored.network, restored.vocabulary, restored.frame, decoding, constraints)
 
 
 def require_pieces(model: Model) -> None:
@@ -147,18 +293,3 @@ def check_length(model: Model, length: int) -> None:
             f"The prompt and what follows it need {length} tokens, but model.max_positions={model.max_positions}: "
             "shorten the prompt or generate fewer tokens."
         )
-
-
-def spans_of(answer: str) -> dict[str, str]:
-    """Sentinel -> the text that follows it in a T5's answer; the first counts where one comes twice."""
-    _, *parts = SENTINEL.split(answer)
-    spans: dict[str, str] = {}
-    for name, span in zip(parts[::2], parts[1::2], strict=True):
-        spans.setdefault(name, span.removeprefix(" ").removesuffix(" "))
-    return spans
-
-
-def fill_sentinels(prompt: str, answer: str) -> str:
-    """The prompt with each sentinel replaced by the span that a T5 answered, in brackets; `[?]` where there is none."""
-    spans = spans_of(answer)
-    return SENTINEL.sub(lambda name: f"[{spans.get(name[0], '?')}]", prompt)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from t5like.config import Data
-from t5like.config.sampling import Sampling
+from t5like.config.decoding import Decoding
 from t5like.data.rows.stream import Rows
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer.characters import characters_of, only_whole, until_whole, whole_cut, whole_masks, whole_spans
@@ -91,7 +91,7 @@ def held_out_passages(restored: Restored, count: int, seed: int = 0) -> tuple[li
         asked = _targets(features, restored.vocabulary)
     else:
         asked = _continuations(features, restored.config.data, restored.vocabulary)
-    generator = generator_of(restored, Sampling(), max(asked.rooms))
+    generator = generator_of(restored, Decoding(tokens=max(asked.rooms)))
     answers = [list(_answers(generator, params, asked, restored.vocabulary)) for params in both]
     passages, truths = list[Passage](), list[Tokens]()
     for shown, truth, *said in zip(asked.shown, asked.truths, *answers, strict=True):

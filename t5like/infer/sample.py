@@ -1,129 +1,100 @@
-"""Answers of a batch, token by token in one program on the device: greedy and sampled rows side by side.
+"""The choice of the next token: the likeliest, or one that is drawn after filters (`infer/filters.py`).
 
-How a row's tokens are chosen is data of the program, not part of it: another temperature, top-k or top-p compiles
-nothing, and rows of one batch may differ in all three.
+How a row's token is chosen is data of the program, not part of it: other settings compile nothing, and the rows of one
+batch may differ in all of them.
 """
 
-import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+import numpy as np
+from jaxtyping import Float, Key
 
 from t5like.config.sampling import Sampling
-from t5like.infer.decode import DecodeState, Prompts, advance, prefill
-from t5like.model.sharding import Params, shard
-from t5like.model.transformer import Transformer
+from t5like.infer.filters import (
+    BLOCK,
+    Count,
+    Penalties,
+    Scores,
+    Warpers,
+    first_above,
+    in_blocks,
+    take_block,
+    warp,
+)
 
-Logits = Float[Array, "batch vocab"]
-
-
-class Limits(NamedTuple):
-    """Constraints of all answers: tokens that may be chosen and that end one, and the first and the last token of the
-    longest answer where these are forced, else -1."""
-
-    allowed: Bool[Array, " vocab"]
-    ends: Bool[Array, " vocab"]
-    first: Int[Array, ""]
-    last: Int[Array, ""]
+Keys = Key[Array, " rows"]
+OF_PROMPT, OF_COPY = 1621087445, 1223722707
+"""Steps of seeds, odd and thus without repetition below 2**31: 2**31 / r and 2**31 / r**2 with r**3 = r + 1, whose
+multiples keep away from each other (the R2 sequence), so that runs with near seeds share none."""
 
 
 class Sampler(NamedTuple):
-    """Sampling of each row: temperature 0 takes the likeliest token; top_k 0 and top_p 1 leave out none.
+    """Settings of each row, and the seed on which its random choices depend alone: `jax.random.key(seed)`, to which the
+    number of a token is folded in."""
 
-    A row's random choices depend on its `seeds` and `numbers`, that of its prompt, alone.
-    """
+    penalties: Penalties
+    warpers: Warpers
+    seeds: Count
 
-    temperature: Float[Array, " batch"]
-    top_k: Int[Array, " batch"]
-    top_p: Float[Array, " batch"]
-    seeds: Int[Array, " batch"]
-    numbers: Int[Array, " batch"]
-
-    def keys(self) -> Key[Array, " batch"]:
+    def keys(self) -> Keys:
         """A key for each row, to which the number of a token is folded in."""
-        return jax.vmap(lambda seed, number: jax.random.fold_in(jax.random.key(seed), number))(self.seeds, self.numbers)
+        return jax.vmap(jax.random.key)(self.seeds)
 
 
-def make_sampler(sampling: Sampling, rows: int, seed: int = 0, first: int = 0) -> Sampler:
-    """The same `sampling` for `rows` prompts that are numbered from `first`."""
-    each = lambda value, dtype: jnp.full((rows,), value, dtype)  # noqa: E731
+def make_sampler(sampling: Sampling, numbers: Sequence[int], seed: int = 0, copies: int = 1) -> Sampler:
+    """The same `sampling` for `copies` answers to each of the prompts with these numbers: row = prompt * copies + copy.
+
+    The row's seed is `seed` + number * `OF_PROMPT` + copy * `OF_COPY` modulo 2**31: so it is `seed` itself for the
+    first answer to prompt 0, and any row is the answer to its prompt alone with the row's seed.
+    """
+    steps = np.asarray(numbers, np.int64)[:, None] * OF_PROMPT + np.arange(copies, dtype=np.int64) * OF_COPY
+    seeds = jnp.asarray((seed + steps.reshape(-1)) % 2**31, jnp.int32)
+    each = lambda value, dtype: jnp.full(seeds.shape, value, dtype)  # noqa: E731
     return Sampler(
-        each(sampling.temperature, jnp.float32),
-        each(sampling.top_k, jnp.int32),
-        each(sampling.top_p, jnp.float32),
-        each(seed, jnp.int32),
-        first + jnp.arange(rows, dtype=jnp.int32),
+        Penalties(each(sampling.repetition_penalty, jnp.float32), each(sampling.no_repeat_ngram_size, jnp.int32)),
+        Warpers(
+            each(sampling.temperature, jnp.float32),
+            each(sampling.top_k, jnp.int32),
+            each(sampling.top_p, jnp.float32),
+            each(sampling.min_p, jnp.float32),
+            each(sampling.typical_p, jnp.float32),
+        ),
+        seeds,
     )
 
 
-def choose(logits: Logits, keys: Key[Array, " batch"], sampler: Sampler) -> Int[Array, " batch"]:
-    """Choose the next token of each row by its own key; top-k is applied before top-p, both after the temperature.
+def choose(scores: Scores, keys: Keys, sampler: Sampler) -> Count:
+    """Choose the next token of each row; a row with a temperature draws it by its own key.
 
-    A batch without a sampled row pays for no random numbers, and one without top-k and top-p for no sorting.
+    `scores` are processed ones (`filters.process`). A batch without such a row pays for no filter and no draw.
     """
-    greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    sampled = sampler.temperature > 0
-
-    def draw() -> Int[Array, " batch"]:
-        warm = logits / jnp.where(sampled, sampler.temperature, jnp.float32(1))[:, None]
-        filters = sampled & ((sampler.top_k > 0) | (sampler.top_p < 1))
-        kept = jax.lax.cond(filters.any(), lambda: keep_likeliest(warm, sampler.top_k, sampler.top_p), lambda: warm)
-        drawn = jax.vmap(jax.random.categorical)(keys, kept).astype(jnp.int32)
-        return jnp.where(sampled, drawn, greedy)
-
-    return jax.lax.cond(sampled.any(), draw, lambda: greedy)
+    greedy, sampled = likeliest(scores), sampler.warpers.temperature > 0
+    drawn = lambda: jnp.where(sampled, draw(warp(scores, sampler.warpers), keys), greedy)  # noqa: E731
+    return jax.lax.cond(sampled.any(), drawn, lambda: greedy)
 
 
-def keep_likeliest(logits: Logits, top_k: Int[Array, " batch"], top_p: Float[Array, " batch"]) -> Logits:
-    """Set all but the `top_k` likeliest tokens of each row to -inf (0: none), and then all but the fewest of these that
-    have `top_p` of the probability together (Holtzman et al. 2020; 1: none)."""
-    vocab = logits.shape[-1]
-    ordered = jnp.sort(logits, axis=-1, descending=True)
-    # The score of the k-th likeliest token, of the last where top_k is 0; equal ones are kept with it.
-    last = jnp.where(top_k > 0, jnp.minimum(top_k, vocab), vocab)[:, None] - 1
-    least = jnp.take_along_axis(ordered, last, axis=-1)
-    ordered = jnp.where(ordered < least, -jnp.inf, ordered)
-    shares = jax.nn.softmax(ordered, axis=-1)
-    # A token is kept if the likelier ones have less than top_p together: [.4 .3 .2 .1] at 0.5 -> before [0 .4 .7 .9].
-    before = jnp.cumsum(shares, axis=-1) - shares
-    nucleus = jnp.min(jnp.where(before < top_p[:, None], ordered, jnp.inf), axis=-1, keepdims=True)
-    least = jnp.where(top_p[:, None] < 1, jnp.maximum(least, nucleus), least)
-    return jnp.where(logits < least, -jnp.inf, logits)
+def likeliest(scores: Scores) -> Count:
+    """The first of the tokens with the largest score, as `argmax`, which takes 4 times as long on a CPU."""
+    places = jnp.arange(scores.shape[1], dtype=jnp.int32)[None]
+    return jnp.where(scores < scores.max(axis=-1, keepdims=True), scores.shape[1] - 1, places).min(axis=-1)
 
 
-class Progress(NamedTuple):
-    """Answers in the making: how many tokens each has, zeros after its end, and the rows that have ended."""
+def draw(scores: Scores, keys: Keys) -> Count:
+    """Draw a token of each row with the probability softmax(scores).
 
-    number: Int[Array, ""]
-    state: DecodeState
-    answers: Int[Array, "batch most"]
-    ended: Bool[Array, " batch"]
-
-
-@functools.partial(jax.jit, static_argnames=("net", "most"))
-def generate(
-    params: Params, prompts: Prompts, sampler: Sampler, limits: Limits, *, net: Transformer, most: int
-) -> Int[Array, "batch most"]:
-    """Up to `most` tokens after each prompt, what ends it included, then zeros; stops when every row has ended.
-
-    Token n of a row is drawn by the row's key and n, so that it does not depend on other rows, nor on the padding.
+    Two random numbers a row, of which the first chooses a block of tokens and the second one of these, instead of one
+    for each token (`jax.random.categorical`), which takes 20 times as long; two keep the precision of float32 in rare
+    tokens.
     """
-    batch, length = prompts.tokens.shape
-    keys = sampler.keys()
+    chance = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+    blocks = in_blocks(jnp.exp(scores - scores.max(axis=-1, keepdims=True)))
+    block = _draw(blocks.sum(axis=-1), chance[:, 0])
+    return block * BLOCK + _draw(take_block(blocks, block), chance[:, 1])
 
-    def step(now: Progress) -> Progress:
-        scores = jnp.where(limits.allowed[None], now.state.logits, -jnp.inf)
-        token = choose(scores, jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, now.number), sampler)
-        token = jnp.where((now.number == 0) & (limits.first >= 0), limits.first, token)
-        token = jnp.where((now.number == most - 1) & (limits.last >= 0), limits.last, token)
-        token = jnp.where(now.ended, 0, token)
-        answers = jax.lax.dynamic_update_index_in_dim(now.answers, token, now.number, axis=1)
-        state = advance(net, params, now.state, token)
-        return Progress(now.number + 1, state, answers, now.ended | limits.ends[token])
 
-    none = jnp.zeros((batch, most), jnp.int32), jnp.zeros((batch,), bool)
-    start = Progress(jnp.zeros((), jnp.int32), prefill(net, params, prompts, length + most), *none)
-    last = jax.lax.while_loop(lambda now: (now.number < most) & ~now.ended.all(), step, start)
-    return shard(last.answers, net.rules, None, None)  # whole on every process
+def _draw(weights: Float[Array, "rows places"], chance: Float[Array, " rows"]) -> Count:
+    """The place below which the share `chance` of the weights lies."""
+    return first_above(weights, chance * jnp.cumsum(weights, axis=-1)[:, -1])

@@ -4,9 +4,9 @@ Modules only own parameters, which they create by `sharding.param` with a name f
 `layers.py` and `attention.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int
 
 from t5like.config import Model, Rules
 from t5like.model import layers
-from t5like.model.attention.attend import KVCache, attend, update_cache
-from t5like.model.attention.masks import AttentionMask, Relative
+from t5like.model.attention.attend import attend
+from t5like.model.attention.cached import KVCache, attend_cached, cache_of, write
+from t5like.model.attention.masks import AttentionMask, Keys, Query, Relative
 from t5like.model.layers import Hidden
 from t5like.model.projection import Projection, projection
 from t5like.model.sharding import param, shard
@@ -24,7 +25,8 @@ from t5like.model.sharding import param, shard
 Ids = Int[Array, "batch length"]
 Memory = Float[Array, "batch memory embed"]
 LayerCache = dict[str, KVCache]
-"""Keys and values of a layer, or of its like in all periods: those of `self`, and of `cross` where it is."""
+"""Keys and values of a layer while decoding: `self` has those of each row's own tokens; those of `cross` and `prompt`,
+where they are, belong to all rows of a source."""
 ONES, ZEROS = nn.initializers.ones, nn.initializers.zeros
 
 
@@ -97,25 +99,37 @@ class Attention(nn.Module):
             y = layers.apply_rope(y, positions, rope_frequencies(m))
         return shard(y, self.rules, "batch", "length", "act_heads" if y.shape[2] == m.heads else "act_kv_heads", None)
 
-    def keys_values(self, memory: Memory, positions: Ids | None) -> KVCache:
+    def keys_values(self, memory: Memory, positions: Ids | None) -> tuple[Keys, Keys]:
         """Keys and values of `memory`; rotary positions turn the keys, None leaves them."""
-        return KVCache(self._heads(memory, self.key, positions), self._heads(memory, self.value, None))
+        return self._heads(memory, self.key, positions), self._heads(memory, self.value, None)
 
     def __call__(
         self,
         x: Hidden,
-        memory: KVCache,
+        memory: tuple[Keys, Keys],
         mask: AttentionMask,
         relative: Relative | None,
         positions: Ids | None,
     ) -> Hidden:
-        m = self.model
-        query = self._heads(x, self.query, positions)
-        if m.scale_attention:
-            query *= jnp.asarray(m.kv**-0.5, query.dtype)
+        m, query = self.model, self._queries(x, positions)
         drop = (m.dropout, self.make_rng("dropout")) if m.dropout and self.has_rng("dropout") else None
         y = attend(query, *memory, mask, relative, self.rules, m.attention, drop)
         return checkpoint_name(self.out(y), "attention")
+
+    def cached(
+        self,
+        x: Hidden,
+        caches: Sequence[KVCache],
+        masks: Sequence[AttentionMask],
+        relative: Relative | None,
+        positions: Ids | None,
+    ) -> Hidden:
+        """Attention of `x` to the keys of all caches together."""
+        return self.out(attend_cached(self._queries(x, positions), caches, masks, relative))
+
+    def _queries(self, x: Hidden, positions: Ids | None) -> Query:
+        query = self._heads(x, self.query, positions)
+        return query * jnp.asarray(self.model.kv**-0.5, query.dtype) if self.model.scale_attention else query
 
 
 class Mlp(nn.Module):
@@ -149,46 +163,56 @@ class SharedInputs(NamedTuple):
     mask: AttentionMask
     relative: Relative | None
     cross: AttentionMask | None
+    prompt: AttentionMask | None = None
+    """Of the keys of the prompt, where they are kept apart from those of the rows."""
 
 
 class Block(nn.Module):
     """Self-attention, cross-attention where there is an encoder, and the feed-forward layer.
 
-    `window` is how far self-attention sees, in tokens; None sees all.
+    `window` is how far self-attention sees, in tokens; None sees all. With `keep` the keys and values come out as a
+    cache; a cache that goes in gets those of `x` at the first of the mask's positions.
     """
 
     model: Model
     rules: Rules
     window: int | None = None
+    keep: bool = False
 
     @nn.compact
     def __call__(
-        self, x: Hidden, cache: LayerCache, shared: SharedInputs, memory: Memory | None
+        self, x: Hidden, shared: SharedInputs, memory: Memory | None, cache: LayerCache | None = None
     ) -> tuple[Hidden, LayerCache]:
-        new: LayerCache = {}
+        new: LayerCache = dict(cache or {})
         own_bias = self.model.relative_per_layer
         relative = relative_bias(self, self.model, self.rules) if own_bias else shared.relative
         x = checkpoint_name(x, "layer")
 
         def attention(name: str, y: Hidden) -> Hidden:
             heads = Attention(self.model, self.rules, name=name)
-            if name == "cross":
-                if memory is not None:
-                    new[name] = heads.keys_values(memory, None)
-                else:
-                    new[name] = cache[name]
-                assert shared.cross is not None
-                return heads(y, new[name], shared.cross, None, None)
-            own = heads.keys_values(y, shared.positions)
-            new[name] = update_cache(cache[name], own, shared.positions) if name in cache else own
-            return heads(y, new[name], replace(shared.mask, window=self.window), relative, shared.positions)
+            own = name == "self"
+            mask = replace(shared.mask, window=self.window) if own else shared.cross
+            assert mask is not None
+            if cache is not None and not own:
+                return heads.cached(y, [cache[name]], [mask], None, None)
+            positions = shared.positions if own else None
+            keys_values = heads.keys_values(y if own else cast(Array, memory), positions)
+            if cache is None:
+                if self.keep:
+                    new[name] = cache_of(*keys_values, self.model.heads, self.rules)
+                return heads(y, keys_values, mask, relative if own else None, positions)
+            assert mask.positions is not None
+            new[name] = write(cache[name], *keys_values, mask.positions[0, 0])
+            caches, masks = [new[name]], [mask]
+            if shared.prompt is not None:
+                caches, masks = [cache["prompt"], *caches], [replace(shared.prompt, window=self.window), *masks]
+            return heads.cached(y, caches, masks, relative, positions)
 
         x = self._residual(x, "self", lambda y: attention("self", y))
-        if memory is not None or "cross" in cache:
+        if memory is not None or "cross" in new:
             x = self._residual(x, "cross", lambda y: attention("cross", y))
         x = self._residual(x, "mlp", Mlp(self.model, self.rules, name="mlp"))
-        # Without a cache nothing may leave the scan, or it would keep the keys of every layer.
-        return shard(x, self.rules, "batch", "length", "act_embed"), new if cache else {}
+        return shard(x, self.rules, "batch", "length", "act_embed"), new
 
     def _residual(self, x: Hidden, name: str, layer: Callable[[Hidden], Hidden]) -> Hidden:
         norm = Norm(self.model, self.rules, name=f"norm_{name}")

@@ -5,8 +5,9 @@ are alike, has its parameters at `blocks`; longer ones have theirs at `blocks/la
 no whole period at `rest`.
 """
 
+import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +16,20 @@ from jaxtyping import Array
 
 from t5like.config import Model, Rules
 from t5like.errors import UserError
-from t5like.model.attention.attend import KVCache, platform
+from t5like.model.attention.attend import platform
 from t5like.model.attention.masks import AttentionMask
 from t5like.model.blocks import Block, Ids, LayerCache, Memory, Norm, SharedInputs, maybe_drop, relative_bias
 from t5like.model.layers import Hidden
-from t5like.model.sharding import shard
+from t5like.model.sharding import Params, shard
 
 Layers = TypeVar("Layers", bound=nn.Module)
-Cache = dict[str, Any]
-"""Keys and values of all layers, in a tree like that of a stack's parameters: `blocks/self`."""
+Cache = list[LayerCache]
+"""Keys and values of each layer, the first in front."""
 KEPT = ("attended", "attention", "mlp")
 """Arrays that `minimal` keeps, by the names that attention and blocks give them: the output of attention with the
 residuals of its backward pass, its projection, and the output of the feed-forward layer."""
+LAYERS = "layers"
+"""Name of the parameters of all layers of a stack that is unrolled."""
 HOSTED = ("cpu", "gpu", "tpu")
 REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -83,22 +86,24 @@ class Period(nn.Module):
     model: Model
     rules: Rules
     windows: tuple[int | None, ...]
+    keep: bool = False
 
     @nn.compact
-    def __call__(self, x: Hidden, cache: Cache, shared: SharedInputs, memory: Memory | None) -> tuple[Hidden, Cache]:
-        new: Cache = {}
+    def __call__(self, x: Hidden, shared: SharedInputs, memory: Memory | None) -> tuple[Hidden, Cache]:
+        new: Cache = []
         for number, window in enumerate(self.windows):
-            layer = _block(self.model)(self.model, self.rules, window, name=(name := f"layer_{number}"))
-            x, new[name] = layer(x, cache.get(name, {}), shared, memory)
-        return x, new if cache else {}
+            layer = _block(self.model)(self.model, self.rules, window, self.keep, name=f"layer_{number}")
+            x, kept = layer(x, shared, memory)
+            new.append(kept)
+        return x, new
 
 
 def _scanned(layers: type[Layers], periods: int) -> type[Layers]:
-    """The module over all periods, with parameters and caches of each stacked in front."""
+    """The module over all periods, with parameters, and caches that come out, of each stacked in front."""
     return nn.scan(
         layers,
         length=periods,
-        in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
+        in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
         metadata_params={nn.PARTITION_NAME: "layers"},
@@ -120,35 +125,64 @@ class Stack(nn.Module):
         mask: AttentionMask,
         memory: Memory | None = None,
         cross: AttentionMask | None = None,
+        keep: bool = False,
         cache: Cache | None = None,
+        prompt: AttentionMask | None = None,
     ) -> tuple[Hidden, Cache]:
-        m, given, new = self.model, cache or {}, {}
+        """The last states, and with `keep` or a `cache` the cache of all layers, with the new tokens in it.
+
+        A cache asks for parameters that are `unrolled`.
+        """
+        m, new = self.model, []
         shared_bias = m.positions == "relative" and not m.relative_per_layer
-        shared = SharedInputs(positions, mask, relative_bias(self, m, self.rules) if shared_bias else None, cross)
+        relative = relative_bias(self, m, self.rules) if shared_bias else None
+        shared = SharedInputs(positions, mask, relative, cross, prompt)
         x = shard(maybe_drop(self, x, m.dropout), self.rules, "batch", "length", "act_embed")
-        for name, periods, windows in scans(m, self.depth):
-            if len(windows) == 1:
-                layers = _scanned(_block(m), periods)(m, self.rules, windows[0], name=name)
-            else:
-                layers = _scanned(Period, periods)(m, self.rules, windows, name=name)
-            x, new[name] = layers(x, given.get(name, {}), shared, memory)
+        if cache is not None:
+            x, new = self._advance(x, shared, cache)
+        else:
+            for name, periods, windows in scans(m, self.depth):
+                if len(windows) == 1:
+                    layers = _scanned(_block(m), periods)(m, self.rules, windows[0], keep, name=name)
+                else:
+                    layers = _scanned(Period, periods)(m, self.rules, windows, keep, name=name)
+                x, kept = layers(x, shared, memory)
+                new += _layers(kept if isinstance(kept, list) else [kept], periods) if keep else []
         if m.norm_position == "pre":
             x = Norm(m, self.rules, name="norm")(x)
         return maybe_drop(self, x, m.dropout), new
 
+    def _advance(self, x: Hidden, shared: SharedInputs, cache: Cache) -> tuple[Hidden, Cache]:
+        """Layer after layer without a scan, which would copy the weights and the cache of each in every step."""
+        windows = [window for _, periods, each in scans(self.model, self.depth) for window in each * periods]
+        params, new = self.variables["params"][LAYERS], []
+        for number, (window, layer) in enumerate(zip(windows, cache, strict=True)):
+            block = Block(self.model, self.rules, window, parent=None)
+            x, kept = cast(Any, block.apply({"params": params[str(number)]}, x, shared, None, layer))
+            new.append(kept)
+        return x, new
 
-def empty_cache(model: Model, batch: int, slots: int) -> Cache:
-    """A decode cache for `slots` tokens, for the first call of `Transformer.decode`."""
-    cache: Cache = {}
+
+def _layers(stacked: list[Any], periods: int) -> list[Any]:
+    """The trees of all layers, from those of each layer of a period with the periods in front."""
+    return [jax.tree.map(operator.itemgetter(period), each) for period in range(periods) for each in stacked]
+
+
+def unrolled(params: Params, model: Model) -> Params:
+    """Parameters with each layer of the decoder by itself, as a cache asks for, in the type of the activations.
+
+    What is computed with in float32, vectors and the relative bias, stays so.
+    """
+    decoder, layers = dict(params["decoder"]), []
     for name, periods, windows in scans(model, model.decoder_layers):
-        zeros = jnp.zeros((periods, batch, slots, model.key_heads, model.kv), jnp.dtype(model.dtype))
-        layer: LayerCache = {"self": KVCache(zeros, zeros)}
-        cache[name] = layer if len(windows) == 1 else {f"layer_{n}": layer for n in range(len(windows))}
-    return cache
+        stacked = decoder.pop(name)
+        layers += _layers([stacked[f"layer_{n}"] for n in range(len(windows))] if windows[1:] else [stacked], periods)
+    decoder[LAYERS] = {str(number): layer for number, layer in enumerate(layers)}
+    used = {name: value for name, value in params.items() if name != "encoder"} | {"decoder": decoder}
+    dtype = jnp.dtype(model.dtype)
 
+    def cast_to_activations(path: Any, leaf: Array) -> Array:
+        wide = leaf.ndim < 2 or path[-1].key == "relative" or model.lora.dora
+        return leaf if wide else leaf.astype(dtype)
 
-def cached_keys(cache: Cache) -> Array:
-    """Keys of the self-attention of some of the layers, `[layers, batch, slots, kv_heads, kv]`."""
-    while "self" not in cache:
-        cache = next(iter(cache.values()))
-    return cache["self"].keys
+    return jax.tree_util.tree_map_with_path(cast_to_activations, used)

@@ -1,8 +1,8 @@
 """Encoder-decoder, encoder-only and decoder-only Transformers: one module, told apart by which stacks have layers.
 
 `Transformer.__call__` takes a batch of features to logits, `scores` to all that the model's head predicts. Decoding
-uses three smaller steps: `encode` once, then `decode` with a cache that goes in and comes out as a value: first the
-whole prompt, then one token at a time. Dropout is on exactly when `apply` is given a `dropout` key.
+uses three smaller steps: `encode` and `prefill` once, then `advance` by one token at a time, with a cache that goes in
+and comes out as a value. Dropout is on exactly when `apply` is given a `dropout` key.
 """
 
 from typing import Any
@@ -20,9 +20,10 @@ from t5like.model.heads import Head, LMHeadInputs, Pooler, Scores, Transform, of
 from t5like.model.layers import Hidden
 from t5like.model.projection import fan_in, project
 from t5like.model.sharding import param, shard
-from t5like.model.stack import Cache, Stack, cached_keys
+from t5like.model.stack import Cache, Stack
 
 Logits = Float[Array, "batch length vocab"]
+NextLogits = Float[Array, "batch vocab"]
 
 
 class Transformer(nn.Module):
@@ -116,27 +117,51 @@ class Transformer(nn.Module):
         types = batch.get("encoder_token_types", jnp.zeros_like(tokens)) if self.model.token_types else None
         return self._run(self.encoder, tokens, positions, mask, types=types)[0]
 
-    def decode(
+    def prefill(
         self,
         tokens: Ids,
-        positions: Ids,
-        cache: Cache,
+        segments: Ids,
         encoder_segments: Int[Array, "batch memory"] | None = None,
         memory: Memory | None = None,
-    ) -> tuple[Logits, Cache]:
-        """Logits of the tokens and the cache with them in it.
+    ) -> tuple[NextLogits, Cache]:
+        """Logits of the token after each prompt, and the cache of all prompts.
 
-        A token's position is also its slot in the cache, and it sees the slots up to its own. Tokens that pad a
-        prompt at its end are harmless: nothing real sees their slots before a real token is written there. A model
-        with an encoder needs `encoder_segments` in every call and `memory` in the first, whose keys the cache keeps.
+        Prompts are padded in front; segments are 1 for their tokens and 0 for padding.
         """
-        real, slots = jnp.ones_like(positions), jnp.ones(cached_keys(cache).shape[1:3], jnp.int32)
+        real = jnp.cumsum(segments, axis=1, dtype=jnp.int32)
+        mask = AttentionMask(segments, segments, causal=True)
         cross = None
         if encoder_segments is not None:
-            cross = AttentionMask(real, (encoder_segments > 0).astype(jnp.int32), causal=False, positions=positions)
-        mask = AttentionMask(real, slots, causal=True, positions=positions)
-        x, cache = self._run(self.decoder, tokens, positions, mask, memory, cross, cache)
-        return self.logits(x), cache
+            cross = AttentionMask(jnp.ones_like(segments), _real(encoder_segments), causal=False)
+        positions = jnp.maximum(real - 1, 0)
+        x, cache = self._run(self.decoder, tokens, positions, mask, memory, cross, True)
+        return self.logits(x[:, -1:])[:, 0], cache
+
+    def advance(
+        self,
+        tokens: Int[Array, " rows"],
+        positions: Int[Array, " rows"],
+        slot: Int[Array, ""],
+        cache: Cache,
+        seen: Int[Array, "rows slots"],
+        prompt: Int[Array, "sources prompt"] | None = None,
+        encoder_segments: Int[Array, "sources memory"] | None = None,
+    ) -> tuple[NextLogits, Cache]:
+        """Logits of the token after one more of each row, and the cache with that in slot `slot` of it.
+
+        A slot is seen where `seen` is 1 and it does not come later. Where the keys of the prompt are kept apart, for
+        several rows of a source, `prompt` is 1 for its tokens, and the slots are those behind it. The parameters are
+        those of `stack.unrolled`.
+        """
+        one = jnp.ones((1, 1), jnp.int32)
+        mask, apart, cross = AttentionMask(one, seen, causal=True, positions=slot[None, None]), None, None
+        if prompt is not None:
+            behind = slot[None, None] + prompt.shape[1]
+            apart = AttentionMask(one, prompt, causal=True, positions=behind)
+        if encoder_segments is not None:
+            cross = AttentionMask(one, _real(encoder_segments), causal=False)
+        x, cache = self._run(self.decoder, tokens[:, None], positions[:, None], mask, None, cross, False, cache, apart)
+        return self.logits(x)[:, 0], cache
 
     def logits(self, x: Hidden) -> Logits:
         """Float32 scores of every row of the vocabulary."""
@@ -176,3 +201,8 @@ class Transformer(nn.Module):
         if m.embedding_norm:
             x = self.embedding_norm(x)
         return stack(x, positions, *rest)
+
+
+def _real(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+    """1 for tokens of any segment, 0 for padding."""
+    return (segments > 0).astype(jnp.int32)

@@ -6,6 +6,7 @@ The optimizer state is not read, so that a run that was imported, which has none
 import contextlib
 import dataclasses
 import functools
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,6 +94,18 @@ def open_run(config: Config, step: Step = None) -> Iterator[Restored]:
         if config.model.lora.rank:
             params = with_base(params, network.params, run, config)
         yield Restored(run, network, vocabulary, step, params, why)
+
+
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
+    orbax = logging.getLogger("absl")
+    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
+    orbax.addFilter(serious)
+    try:
+        yield
+    finally:
+        orbax.removeFilter(serious)
 
 
 def with_merged_adapters(restored: Restored) -> Restored:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +14,10 @@ from t5like.data.objectives import make_features
 from t5like.data.ragged import Ragged
 from t5like.data.rows.layout import lay_out
 from t5like.data.vocabulary import Vocabulary
+from t5like.infer.score import log_probabilities
 from t5like.model.network import Network
 from t5like.model.sharding import Params, row_parts, shard
 from t5like.model.transformer import Transformer
-from t5like.train.chunked import chunked_losses
 from t5like.train.step import targets_and_weights
 
 Features = dict[str, np.ndarray]
@@ -86,14 +85,6 @@ def _ragged(sequences: Sequence[np.ndarray]) -> Ragged:
 
 @functools.partial(jax.jit, static_argnames=("net", "most"))
 def _scores(params: Params, features: dict[str, Array], net: Transformer, most: int) -> Float[Array, "prompts most"]:
-    batch, memory = dict(features), None
-    if net.model.encoder_layers:
-        memory = cast(Array, net.apply({"params": params}, batch, method=Transformer.encode))
-        memory = jnp.repeat(memory, most, axis=0)
-        batch["encoder_segment_ids"] = jnp.repeat(batch["encoder_segment_ids"], most, axis=0)
-    given = functools.partial(net.apply, {"params": params}, batch, memory, method=Transformer.lm_head_inputs)
-    inputs, _ = cast(Any, given())
-    targets, weights = targets_and_weights(batch)
-    losses = chunked_losses(inputs, targets, net.rules)
-    likelihoods = -jnp.sum(weights * losses.nll, axis=1).reshape(-1, most)
+    _, weights = targets_and_weights(features)
+    likelihoods = jnp.sum(weights * log_probabilities(net, params, features, most), axis=1).reshape(-1, most)
     return shard(likelihoods, net.rules, None, None)  # whole on every process

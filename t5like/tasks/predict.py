@@ -4,22 +4,26 @@ A model with a head scores labels, numbers, words, positions or candidates. A T5
 is one of few texts, labels or candidates, it is the likeliest of them, so that no answer can be outside.
 """
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from t5like.config.sampling import Sampling
+from t5like.config.checks import require
+from t5like.config.decoding import Decoding
 from t5like.config.tasks import Task
 from t5like.data.example import Example
 from t5like.data.objectives import trained_frame
 from t5like.data.tasks.examples import NONE, prompt_of
 from t5like.data.vocabulary import Vocabulary
-from t5like.errors import UserError
+from t5like.errors import UserError, did_you_mean
+from t5like.infer.batches import Batches, in_parts
 from t5like.infer.generate import Generator
 from t5like.model.network import Network
 from t5like.model.sharding import Params
+from t5like.storage import Path
 from t5like.tasks.head_scores import head_predictions
 from t5like.tasks.likelihood import log_likelihoods
 from t5like.tasks.prediction import Prediction, Value
@@ -42,9 +46,12 @@ class Predictor:
         Raises:
           UserError: the model can neither score nor write what the task asks for.
         """
-        part = self.batch * 64
-        for start in range(0, len(examples), part):
-            yield from self._part(params, examples[start : start + part])
+        for _, part in in_parts(examples, self._batches.part):
+            yield from self._part(params, part)
+
+    @functools.cached_property
+    def _batches(self) -> Batches:
+        return Batches(self.batch)
 
     def _part(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
         if self.network.config.data.objective.spec.head:
@@ -71,7 +78,7 @@ class Predictor:
         data, vocabulary = self.network.config.data, self.vocabulary
         prompts = vocabulary.encode_documents([prompt_of(self.task, example) for example in examples])
         frame, most = trained_frame(data, vocabulary), most_tokens(self.network, self.task)
-        generator = Generator(self.network, vocabulary, frame, Sampling(), most)
+        generator = Generator(self.network, vocabulary, frame, Decoding(tokens=most))
         if "encoder" in data.lengths:
             framed = [frame.around(ids[:-1][: data.lengths["encoder"] - 1]) for ids in prompts]
         else:  # as in training, a long prompt loses its beginning; what is written may go beyond the row
@@ -83,14 +90,11 @@ class Predictor:
                     "lower it."
                 )
             framed = [frame.around(ids[:-1][-room:]) for ids in prompts]
-        order = sorted(range(len(framed)), key=lambda number: len(framed[number]))
         texts = [""] * len(framed)
-        for start in range(0, len(order), self.batch):
-            numbers = order[start : start + self.batch]
-            rows = [framed[number] for number in numbers]
-            rows += [rows[-1]] * (self.batch - len(rows) if len(order) > self.batch else 0)
-            answers = generator.tokens(params, rows)
-            for number, ids in zip(numbers, answers, strict=False):
+        for together in self._batches(list(map(len, framed))):
+            rows = together.full(framed, self._batches.rows(together))
+            answers = generator.tokens(params, rows, 0, together.length)
+            for number, ids in zip(together.members, answers, strict=False):
                 texts[number] = vocabulary.decode(ids[: generator.length(ids)]).strip()
         return [
             Prediction(value_of(text, self.task, example), {}, text)
@@ -125,3 +129,20 @@ def value_of(text: str, task: Task, example: Example) -> Value:
     if task.unanswerable and text == NONE:
         return ""
     return text
+
+
+def task_called(source: str, tasks: Mapping[str, Task], path: Path, family: str) -> Task:
+    """The task of a source of a run, or its only one. `path` is where the run lies, for errors.
+
+    Raises:
+      UserError: there is none, or several and none is named.
+    """
+    others = {"encoder": "`fill` and `embed`", "decoder": "`generate`", "encoder-decoder": "`generate`"}
+    require(bool(tasks), f"{path} has learned no task to predict: use {others[family]}.")
+    if source and source not in tasks:
+        raise UserError(f"{path} has no task of a source {source!r}{did_you_mean(source, tasks)}")
+    require(
+        bool(source) or len(tasks) == 1,
+        f"{path} has learned several tasks: give source, one of {', '.join(tasks)}.",
+    )
+    return tasks[source or next(iter(tasks))]

@@ -191,8 +191,12 @@ class Vocabulary:
 
     def _spaced(self, last: str, name: str) -> bool:
         """True if a space stands between two parts, special tokens by name and text empty, where `encode` drops it."""
+        return self.spaces(last)[1] or self.spaces(name)[0]
+
+    def spaces(self, name: str) -> tuple[bool, bool]:
+        """True for each side of a special token, before and after it, on which `decode` puts a space beside text."""
         drops = self._drops if self.pieces.strips_after else self._strips
-        return drops(last, left=False) or drops(name, left=True)
+        return drops(name, left=True), drops(name, left=False)
 
     def name(self, number: int) -> str:
         """The written form of a token, e.g. `▁the`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from t5like.data.vocabulary.frame import frame_of_post_processor
 from t5like.data.vocabulary.offsets import Span, shared
-from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, parts_of, roles_of
+from t5like.data.vocabulary.pieces import SENTINEL, SPACE, UNUSED, UNUSED_NAME, Control, is_whole, parts_of, roles_of
 from t5like.errors import UserError
 
 PADS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>")
@@ -17,6 +17,8 @@ ENDS = ("</s>", "<|endoftext|>", "[SEP]", "<eos>", "<|end_of_text|>")
 UNKNOWNS = ("[UNK]", "<unk>")
 STARTS = ("<s>", "[CLS]", "<bos>", "<|begin_of_text|>", "<|endoftext|>")
 """Names of control pieces in published tokenizers."""
+BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+"""The name of a piece that stands for a byte."""
 
 
 class HuggingFace:
@@ -65,6 +67,7 @@ class HuggingFace:
         self._byte_of = byte_of_character() if "ByteLevel" in types else {}
         self.strips_after = not self._byte_of
         self._cut = _cut(description["pre_tokenizer"])
+        self._decoder, self._is_local = _types(description["decoder"]), _is_local(description["decoder"])
 
     def encode_prompt(self, text: str) -> list[int]:
         self._tokenizer.encode_special_tokens = False
@@ -99,6 +102,20 @@ class HuggingFace:
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
+    def settled(self, ids: Sequence[int]) -> bool:
+        if "ByteFallback" in self._decoder and BYTE.fullmatch(self._names[ids[-1]]):
+            return False  # bytes in a row are all replaced if they are no characters together
+        return self._is_local and ("ByteLevel" not in self._decoder or is_whole(b"".join(map(self._as_bytes, ids))))
+
+    def _as_bytes(self, number: int) -> bytes:
+        """The bytes of a piece as a byte-level decoder takes them."""
+        name = self._names[number]
+        known = all(character in self._byte_of for character in name)
+        return bytes(self._byte_of[character] for character in name) if known else name.encode()
+
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._tokenizer.decode_batch([list(ids) for ids in rows], skip_special_tokens=False)
+
     def name(self, number: int) -> str:
         return self._names[number]
 
@@ -110,7 +127,7 @@ class HuggingFace:
             return name.encode()
         if self._byte_of:
             return bytes(self._byte_of[character] for character in name)
-        if self._byte_fallback and re.fullmatch(r"<0x[0-9A-F]{2}>", name):
+        if self._byte_fallback and BYTE.fullmatch(name):
             return bytes.fromhex(name[3:5])
         return name.removeprefix(self.continuation).replace(SPACE, " ").encode()
 
@@ -147,6 +164,20 @@ def _cut(pre_tokenizer: Any) -> re.Pattern[str] | None:
     if options is None or any(pre_tokenizer.get(name, value) != value for name, value in options.items()):
         return None
     return re.compile(r"(?<=\S)(?=[ \n])|(?<=[，。！？；：、])(?=[\u4e00-\u9fff])")
+
+
+def _is_local(decoder: Any) -> bool:
+    """True if a decoder spells each piece knowing no more than those before it."""
+    match (decoder or {}).get("type"):
+        case None | "ByteLevel" | "Metaspace" | "WordPiece" | "ByteFallback" | "Fuse":
+            return True
+        case "Replace":
+            return len(decoder["pattern"].get("String", "")) == 1
+        case "Strip":
+            return not decoder["stop"]
+        case "Sequence":
+            return all(_is_local(each) and each["type"] != "WordPiece" for each in decoder["decoders"])
+    return False
 
 
 def _types(node: Any) -> set[str]:

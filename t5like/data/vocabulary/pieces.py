@@ -5,6 +5,7 @@ sentinels of a run) is `Vocabulary`'s. Pieces that a file marks as special are n
 document: there, "<|endoftext|>" is text like any other.
 """
 
+import codecs
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -73,6 +74,15 @@ class Pieces(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+    def settled(self, ids: Sequence[int]) -> bool:
+        """True if no ids that follow can change the text of these, which begin a text or follow such ones: if they do
+        not end within a character."""
+        ...
+
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """`decode` of each of many rows, in one call of the library."""
+        ...
 
     def name(self, number: int) -> str: ...
 
@@ -194,6 +204,12 @@ class SentencePiece:
     def decode(self, ids: Sequence[int]) -> str:
         return self._model.decode(list(ids))
 
+    def settled(self, ids: Sequence[int]) -> bool:
+        return not self._model.is_byte(ids[-1]) or is_whole(b"".join(map(self.spelt, ids)))
+
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._model.decode([list(ids) for ids in rows]) if rows else []
+
     def name(self, number: int) -> str:
         return self._names[number]
 
@@ -236,11 +252,24 @@ class Bytes:
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(number - 3 for number in ids if number >= 3).decode("utf-8", errors="replace")
 
+    def settled(self, ids: Sequence[int]) -> bool:
+        return is_whole(b"".join(map(self.spelt, ids)))
+
+    def decode_each(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return [self.decode(ids) for ids in rows]
+
     def name(self, number: int) -> str:
         return ("<pad>", "</s>", "<unk>")[number] if number < 3 else f"<0x{number - 3:02X}>"
 
     def spelt(self, number: int) -> bytes:
         return bytes([number - 3]) if number >= 3 else b""
+
+
+def is_whole(text: bytes) -> bool:
+    """True if bytes do not end within a character of UTF-8; what is not UTF-8 in itself may end anywhere."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(text)
+    return not decoder.getstate()[0]
 
 
 def parts_of(text: str, cut: re.Pattern[str]) -> Iterator[tuple[int, str]]:

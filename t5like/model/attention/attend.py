@@ -1,16 +1,15 @@
-"""Attention: one `attend` with its implementations, and the KV cache that decoding carries along.
+"""Attention: one `attend` with its implementations.
 
 `plain` is XLA's own and the measure of the others; `flash.linear` has memory linear in the length; `kernels` has
 splash for TPUs and cuDNN for GPUs. All take the same described masks and biases and give the same numbers.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from t5like.config import Rules
 from t5like.errors import UserError
@@ -25,13 +24,6 @@ KINDS = ("plain", "linear", "splash", "cudnn")
 Scores = Float[Array, "batch heads query key"]
 MANY_SCORES = 2048**2
 """Scores of one row and head from which on "auto" keeps none of them."""
-
-
-class KVCache(NamedTuple):
-    """Keys and values of one layer, `[batch, key, kv_heads, kv]`, or of a stack with the layers in front."""
-
-    keys: Array
-    values: Array
 
 
 def attend(
@@ -108,8 +100,6 @@ def choose(kind: str, query: Query, keys: Keys, mask: AttentionMask, relative: R
     Raises:
       UserError: it asks for one that cannot compute this.
     """
-    if mask.positions is not None:  # decoding with a cache: a few queries, whose scores are no matter
-        return "plain"
     where = platform()
     hindered = {name: obstacle(name, where, query, keys, mask, relative, rules) for name in KINDS}
     if kind == "auto":
@@ -141,13 +131,3 @@ def platform() -> str:
     """The platform that the current program compiles for: that of the mesh in context, else the default backend."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
-
-
-def update_cache(cache: KVCache, new: KVCache, positions: Int[Array, "batch query"]) -> KVCache:
-    """The cache of one layer with new keys and values in the slots that their positions name."""
-    # [batch, slots, kv_heads, kv] at ([batch, 1], [batch, query]): a slot of its row for each new token
-    rows = jnp.arange(positions.shape[0], dtype=jnp.int32)[:, None]
-    return KVCache(
-        cache.keys.at[rows, positions].set(new.keys, mode="drop"),
-        cache.values.at[rows, positions].set(new.values, mode="drop"),
-    )

@@ -73,11 +73,25 @@ class Relative:
 
     def matrix(self, mask: AttentionMask) -> Float[Array, "#batch heads query key"]:
         """The bias of every pair, float32."""
-        distances = mask.distances()
         # Float32, or the gradients of all distances in a bucket would add up in the type of activations.
-        return jnp.moveaxis(
-            bucket_bias(self.table.astype(jnp.float32).T, distances, self.max_distance, mask.causal), 0, 1
-        )
+        table = self.table.astype(jnp.float32).T
+        if mask.positions is not None:
+            return jnp.moveaxis(bucket_bias(table, mask.distances(), self.max_distance, mask.causal), 0, 1)
+        queries, keys = mask.query_segments.shape[1], mask.key_segments.shape[1]
+        distances = jnp.arange(queries + keys, dtype=jnp.int32) - (queries - 1)
+        return diagonals(bucket_bias(table, distances, self.max_distance, mask.causal), queries)[None]
+
+
+def diagonals(values: Float[Array, "heads both"], queries: int) -> Float[Array, "heads query key"]:
+    """The matrices that are equal along their diagonals: value k - q + queries - 1 at query q and key k.
+
+    The last of the queries + keys values is not used. Copies and reshapes alone, where to look each number up takes a
+    CPU longer than all the rest of attention.
+    """
+    heads, both = values.shape
+    # Rows of `both` numbers, read as rows of one less, shift by one each: [q, c] is value (c - q) % both.
+    flat = jnp.broadcast_to(values[:, None], (heads, queries, both)).reshape(heads, queries * both)
+    return flat[:, : queries * (both - 1)].reshape(heads, queries, both - 1)[:, :, queries - 1 :]
 
 
 def bucket_bias(
