@@ -1,9 +1,9 @@
 """Beam search by both published rules: against lists, exhaustive search, and what transformers answers."""
 
+import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,17 +15,18 @@ from golden_runs import GOLDEN, on_one_device, opened
 from settings import sentence
 
 from t5like.config.beams import BeamSearch, require_choice
+from t5like.config.constraints import Constraints
+from t5like.config.decoding import Decoding
 from t5like.config.sampling import Sampling
-from t5like.data.features import token_features
+from t5like.convert.verify import generator_like_original
 from t5like.infer.beams import Answers, Rule, divisors, result, rule_of, start, step, top_k
-from t5like.model.transformer import Transformer
+from t5like.infer.constraints import TokenConstraints
 
 VALUES = [("hf", "false"), ("hf", "true"), ("hf", "never"), ("gnmt", "false")]
 """Rules with their values of early_stopping."""
 SETTINGS = ("num_beams", "early_stopping", "length_penalty")
 ORDER = ("early_stopping", "num_beams", "length_penalty", "num_return_sequences")
 """As `search_of` takes them."""
-Scores = Callable[[Any, jax.Array, jax.Array], jax.Array]
 PENALTIES = {"hf": (-0.7, 0.0, 1.0, 2.0), "gnmt": (0.0, 0.6, 2.0)}
 
 
@@ -35,33 +36,20 @@ def goldens() -> dict[str, Any]:
     return json.loads((GOLDEN / "beams.json").read_text())
 
 
-@functools.partial(jax.jit, static_argnames=("rule", "scores", "most"))
-def searched(
-    rule: Rule, scores: Scores, most: int, given: Any, divided: jax.Array, ends: jax.Array, least: jax.Array
-) -> Answers:
-    """Search from log-probabilities `scores(given, answers, number)`, [sources, beams, vocab], of the next token.
-
-    `ends` [sources, vocab] is true of the tokens that end an answer, which has at least `least` [sources] tokens.
-    """
+@functools.partial(jax.jit, static_argnames="rule")
+def searched(rule: Rule, tables: jax.Array, divided: jax.Array, ends: jax.Array) -> Answers:
+    """Search chains [sources, most, vocab, vocab]; `ends` is true of the tokens that end an answer."""
+    sources = len(tables)
 
     def go(now):
-        beams, answers = now
-        log_probs = scores(given, answers, beams.number)
-        log_probs = jnp.where(ends[:, None] & (beams.number < least)[:, None, None], -jnp.inf, log_probs)
-        ended = lambda tokens, parents: jnp.take_along_axis(ends, tokens, axis=1)  # noqa: E731
-        following, tokens, parents = step(rule, beams, log_probs, ended)
-        answers = jnp.take_along_axis(answers, parents[:, :, None], axis=1)
-        return following, answers.at[:, :, beams.number].set(tokens)
+        beams, tokens = now
+        log_probs = tables[jnp.arange(sources)[:, None], beams.number, tokens]
+        beams, tokens, _ = step(rule, beams, log_probs, lambda tokens, parents: ends[tokens])
+        return beams, tokens
 
-    first = start(rule, len(ends), divided), jnp.zeros((len(ends), rule.width, most), jnp.int32)
+    first = start(rule, sources, divided), jnp.zeros((sources, rule.width), jnp.int32)
     beams, _ = jax.lax.while_loop(lambda now: ~now[0].done.all(), go, first)
     return result(rule, beams)
-
-
-def of_chain(tables: jax.Array, answers: jax.Array, number: jax.Array) -> jax.Array:
-    """The log-probabilities of chains [sources, most, vocab, vocab]."""
-    last = jnp.where(number > 0, answers[:, :, number - 1], 0)
-    return tables[jnp.arange(len(tables))[:, None], number, last]
 
 
 def search_of(rule: str, early: str, beams: int = 3, penalty: float | None = None, answers: int | None = None):
@@ -75,11 +63,9 @@ def search_of(rule: str, early: str, beams: int = 3, penalty: float | None = Non
 
 
 def answers_of(search: BeamSearch, tables: np.ndarray, ends: tuple[int, ...] = (1,)) -> Answers:
-    sources, most, vocab = tables.shape[:3]
-    divided = jnp.asarray(divisors(search, most))
-    which = np.broadcast_to(np.isin(np.arange(vocab), ends), (sources, vocab))
-    least = np.zeros(sources, np.int32)
-    return jax.device_get(searched(rule_of(search, len(ends)), of_chain, most, tables, divided, which, least))
+    divided = jnp.asarray(divisors(search, tables.shape[1]))
+    which = np.isin(np.arange(tables.shape[-1]), ends)
+    return jax.device_get(searched(rule_of(search, len(ends)), tables, divided, which))
 
 
 def lists(answers: Answers) -> list[list[tuple[int, ...]]]:
@@ -127,7 +113,7 @@ def test_rules_and_values_differ():
         found = {value: compare(search_of(*value, penalty=penalty), chains) for value in VALUES}
         for one, other in itertools.combinations(VALUES, 2):
             differ = sum(a != b for a, b in zip(found[one], found[other], strict=True))
-            assert differ >= 10, (penalty, one, other, differ)
+            assert differ >= 60, (penalty, one, other, differ)
 
 
 @pytest.mark.parametrize(("rule", "early"), VALUES[2:])
@@ -158,8 +144,8 @@ def test_a_source_alone_is_the_same_as_among_256():
         together = answers_of(search, chains)
         for number in (*range(20), 255):
             alone = answers_of(search, chains[number : number + 1])
-            for name in Answers._fields:
-                np.testing.assert_array_equal(getattr(alone, name)[0], getattr(together, name)[number])
+            for one, all_of_them in zip(alone, together, strict=True):  # scores but for how XLA divides one or many
+                np.testing.assert_allclose(one[0], all_of_them[number], rtol=0 if one.dtype == np.int32 else 3e-7)
 
 
 def test_tokens_that_are_not_allowed_are_never_chosen():
@@ -232,45 +218,22 @@ def test_chains_have_the_answers_of_transformers():
         assert_same(group, answers_of(search, np.stack([table_of(case, chains) for case in filled])))
 
 
-def forward_of(net: Transformer, given: Any, answers: jax.Array, number: jax.Array) -> jax.Array:
-    """The log-probabilities of a whole forward pass without a cache."""
-    params, prompts, lengths, encoder = given
-    sources, width, most = answers.shape
-    place = jnp.arange(prompts.shape[1] + most)[None] - lengths[:, None]
-    after = jnp.take_along_axis(answers, jnp.clip(place, 0, most - 1)[:, None], axis=2)
-    before = jnp.pad(prompts, ((0, 0), (0, most)))[:, None]
-    tokens = jnp.where(place[:, None] < 0, before, after).reshape(sources * width, -1)
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
-    batch = dict(decoder_input_tokens=tokens, decoder_segment_ids=jnp.ones_like(tokens), decoder_positions=positions)
-    batch |= {name: jnp.repeat(x, width, axis=0) for name, x in encoder.items()}
-    logits = net.apply({"params": params}, batch).reshape(sources, width, *tokens.shape[1:], -1)
-    at = (lengths - 1 + number)[:, None, None, None]
-    return jax.nn.log_softmax(jnp.take_along_axis(logits, at, axis=2)[:, :, 0])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["t5_1_1", "gpt2"])
 def test_models_have_the_answers_of_transformers(name, tmp_path):
     cases = cases_of(name)
     assert len(cases) >= 60
     with on_one_device(), opened(name, tmp_path / "run") as golden, jax.default_matmul_precision("highest"):
-        scores = functools.partial(forward_of, golden.net)
-        for search, group in groups_of(cases):
-            filled = group + [group[0]] * (16 - len(group))  # one shape for all
-            rows = [case["prompt"] for case in filled]
-            if name == "gpt2":
-                prompts = np.stack([np.pad(row, (0, 20 - len(row))) for row in rows]).astype(np.int32)
-                given = golden.restored.params, prompts, np.array([*map(len, rows)], np.int32), {}
-            else:
-                start_token = np.full((16, 1), golden.restored.vocabulary.start, np.int32)
-                encoder = token_features("encoder", [[row] for row in rows])
-                given = golden.restored.params, start_token, np.ones(16, np.int32), encoder
-            ends = np.zeros((16, golden.net.model.vocab), bool)
-            for row, case in zip(ends, filled, strict=True):
-                row[case["ends"]] = True
-            least = np.array([case["min_new_tokens"] for case in filled], np.int32)
-            rule, divided = rule_of(search, 2), jnp.asarray(divisors(search, 12))
-            assert_same(group, jax.device_get(searched(rule, scores, 12, given, divided, ends, least)))
+        for case in cases:
+            options = Decoding(
+                tokens=case["max_new_tokens"],
+                beams=search_of("hf", *(case[name] for name in ORDER[:3])),
+                constraints=Constraints(min_new_tokens=case["min_new_tokens"]),
+            )
+            plain = generator_like_original(golden.restored, 1)
+            ends = TokenConstraints(tuple(case["ends"]))
+            generator = dataclasses.replace(plain, decoding=options, constraints=ends)
+            assert_same([case], generator.answers(golden.restored.params, [case["prompt"]]))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from chains import random_chains  # noqa: E402
 
 CHAINS = dict(seed=7, chains=400, most=10, vocab=12)
 MOST = {"chain": 10, "t5_1_1": 12, "gpt2": 12}
-WIDTHS = {"chain": (2, 3, 4, 5), "t5_1_1": (2, 4), "gpt2": (3, 5)}
+WIDTHS = {"chain": (2, 3, 4, 5), "t5_1_1": (4,), "gpt2": (3,)}
 WANTED = {"chain": 120, "t5_1_1": 60, "gpt2": 60}
 """Cases: each value of early_stopping is one."""
 PENALTIES = (1.0, 2.0, 0.5, 0.0, -0.5)
@@ -46,7 +46,7 @@ class ChainModel(transformers.PreTrainedModel, transformers.GenerationMixin):
     def _init_weights(self, module: Any) -> None:
         pass
 
-    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **_: Any) -> dict[str, torch.Tensor]:
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, torch.Tensor]:
         return dict(input_ids=input_ids)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any) -> Any:
@@ -132,7 +132,10 @@ def of_folder(name: str) -> Iterator[dict[str, Any]]:
         plain = dict(num_beams=2, length_penalty=1.0, early_stopping="true", num_return_sequences=2)
         open_end = plain | dict(min_new_tokens=0, max_new_tokens=8, ends=[model.config.vocab_size])
         liked = answered(model, prompt, open_end)["tokens"]
-        ends = sorted({int(draw.choice(ids[2:])) for ids in liked[: 1 if name == "t5_1_1" else 2]})
+        liked = sorted({token for ids in liked for token in ids[2:]})
+        if len(liked) < 2:
+            continue
+        ends = sorted(map(int, draw.choice(liked, {"t5_1_1": 1, "gpt2": 2}[name], replace=False)))
         for case in cases(name, model, prompt, ends, draw):
             yield dict(model=name, prompt=prompt) | case
 
