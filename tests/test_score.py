@@ -66,9 +66,8 @@ def assert_close(found: Scored, wanted: list[float]) -> None:
 
 def test_a_decoder_scores_each_token_behind_those_before_it():
     run = run_of("gpt")
-    for text, found in zip(TEXTS, run.score(TEXTS), strict=True):
-        ids = VOCABULARY.encode(text)
-        rows = log_softmax(run.logits(text)[0])  # row n scores the token behind start and n tokens
+    for text, logits, found in zip(TEXTS, run.logits(TEXTS), run.score(TEXTS), strict=True):
+        ids, rows = VOCABULARY.encode(text), log_softmax(logits)  # row n scores the token behind start and n tokens
         assert_close(found, rows[np.arange(len(ids)), ids].tolist())
         assert [each.token for each in found.token_scores] == [VOCABULARY.name(number) for number in ids]
     (behind,) = run.score("cat", "a ")
@@ -82,9 +81,8 @@ def test_a_decoder_scores_each_token_behind_those_before_it():
 def test_an_encoder_decoder_scores_targets_with_their_end_behind_inputs():
     run = run_of("t5", **SEQUENCES)
     inputs = ["the first", "猫", "", "more"]
-    for text, given, found in zip(TEXTS, inputs, run.score(TEXTS, inputs), strict=True):
-        ids = [*VOCABULARY.encode(text), VOCABULARY.eos]
-        rows = log_softmax(run.logits([given], [text])[0])
+    for text, logits, found in zip(TEXTS, run.logits(inputs, TEXTS), run.score(TEXTS, inputs), strict=True):
+        ids, rows = [*VOCABULARY.encode(text), VOCABULARY.eos], log_softmax(logits)
         assert_close(found, rows[np.arange(len(ids)), ids].tolist())
     rest = run.score("abcdef", by="prefix", prefix=0.5)[0]
     np.testing.assert_allclose(values(rest)[3:], values(run.score("def", "abc", end=False)[0]), rtol=1e-4)
@@ -240,6 +238,7 @@ def test_a_head_of_labels_has_no_scores_of_text():
 def scored(path: pathlib.Path, capsys: Any, run: Run | None = None, **options: Any) -> tuple[list[Any], str]:
     """The lines that the command prints for a file, and what it says beside them."""
     chosen = ScoreOptions(**options)
+    capsys.readouterr()
     with (run or run_of("gpt"))._on_devices():
         _score((run or run_of("gpt")).restored, chosen, str(path))
     said = capsys.readouterr()
