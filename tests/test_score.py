@@ -4,7 +4,7 @@ import functools
 import io
 import json
 import pathlib
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from t5like.data.features import token_features
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary
 from t5like.infer.forward import outputs_of
 from t5like.infer.passes import masked, rest_written, spans_filled, spans_of_length, way_of, words_of
-from t5like.infer.score import log_probabilities
+from t5like.infer.score import _log_probabilities, log_probabilities
 from t5like.library import Run
 from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
@@ -120,7 +120,10 @@ CROWD = [f"{'word ' * (n % 7)}number {n}" for n in range(13)]
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt", "t5", "bert"])
 def test_a_score_depends_neither_on_neighbours_nor_on_devices(family):
-    together = run_of(family).score(CROWD, batch=16)
+    together, programs = run_of(family).score(CROWD, batch=16), cast(Any, _log_probabilities)
+    compiled = programs._cache_size()
+    run_of(family).score([f"{text}!" for text in CROWD[::-1]], batch=16)
+    assert programs._cache_size() == compiled  # lengths and rows are rounded
     for others in (
         [run_of(family).score(text)[0] for text in CROWD[:2]],
         run_of(family, devices=8).score(CROWD[::-1], batch=8)[::-1],
