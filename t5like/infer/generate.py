@@ -96,12 +96,12 @@ class Generator:
         """
         self.check(framed)
         found = self.answers(params, framed, numbers, length)
-        each = zip(found.tokens, found.log_probs, found.lengths, found.scores, strict=True)
-        return [[self._text(*answer) for answer in zip(*answers, strict=True)] for answers in each]
+        return [[self._text(found, row, number) for number in range(self.copies)] for row in range(len(framed))]
 
-    def _text(self, tokens: np.ndarray, log_probs: np.ndarray, length: int, score: float) -> Text:
+    def _text(self, found: Answers, row: int, number: int) -> Text:
+        tokens, log_probs, length, score = (np.asarray(x)[row, number] for x in found)
         written = tokens[:length].tolist()
-        pieces = zip(map(self.vocabulary.name, written), map(float, log_probs[:length]), strict=True)
+        pieces = zip(map(self.vocabulary.name, written), log_probs[:length].tolist(), strict=True)
         return Text(self.written(written), float(score), tuple(pieces) if self.decoding.scores else ())
 
     def written(self, tokens: Sequence[int]) -> str:
