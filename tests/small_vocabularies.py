@@ -10,7 +10,7 @@ from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, train_pieces
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 LINES = [line for line in (GOLDEN / "text.txt").read_text("utf-8").split("\n") if line]
 LINES += ["床前明月光，疑是地上霜。举头望明月，低头思故乡。", "河水从山上流下来，经过小城。"] * 8
-SIZES = {"unigram": 420, "bpe": 420, "byte_bpe": 360, "wordpiece": 420}
+SIZES = {"unigram": 505, "bpe": 505, "byte_bpe": 360, "wordpiece": 420}
 KINDS = (*SIZES, "bytes", "t5", "llama")
 
 

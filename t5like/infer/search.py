@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from t5like.infer import beams
-from t5like.infer.automaton import Automaton, follow, permitted
+from t5like.infer.automaton import Automaton, follow, permitted, without_ends
 from t5like.infer.beams import Answers, Beams, Rule
 from t5like.infer.constraints import Sequences, completed
 from t5like.infer.decode import DecodeState, Prompts, advance, prefill, reorder
@@ -213,12 +213,12 @@ def _processed(
     starts = jnp.repeat(search.state.starts, len(scores) // len(search.state.starts))
     history = History(search.history, starts, search.state.slot)
     scores = process(scores, history, asked.sampler.penalties) if shape.penalises else scores
-    allowed = limits.allowed[None] & ~(limits.ends[None] & (number < limits.least[:, None]))
-    allowed &= ~completed(limits.sequences, *history, vocab)
+    allowed = limits.allowed[None] & ~completed(limits.sequences, *history, vocab)
     if asked.automaton is not None:
         allowed &= permitted(asked.automaton, search.spelt, shape.most - number)
     if mask is not None:
         allowed &= mask
+    allowed = without_ends(allowed, limits.ends, number < limits.least)
     scores = jnp.where(allowed, scores, -jnp.inf)
     forced = jnp.where(number == 0, limits.first, jnp.where(number == shape.most - 1, limits.last, -1))
     # A forced token counts as certain.
