@@ -169,10 +169,10 @@ class Run:
         top_k: int = 0,
         top_p: float = 1.0,
         seed: int = 0,
-        stop_strings: Sequence[str] = (),
+        stop: Sequence[str] = (),
     ) -> Iterator[str]:
         """The answer to a prompt as it is written, in pieces of whole characters, which are the text of `generate`
-        together. It ends before the first of the `stop_strings`.
+        together. It ends before the first of the strings `stop`.
 
         Raises:
           UserError: as `generate`.
@@ -181,7 +181,7 @@ class Run:
         sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         generator = generator_of(self.restored, sampling, tokens, seed)
         (framed,) = generator.framed([prompt])
-        return pieces(self.vocabulary, answer_tokens(generator, self.params, framed, self._on_devices), stop_strings)
+        return pieces(self.vocabulary, answer_tokens(generator, self.params, framed, self._on_devices), stop)
 
     def fill(self, texts: Texts, *, top: int = 5) -> Results[Filled]:
         """The `top` likeliest tokens for each [MASK] of texts, by an encoder.

@@ -271,7 +271,7 @@ def test_a_streamed_answer_is_the_generated_one_and_ends_before_a_stop_string(ru
     assert said == f"{answer.text}\n"
     whole = "".join(run.stream(PROMPTS[0], tokens=11))
     stop = whole[3:5]
-    assert "".join(run.stream(PROMPTS[0], tokens=11, stop_strings=[stop])) == whole[: whole.index(stop)]
+    assert "".join(run.stream(PROMPTS[0], tokens=11, stop=[stop])) == whole[: whole.index(stop)]
     streams = [run.stream(PROMPTS[0], tokens=11), run.stream(PROMPTS[0], tokens=11)]
     assert "".join(next(streams[0]) + "".join(streams[1])).endswith(whole)
     assert jax.sharding.get_mesh().empty

@@ -122,7 +122,7 @@ class Generator:
         copies = -len(framed) % row_parts(self.network.inference_net.rules)
         numbers = range(numbers, numbers + len(framed)) if isinstance(numbers, int) else numbers
         full, own = [*framed, *[framed[-1]] * copies], [*numbers, *[numbers[-1]] * copies]
-        sampler = make_sampler(self.sampling, len(full), self.seed)._replace(numbers=jnp.asarray(own, jnp.int32))
+        sampler = make_sampler(self.sampling, own, self.seed)
         return self._prompts(full, length or ROUND), Asked(sampler, self._limits())
 
     @property
