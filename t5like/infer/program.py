@@ -26,5 +26,5 @@ def lower_generation(network: Network, prompts: int, tokens: int) -> jax.stages.
         return Prompts(jnp.zeros((prompts, length), jnp.int32), lengths, features), Limits(mask, mask, token, token)
 
     asked, limits = jax.eval_shape(arguments)
-    sampler = jax.eval_shape(lambda: make_sampler(Sampling(), prompts))
+    sampler = jax.eval_shape(lambda: make_sampler(Sampling(), range(prompts)))
     return generate.lower(network.params, asked, Asked(sampler, limits), net=network.inference_net, most=tokens)
