@@ -3,8 +3,8 @@
     python benchmarks/generate_start.py RUN [--prompt TEXT] [--tokens 64]
 
 The command runs twice, each time in a process of its own, so that the second finds the compiled programs on disk; of
-that is the table. Each line has the seconds on the clock and those of all threads, without what other lines hold; the
-rest is what stands in none, such as small programs of JAX. Prints a table and a JSON line.
+that is the table. Each line has the seconds on the clock without those of other lines, the last the seconds of all
+threads together: on a machine that does nothing else the sum is near them. Prints a table and a JSON line.
 """
 
 import argparse
@@ -38,45 +38,46 @@ EVENTS = {
 
 
 class Clock:
-    """Seconds by label, each without those of the labels that stood within."""
+    """Spans of time with labels."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {}
-        self._within: list[list[float]] = [[0.0, 0.0]]
-
-    @staticmethod
-    def now() -> tuple[float, float]:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return time.perf_counter(), used.ru_utime + used.ru_stime
+        self._spans: list[tuple[float, float, str]] = []
 
     def measured(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*given: Any, **more: Any) -> Any:
-            started = self.now()
-            self._within.append([0.0, 0.0])
+            started = time.perf_counter()
             try:
                 return function(*given, **more)
             finally:
-                inner, spent = self._within.pop(), [b - a for a, b in zip(started, self.now(), strict=True)]
-                self._add(label, [all_ - part for all_, part in zip(spent, inner, strict=True)])
-                self._within[-1] = [a + b for a, b in zip(self._within[-1], spent, strict=True)]
+                self._spans.append((time.perf_counter(), started, label))
 
         return run
 
-    def event(self, name: str, seconds: float, **_: Any) -> None:
-        """An event of JAX's, of which only the clock is known: one thread's."""
-        if label := EVENTS.get(name):
-            self._add(label, [seconds, seconds])
-            self._within[-1] = [spent + seconds for spent in self._within[-1]]
+    def event(self, event: str, duration_secs: float, **_: str | int) -> None:
+        """An event of JAX's, when it has ended."""
+        if label := EVENTS.get(event):
+            ended = time.perf_counter()
+            self._spans.append((ended, ended - duration_secs, label))
 
-    def _add(self, label: str, spent: list[float]) -> None:
-        self.seconds[label] = [a + b for a, b in zip(self.seconds.get(label, [0.0, 0.0]), spent, strict=True)]
+    def seconds(self) -> dict[str, float]:
+        """Seconds by label, each without the spans that stood within."""
+        found: dict[str, float] = {}
+        done: list[tuple[float, float]] = []
+        for ended, started, label in sorted(self._spans):
+            spent = ended - started
+            while done and done[-1][1] >= started:
+                inner = done.pop()
+                spent -= inner[0] - inner[1]
+            found[label] = found.get(label, 0.0) + spent
+            done.append((ended, started))
+        return found
 
 
 def child(words: list[str], began: float) -> None:
     """Carries out the command and prints the seconds of each stage on standard error."""
     clock = Clock()
-    clock.seconds["start of Python"] = [time.time() - began, clock.now()[1]]
+    start = {"start of Python": time.time() - began}
     for module, label in MODULES.items():
         clock.measured(importlib.import_module, label)(module)
     import jax
@@ -93,9 +94,10 @@ def child(words: list[str], began: float) -> None:
     cli.set_flags()
     cli.run(words)
     sys.stdout.flush()
-    total = [time.time() - began, clock.now()[1]]
-    rest = [whole - sum(parts) for whole, parts in zip(total, zip(*clock.seconds.values(), strict=True), strict=True)]
-    print(json.dumps(clock.seconds | {"rest": rest, "in all": total}), file=sys.stderr)
+    found, used = start | clock.seconds(), resource.getrusage(resource.RUSAGE_SELF)
+    ends = {"in all": time.time() - began, "of all threads": used.ru_utime + used.ru_stime}
+    rest = {"rest": ends["in all"] - sum(found.values())}
+    print(json.dumps(found | rest | ends), file=sys.stderr)
 
 
 def main() -> None:
@@ -111,10 +113,10 @@ def main() -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr)
-    seconds: dict[str, list[float]] = json.loads(done.stderr.splitlines()[-1])
-    print(f"{'t5like generate, one prompt':44} {'seconds':>8} {'of all threads':>15}")
-    for label, (clock, used) in seconds.items():
-        print(f"{label:44} {clock:8.2f} {used:15.2f}")
+    seconds: dict[str, float] = json.loads(done.stderr.splitlines()[-1])
+    print(f"{'t5like generate, one prompt':44} seconds")
+    for label, spent in seconds.items():
+        print(f"{label:44} {spent:7.2f}")
     print(json.dumps({"run": asked.run, "tokens": int(asked.tokens), "seconds": seconds}))
 
 
