@@ -151,13 +151,15 @@ def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Con
 
     if command.takes == "branch":
         return branched(config_of(source), flags, overridden)
-    config, options = overridden(config_of(source))
+    given = config_of(source)
+    config, options = overridden(given)
     if command.takes == "config":
         return config, options
     run = RunDirectory(path_of(config.train.directory))
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
-    config, options = overridden(relocated(run.config(), str(run.path)))
+    if (kept := relocated(run.config(), str(run.path))) != given:
+        config, options = overridden(kept)
     require_same_model(run, config)
     return config, options
 
