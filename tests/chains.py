@@ -1,10 +1,14 @@
-"""Random Markov chains for searches: tables of log-probabilities, and a search of them by lists, in plain Python."""
+"""Random Markov chains for searches: tables of log-probabilities, our search of them, and one by lists of Python."""
 
+import functools
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from t5like.config.beams import BeamSearch
+from t5like.infer.beams import Answers, Rule, divisors, result, rule_of, start, step
 
 Chain = np.ndarray
 """[most, vocab, vocab]: log-probabilities of tokens at each place after each token; token 0 is before the first."""
@@ -53,3 +57,43 @@ def is_over(search: BeamSearch, best: float, worst: float, length: int, most: in
         return worst > best / ((5 + most + 1) / 6) ** power
     bound = most if search.early_stopping == "never" and power > 0 else length
     return search.early_stopping == "true" or not best / bound**power > worst
+
+
+@functools.partial(jax.jit, static_argnames="rule")
+def searched(rule: Rule, tables: jax.Array, divided: jax.Array, ends: jax.Array) -> Answers:
+    """Search chains [sources, most, vocab, vocab]; `ends` is true of the tokens that end an answer."""
+    sources = len(tables)
+
+    def go(now):
+        beams, tokens = now
+        log_probs = tables[jnp.arange(sources)[:, None], beams.number, tokens]
+        beams, tokens, _ = step(rule, beams, log_probs, lambda tokens, parents: ends[tokens])
+        return beams, tokens
+
+    first = start(rule, sources, divided), jnp.zeros((sources, rule.width), jnp.int32)
+    beams, _ = jax.lax.while_loop(lambda now: ~now[0].done.all(), go, first)
+    return result(rule, beams)
+
+
+def search_of(rule: str, early: str, beams: int = 3, penalty: float | None = None, answers: int | None = None):
+    return BeamSearch(
+        num_beams=beams,
+        beam_rule=rule,
+        early_stopping=early,
+        length_penalty=penalty,
+        num_return_sequences=answers or beams,
+    )
+
+
+def answers_of(search: BeamSearch, tables: np.ndarray, ends: tuple[int, ...] = (1,)) -> Answers:
+    divided = jnp.asarray(divisors(search, tables.shape[1]))
+    which = np.isin(np.arange(tables.shape[-1]), ends)
+    return jax.device_get(searched(rule_of(search, len(ends)), tables, divided, which))
+
+
+def lists(answers: Answers) -> list[list[tuple[int, ...]]]:
+    """The tokens of each answer to each source; none where there is no answer."""
+    return [
+        [tuple(map(int, ids[:length])) for ids, length in zip(row, lengths, strict=True) if length]
+        for row, lengths in zip(answers.tokens, answers.lengths, strict=True)
+    ]

@@ -1,79 +1,21 @@
-"""Beam search by both published rules: against lists, exhaustive search, and what transformers answers."""
+"""Beam search of chains by both published rules: against lists and exhaustive search, and mistakes as sentences."""
 
-import dataclasses
-import functools
 import itertools
-import json
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from chains import by_lists, random_chains
-from golden_runs import GOLDEN, on_one_device, opened
+from chains import answers_of, by_lists, lists, random_chains, search_of
 from settings import sentence
 
 from t5like.config.beams import BeamSearch, require_choice
-from t5like.config.constraints import Constraints
-from t5like.config.decoding import Decoding
 from t5like.config.sampling import Sampling
-from t5like.convert.verify import generator_like_original
-from t5like.infer.beams import Answers, Rule, divisors, result, rule_of, start, step, top_k
-from t5like.infer.constraints import TokenConstraints
+from t5like.infer.beams import divisors, result, rule_of, start, step, top_k
 
 VALUES = [("hf", "false"), ("hf", "true"), ("hf", "never"), ("gnmt", "false")]
 """Rules with their values of early_stopping."""
-SETTINGS = ("num_beams", "early_stopping", "length_penalty")
-ORDER = ("early_stopping", "num_beams", "length_penalty", "num_return_sequences")
-"""As `search_of` takes them."""
 PENALTIES = {"hf": (-0.7, 0.0, 1.0, 2.0), "gnmt": (0.0, 0.6, 2.0)}
-
-
-@functools.cache
-def goldens() -> dict[str, Any]:
-    """Answers of transformers, made by tests/golden/make_beams.py."""
-    return json.loads((GOLDEN / "beams.json").read_text())
-
-
-@functools.partial(jax.jit, static_argnames="rule")
-def searched(rule: Rule, tables: jax.Array, divided: jax.Array, ends: jax.Array) -> Answers:
-    """Search chains [sources, most, vocab, vocab]; `ends` is true of the tokens that end an answer."""
-    sources = len(tables)
-
-    def go(now):
-        beams, tokens = now
-        log_probs = tables[jnp.arange(sources)[:, None], beams.number, tokens]
-        beams, tokens, _ = step(rule, beams, log_probs, lambda tokens, parents: ends[tokens])
-        return beams, tokens
-
-    first = start(rule, sources, divided), jnp.zeros((sources, rule.width), jnp.int32)
-    beams, _ = jax.lax.while_loop(lambda now: ~now[0].done.all(), go, first)
-    return result(rule, beams)
-
-
-def search_of(rule: str, early: str, beams: int = 3, penalty: float | None = None, answers: int | None = None):
-    return BeamSearch(
-        num_beams=beams,
-        beam_rule=rule,
-        early_stopping=early,
-        length_penalty=penalty,
-        num_return_sequences=answers or beams,
-    )
-
-
-def answers_of(search: BeamSearch, tables: np.ndarray, ends: tuple[int, ...] = (1,)) -> Answers:
-    divided = jnp.asarray(divisors(search, tables.shape[1]))
-    which = np.isin(np.arange(tables.shape[-1]), ends)
-    return jax.device_get(searched(rule_of(search, len(ends)), tables, divided, which))
-
-
-def lists(answers: Answers) -> list[list[tuple[int, ...]]]:
-    """The tokens of each answer to each source; none where there is no answer."""
-    return [
-        [tuple(map(int, ids[:length])) for ids, length in zip(row, lengths, strict=True) if length]
-        for row, lengths in zip(answers.tokens, answers.lengths, strict=True)
-    ]
 
 
 def compare(search: BeamSearch, tables: np.ndarray, ends: tuple[int, ...] = (1,)) -> list[list[tuple[int, ...]]]:
@@ -173,67 +115,6 @@ def test_the_largest_scores_are_those_of_top_k_in_its_order():
     scores[2, 5:] = -np.inf
     for ours, theirs in zip(top_k(jnp.asarray(scores), 7), jax.lax.top_k(jnp.asarray(scores), 7), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def assert_same(cases: list[dict[str, Any]], found: Answers) -> None:
-    """The first rows are the answers of transformers to the cases, token for token and score for score."""
-    for case, tokens, scores in zip(cases, lists(found), found.scores, strict=False):
-        assert [list(ids) for ids in tokens[: len(case["tokens"])]] == case["tokens"], case
-        np.testing.assert_allclose(scores[: len(case["scores"])], case["scores"], atol=1e-4, rtol=1e-5)
-
-
-def cases_of(model: str) -> list[dict[str, Any]]:
-    return [case for case in goldens()["cases"] if case["model"] == model]
-
-
-def groups_of(cases: list[dict[str, Any]]) -> list[tuple[BeamSearch, list[dict[str, Any]]]]:
-    """Cases with the same settings, and these with as many answers as beams."""
-    of = lambda case: tuple(case[name] for name in SETTINGS)  # noqa: E731
-    grouped = itertools.groupby(sorted(cases, key=of), of)
-    return [(search_of("hf", key[1], key[0], key[2]), list(group)) for key, group in grouped]
-
-
-def table_of(case: dict[str, Any], chains: np.ndarray) -> np.ndarray:
-    """The chain of a case, without ends before its least length."""
-    table = chains[case["chain"]].copy()
-    table[: case["min_new_tokens"], :, case["ends"]] = -np.inf
-    return table
-
-
-def test_chains_have_the_answers_of_transformers_in_lists():
-    chains, cases = random_chains(**goldens()["chains"]), cases_of("chain")
-    assert len(cases) >= 120
-    for case in cases:
-        found = by_lists(search_of("hf", *(case[name] for name in ORDER)), table_of(case, chains), tuple(case["ends"]))
-        assert [list(answer.tokens) for answer in found] == case["tokens"]
-        np.testing.assert_allclose([answer.score for answer in found], case["scores"], atol=1e-4)
-
-
-def test_chains_have_the_answers_of_transformers():
-    chains = random_chains(**goldens()["chains"])
-    cases = [case for case in cases_of("chain") if case["num_beams"] == 4 and len(case["ends"]) == 1]
-    assert len(cases) >= 15
-    for search, group in groups_of(cases):
-        filled = group + [group[0]] * (16 - len(group))  # one shape for all
-        assert_same(group, answers_of(search, np.stack([table_of(case, chains) for case in filled])))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["t5_1_1", "gpt2"])
-def test_models_have_the_answers_of_transformers(name, tmp_path):
-    cases = cases_of(name)
-    assert len(cases) >= 60
-    with on_one_device(), opened(name, tmp_path / "run") as golden, jax.default_matmul_precision("highest"):
-        for case in cases:
-            options = Decoding(
-                tokens=case["max_new_tokens"],
-                beams=search_of("hf", *(case[name] for name in ORDER[:3])),
-                constraints=Constraints(min_new_tokens=case["min_new_tokens"]),
-            )
-            plain = generator_like_original(golden.restored, 1)
-            ends = TokenConstraints(tuple(case["ends"]))
-            generator = dataclasses.replace(plain, decoding=options, constraints=ends)
-            assert_same([case], generator.answers(golden.restored.params, [case["prompt"]]))
 
 
 @pytest.mark.parametrize(
