@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from typing import Any
 
 from t5like import config
 from t5like.convert.tokenizer import read_tokenizer
@@ -15,7 +16,7 @@ KINDS = (*SIZES, "bytes", "t5", "llama")
 
 
 @functools.cache
-def vocabulary_of(kind: str) -> Vocabulary:
+def vocabulary_of(kind: Any) -> Vocabulary:
     """`t5` drops spaces around a text and between runs of them, as the original; `llama` is a tokenizer.json with
     pieces of SentencePiece, and bytes for the rest."""
     if kind == "bytes":

@@ -17,7 +17,7 @@ from t5like.infer import automaton
 from t5like.infer.automaton import Automaton, follow, permitted, without_ends
 from t5like.infer.constrained import automaton_of, cut, prefix_tokens, written_forms
 
-ROWS, MOST, STATES, WIDTH = 500, 20, 256, 576
+ROWS, MOST, STATES, WIDTH = 300, 20, 256, 576
 
 
 class Tokens(NamedTuple):
@@ -47,7 +47,9 @@ def sampled(held: Automaton, allowed: Array, ends: Array, key: Array) -> Int[Arr
         states, ended = carried
         number, key = drawn
         mask = permitted(held, states, MOST - number) & allowed[None]
-        token = jax.random.categorical(key, jnp.where(mask, 0.0, -jnp.inf)).astype(jnp.int32)
+        rank = jnp.cumsum(mask, axis=1)  # of each token among those that may come, of which one is drawn
+        wanted = jnp.floor(jax.random.uniform(key, (ROWS, 1)) * rank[:, -1:])
+        token = jnp.argmax(rank > wanted.astype(rank.dtype), axis=1).astype(jnp.int32)
         token = jnp.where(mask.any(1), token, -9)  # a wall
         after = follow(held, states, token)
         return (after, ended | ends[token] | held.stops[after]), jnp.where(ended, -1, token)
@@ -68,6 +70,7 @@ def samples(vocabulary: Vocabulary, **options: Any) -> list[list[int]]:
     return [row[row >= 0].tolist() for row in answers]
 
 
+QUICK = ("unigram", "wordpiece")
 CASES: tuple[dict[str, Any], ...] = (
     dict(stop=("e", "上"), bad_words=("a", "明月", " t")),
     dict(bad_words=("th", "in", "的", ".", "地上霜"), prefix="The river"),
@@ -77,9 +80,9 @@ CASES: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
 def test_no_sample_breaks_a_constraint(kind):
-    """2,000 and more of each kind of vocabulary."""
+    """10,200 samples in all."""
     vocabulary = vocabulary_of(kind)
     for options in CASES:
         if kind == "t5" and {"月光"} & {*options.get("allowed_words", ())}:
