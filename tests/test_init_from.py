@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_runs import on_one_device
 from settings import sentence
 from small import assert_trees_close, replace, task_of
 from starts import LEARNED, flags_of, import_run, run_config, write_texts
@@ -63,8 +64,10 @@ def trained(texts, tmp_path_factory) -> Config:
         train__steps=30,
         train__save_every=20,
         eval__every=30,
+        mesh__data=1,
     )
-    train(settings)
+    with on_one_device():
+        train(settings)
     return settings
 
 
@@ -82,8 +85,10 @@ def tuned(trained, texts, tmp_path_factory) -> Config:
         train__steps=20,
         train__init_from=str(run.path),
         eval__every=20,
+        mesh__data=1,
     )
-    train(settings)
+    with on_one_device():
+        train(settings)
     return settings
 
 
