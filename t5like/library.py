@@ -24,6 +24,7 @@ from t5like.config.flags import override
 from t5like.config.sampling import Sampling
 from t5like.config.tasks import Task
 from t5like.config.training import Step
+from t5like.data.example import Example
 from t5like.data.tasks.given import given_example
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError, did_you_mean
@@ -37,6 +38,7 @@ from t5like.runs.directory import RunDirectory, config_of, relocated
 from t5like.runs.opened import Restored, open_run
 from t5like.storage import path_of
 from t5like.tasks.predict import Predictor
+from t5like.tasks.prediction import Prediction
 
 Texts = str | Sequence[str]
 """One text, or several."""
@@ -150,12 +152,16 @@ class Run:
         task = self._task(source)
         given = [examples] if isinstance(examples, str | Mapping) else list(examples)
         asked = [given_example(task, number, each) for number, each in enumerate(given)]
+        found = self.predictions(asked, task, batch)
+        return Results([Predicted(e.input, p.value, p.scores, p.text) for e, p in zip(asked, found, strict=True)])
+
+    def predictions(self, examples: Sequence[Example], task: Task, batch: int) -> list[Prediction]:
+        """The same for examples of a task as its files make them."""
         # Copies of the last, so that any number of examples is computed by few programs.
-        full = [*asked, *asked[-1:] * (rounded(len(asked), batch) - len(asked))]
+        full = [*examples, *examples[-1:] * (rounded(len(examples), batch) - len(examples))]
         predictor = Predictor(self.restored.network, self.vocabulary, task, batch)
         with self._on_devices():
-            found = list(predictor(self.params, full))
-        return Results([Predicted(e.input, p.value, p.scores, p.text) for e, p in zip(asked, found, strict=False)])
+            return list(predictor(self.params, full))[: len(examples)]
 
     def generate(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import pathlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from t5like.commands import Command
 from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.training import Step
+from t5like.errors import UserError
 
 if TYPE_CHECKING:
     from t5like.data.sources.records import Row
@@ -47,7 +50,7 @@ class PredictOptions:
     source: int = 0
     """Number of the source whose task the file is for, where the run has learned several."""
     kind: Literal["files", "text", "jsonl", "json", "csv", "tsv", "parquet", "arrow"] = "files"
-    """Form of the file; files: by its name or content."""
+    """Form of the file, or of standard input, where it is named -; files: by its name or content."""
     columns: tuple[str, ...] = ()
     """Names of all columns of a CSV or TSV without a header line."""
     batch: int = 64
@@ -70,24 +73,27 @@ def predict(config: Config, options: PredictOptions, file: str) -> None:
     known = tasks_of(config.data)
     there = ", ".join(f"{number} ({name})" for number, (name, _) in known.items())
     require(options.source in known, f"--source {options.source} has no task; there are {there}.")
-    with processes(config, {"options": options, "file": file}), open_run(config, options.step) as restored:
-        _predict(restored, options, file)
+    with (
+        _named(file) as name,
+        processes(config, {"options": options, "file": file}),
+        open_run(config, options.step) as restored,
+    ):
+        _predict(restored, options, name)
 
 
 def _predict(restored: Restored, options: PredictOptions, file: str) -> None:
     import itertools
 
     from t5like.data.tasks.examples import examples_of
+    from t5like.library import Run
     from t5like.tasks.evaluate import judged, tasks_of
-    from t5like.tasks.predict import Predictor
 
     name, task = tasks_of(restored.config.data)[options.source]
-    predictor = Predictor(restored.network, restored.vocabulary, task, options.batch)
-    rows, count = _rows(restored.config, options, file), 0
+    run, rows, count = Run(restored), _rows(restored.config, options, file), 0
     labelled = []
     while part := list(itertools.islice(rows, TOGETHER)):
         examples = [(row, example) for row in part for example in examples_of(task, row, labelled=False)]
-        found = predictor(restored.params, [example for _, example in examples])
+        found = run.predictions([example for _, example in examples], task, options.batch)
         for (row, example), prediction in zip(examples, found, strict=True):
             value = prediction.value if prediction.value is not None else prediction.text
             record = {**row.values, "prediction": value, **({"scores": prediction.scores} if prediction.scores else {})}
@@ -100,6 +106,23 @@ def _predict(restored: Restored, options: PredictOptions, file: str) -> None:
         result = judged(name, task, "test", [e for e, _ in labelled], [p for _, p in labelled])
         figure, (low, high) = result.scores.figures[result.main], result.scores.intervals[result.main]
         _say(f"{len(labelled):,} of {count:,} rows have a target: {result.main} {figure:.2f} [{low:.2f}, {high:.2f}].")
+
+
+@contextlib.contextmanager
+def _named(file: str) -> Iterator[str]:
+    """The file, or one with all of standard input, which says of itself by its content which form it has."""
+    if file != "-":
+        yield file
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "standard input"
+        copy.write_bytes(sys.stdin.buffer.read())
+        try:
+            yield str(copy)
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), copy.name)) from None
 
 
 def _rows(config: Config, options: PredictOptions, file: str) -> Iterator[Row]:
@@ -134,7 +157,7 @@ COMMANDS = (
     Command(
         "predict",
         "run and file",
-        "predictions of a run with a task for the rows of a file, as JSON lines",
+        "predictions of a run with a task for the rows of a file, or of standard input (-), as JSON lines",
         predict,
         PredictOptions,
     ),
