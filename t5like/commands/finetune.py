@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Sequence
@@ -167,6 +168,7 @@ def _carry_out(plan: Planned) -> None:
     """Train, score the test split, or the validation split where there is none, and say what comes next."""
     from t5like.commands.models import train
     from t5like.commands.tasks import judge
+    from t5like.convert.kinds import kind_of
 
     print("\n".join(plan.choices), flush=True)
     train(plan.config, NoOptions())
@@ -175,8 +177,11 @@ def _carry_out(plan: Planned) -> None:
     print()
     judge(plan.config, split, None)
     print("Next:")
-    for command in (f"eval {run} --split {split}", f"predict {run} NEW_FILE", f"export {run} FOLDER"):
+    for command in (f"eval {run} --split {split}", f"predict {run} NEW_FILE"):
         print(f"  t5like {command}")
+    with contextlib.suppress(UserError):  # no model of transformers has its architecture
+        kind_of(plan.config.model)
+        print(f"  t5like export {run} FOLDER")
 
 
 def _shares(flags: Sequence[str]) -> dict[str, float]:

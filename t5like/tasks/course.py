@@ -46,9 +46,9 @@ def course_of(base: Base, count: int, lengths: np.ndarray, data: Data, fixed: Ma
     rows = max(math.ceil(count * min(fill / 0.9, 1.0)), 1) if pack else count
     small = base.config.model.embed <= SMALL
     least, passes, most = {
-        (True, True): (10, 15_000, 60),
+        (True, True): (10, 6_000, 30),
         (True, False): (3, 10_000, 40),
-        (False, True): (12, 30_000, 100),
+        (False, True): (12, 15_000, 60),
         (False, False): (10, 60_000, 60),
     }[bool(base.start), small]
     epochs = float(fixed.get("train.epochs") or min(max(least, round(passes / count)), most))

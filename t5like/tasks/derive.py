@@ -141,6 +141,7 @@ def model_of(base: Base, kind: str, task: Task) -> Model:
         fields |= {"pooler": model.pooler and model.family == "encoder"}
     problem = {"multi_label_classification": kind}
     fields |= {"head": head, "labels": labels, "problem_type": problem.get(kind), "dropout": dropout}
+    fields |= {"head_bias": False} if decoder and head == "sequence" else {}  # as of GPT-2 and Llama
     fields |= {} if decoder else {"decoder_layers": 0}
     return Model(**effective(Model, vars(model) | fields))
 
@@ -179,7 +180,7 @@ def _data(
         held_out_test=found.shares.test,
         seed=base.config.data.seed,
     )
-    return data, _lengths_said(kind, lengths, length, target, task)
+    return data, _lengths_said(kind, lengths, length, target, most)
 
 
 def _packed(data: Data, lengths: Lengths, pack: bool, fixed: Mapping[str, Any]) -> Data:
@@ -197,17 +198,19 @@ def _packed(data: Data, lengths: Lengths, pack: bool, fixed: Mapping[str, Any]) 
     return dataclasses.replace(data, pack=pack, sources=sources, target_length=-(-room // 8) * 8)
 
 
-def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, task: Task) -> list[str]:
+def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, most: int | None) -> list[str]:
+    """Lines on the lengths of rows, of which the model allows `most`."""
     read = lengths.of_rows(kind)
     longest = f"the longest has {int(read.max()):,}"
     if kind in ("span", "token_classification"):
         return [f"rows of {length} tokens ({longest}; longer ones become several rows)"]
-    lines = [f"rows of {length} tokens, which cut {share_cut(read, length):.1%} of the examples ({longest})"]
+    share = share_cut(read, length)
+    cut = f"{share:.1%}{', for the model reads no more' * (share > CUT and length == most)}" if share else "none"
+    lines = [f"rows of {length} tokens, which cut {cut} ({longest})"]
     if target is not None:
-        cut = int((lengths.written > target).sum())
-        lines.append(
-            f"targets of {target} tokens, which cut {cut:,} of {len(read):,} (longest {int(lengths.written.max()):,})"
-        )
+        count = int((lengths.written > target).sum())
+        longest = f"the longest has {int(lengths.written.max()):,}"
+        lines.append(f"targets of {target} tokens, which cut {f'{count:,}' if count else 'none'} ({longest})")
     return lines
 
 
