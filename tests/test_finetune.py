@@ -161,9 +161,8 @@ def test_a_head_of_other_labels_than_the_run_has_begins_anew_and_one_that_cannot
     base = Base(dataclasses.replace(there, model=there.model), "runs/x")._replace(config=_with_model(there, model))
     assert model_of(base, "classification", task.found.task).labels == 2
     derived = task.derived({})
-    assert "the head begins anew, for runs/x has one of 3 labels, and this task 2" in said(
-        base, derived, derived.config
-    )
+    line = "the head begins anew: runs/x has one of 3 labels, and this task has 2"
+    assert line in said(base, derived, derived.config)
     with pytest.raises(UserError, match="runs/x has the head 'sequence' and none of the vocabulary"):
         model_of(base, "sequence_to_sequence", task.found.task)
 

@@ -243,7 +243,7 @@ def test_an_architecture_that_transformers_lacks_is_refused_with_what_the_neares
     assert sentence(kind_of, model).startswith(
         f"No model of transformers has this architecture: the nearest, {nearest}"
     )
-    of_head = nearest.startswith("llama, has head")
+    of_head = nearest.startswith("llama, has head=")
     assert sentence(kind_of, model).endswith(HEADS if of_head else "Take one of `t5like architectures` to export it.")
 
 

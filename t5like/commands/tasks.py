@@ -102,7 +102,8 @@ def _predict(restored: Restored, options: PredictOptions, file: str) -> None:
                 labelled.append((example, prediction))
         count += len(part)
         _say(f"{count:,} rows predicted.")
-    if labelled and count:
+    require(count > 0, f"{file} has no rows: there is nothing to predict.")
+    if labelled:
         result = judged(name, task, "test", [e for e, _ in labelled], [p for _, p in labelled])
         figure, (low, high) = result.scores.figures[result.main], result.scores.intervals[result.main]
         _say(f"{len(labelled):,} of {count:,} rows have a target: {result.main} {figure:.2f} [{low:.2f}, {high:.2f}].")
