@@ -158,7 +158,7 @@ class Run:
     def predictions(self, examples: Sequence[Example], task: Task, batch: int) -> list[Prediction]:
         """The same for examples of a task as its files make them."""
         # Copies of the last, so that any number of examples is computed by few programs.
-        full = [*examples, *examples[-1:] * (rounded(len(examples), batch) - len(examples))]
+        full = [*examples, *list(examples[-1:]) * (rounded(len(examples), batch) - len(examples))]
         predictor = Predictor(self.restored.network, self.vocabulary, task, batch)
         with self._on_devices():
             return list(predictor(self.params, full))[: len(examples)]
