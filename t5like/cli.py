@@ -116,7 +116,8 @@ def _command(arguments: Sequence[str]) -> tuple[Command, list[str]]:
 
 def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
     """The arguments of a command's function from the words after its name."""
-    words = next((number for number, word in enumerate(rest) if word.startswith("-")), len(rest))
+    flags = (number for number, word in enumerate(rest) if word.startswith("-") and word != "-")
+    words = next(flags, len(rest))
     asks = rest[words:] and rest[words] in ASKING
     if command.takes == "names" or (command.takes_paths and (words or asks)):
         from t5like.config import flags

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import pathlib
 import threading
@@ -142,6 +143,19 @@ def test_a_t5_scores_targets_and_a_head_scores_labels(more):
     shares = np.exp(scores) / np.exp(scores).sum()
     (predicted,) = head.predict("fine")
     np.testing.assert_allclose([predicted.scores[label] for label in TASK.labels], shares, rtol=1e-4)
+
+
+def test_the_command_predicts_the_same_for_rows_of_standard_input(runs, say, monkeypatch):
+    rows = [{"review": "fine", "n": 1}, {"review": "poor", "n": 2}]
+    given = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    said = [json.loads(line) for line in say("predict", runs / "reviews", "-").splitlines()]
+    found = t5like.load(runs / "reviews").predict(rows)
+    assert said == [row | {"prediction": p.value, "scores": p.scores} for row, p in zip(rows, found, strict=True)]
+    for given, problem in {b"": "has no rows", b'{"text": 1}\n': "line 1, has no field 'review'"}.items():
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        complaint = sentence(say, "predict", runs / "reviews", "-")
+        assert complaint.startswith("standard input") and problem in complaint
 
 
 def test_predictions_are_of_texts_or_of_the_fields_of_rows(runs):
