@@ -7,36 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import random_batch, random_params, small_config
+from generators import VOCABULARY, build, with_options
 
 from t5like import config
-from t5like.config.decoding import Decoding
 from t5like.config.sampling import Sampling
-from t5like.data.objectives import trained_frame
-from t5like.data.vocabulary import Bytes, Vocabulary
 from t5like.errors import UserError
 from t5like.infer import search
 from t5like.infer.constraints import TokenConstraints
 from t5like.infer.decode import DecodeState, advance, prefill, put_rows, take_rows
 from t5like.infer.generate import Generator
 from t5like.infer.spans import fill_sentinels, spans_of
-from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
 from t5like.model.stack import unrolled
-
-VOCABULARY = Vocabulary(Bytes(), [config.MASK], 11)
-
-
-def build(family: str, **changes: Any) -> tuple[Generator, Any]:
-    settings = small_config(family, model__vocab=384, **changes)
-    mesh: Any = jax.sharding.get_abstract_mesh()
-    network = make_network(settings, mesh)
-    frame = trained_frame(settings.data, VOCABULARY)
-    return Generator(network, VOCABULARY, frame, Decoding(tokens=6)), random_params(network.net, random_batch(settings))
-
-
-def with_options(generator: Generator, **changes: Any) -> Generator:
-    return dataclasses.replace(generator, decoding=dataclasses.replace(generator.decoding, **changes))
 
 
 def tokens(generator: Generator, params: Any, prompts: list[list[int]], first: int = 0) -> list[list[int]]:
