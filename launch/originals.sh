@@ -9,4 +9,5 @@ source launch/environment.sh
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
   --requirement constraints/originals.txt
 python tests/golden/make.py --check
-exec python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m originals "$@"
+mapfile -t files < <(grep --files-with-matches --fixed-strings mark.originals tests/test_*.py)
+exec python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m originals "${files[@]}" "$@"

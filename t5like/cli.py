@@ -116,7 +116,8 @@ def _command(arguments: Sequence[str]) -> tuple[Command, list[str]]:
 
 def _given(command: Command, rest: list[str]) -> tuple[Any, ...]:
     """The arguments of a command's function from the words after its name."""
-    words = next((number for number, word in enumerate(rest) if word.startswith("-")), len(rest))
+    flags = (number for number, word in enumerate(rest) if word.startswith("-") and word != "-")
+    words = next(flags, len(rest))
     asks = rest[words:] and rest[words] in ASKING
     if command.takes == "names" or (command.takes_paths and (words or asks)):
         from t5like.config import flags
@@ -151,13 +152,15 @@ def _configure(command: Command, source: str, flags: Sequence[str]) -> tuple[Con
 
     if command.takes == "branch":
         return branched(config_of(source), flags, overridden)
-    config, options = overridden(config_of(source))
+    given = config_of(source)
+    config, options = overridden(given)
     if command.takes == "config":
         return config, options
     run = RunDirectory(path_of(config.train.directory))
     if not run.path.is_dir():
         raise UserError(f"There is no run in {run.path}: `t5like train {source}` makes one.")
-    config, options = overridden(relocated(run.config(), str(run.path)))
+    if (kept := relocated(run.config(), str(run.path))) != given:
+        config, options = overridden(kept)
     require_same_model(run, config)
     return config, options
 

@@ -21,6 +21,7 @@ from t5like.config.checks import require
 from t5like.config.decoding import Decoding, decoding_of
 from t5like.config.scoring import Scoring
 from t5like.config.tasks import Task
+from t5like.data.example import Example
 from t5like.data.tasks.given import given_example
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer import fill
@@ -35,6 +36,7 @@ from t5like.model.sharding import Params
 from t5like.results import Answer, Filled, Predicted, Results, Scored, TokenScore, scored_of
 from t5like.runs.opened import Restored
 from t5like.tasks.predict import Predictor, task_called
+from t5like.tasks.prediction import Prediction
 
 Texts = str | Sequence[str]
 """One text, or several."""
@@ -108,12 +110,16 @@ class Run:
         task = task_called(source, self.tasks, self.restored.run.path, self.config.model.family)
         given = [examples] if isinstance(examples, str | Mapping) else list(examples)
         asked = [given_example(task, number, each) for number, each in enumerate(given)]
+        found = self.predictions(asked, task, batch)
+        return Results([Predicted(e.input, p.value, p.scores, p.text) for e, p in zip(asked, found, strict=True)])
+
+    def predictions(self, examples: Sequence[Example], task: Task, batch: int) -> list[Prediction]:
+        """The same for examples of a task as its files make them."""
         # Copies of the last, so that any number of examples is computed by few programs.
-        full = [*asked, *asked[-1:] * (rounded(len(asked), batch) - len(asked))]
+        full = [*examples, *list(examples[-1:]) * (rounded(len(examples), batch) - len(examples))]
         predictor = Predictor(self.restored.network, self.vocabulary, task, batch)
         with self._on_devices():
-            found = list(predictor(self.params, full))
-        return Results([Predicted(e.input, p.value, p.scores, p.text) for e, p in zip(asked, found, strict=False)])
+            return list(predictor(self.params, full))[: len(examples)]
 
     def generate(
         self, prompts: Texts, *, tokens: int = 64, seed: int = 0, scores: bool = False, batch: int = 16, **options: Any
@@ -158,8 +164,11 @@ class Run:
         Raises:
           UserError: as `generate`; and beams, whose answers are not known before their ends.
         """
+        return self.streamed(prompt, decoding_of(tokens, seed, False, options))
+
+    def streamed(self, prompt: str, decoding: Decoding) -> Iterator[str]:
+        """The same."""
         require(bool(prompt.strip()), "The prompt is empty: give a text.")
-        decoding = decoding_of(tokens, seed, False, options)
         generator = generator_of(self.restored, decoding)
         (framed,) = generator.framed([prompt])
         found = answer_tokens(generator, self.params, framed, self._on_devices)

@@ -1,16 +1,22 @@
 """Tests run on eight CPU devices, with strict promotion and every annotation checked."""
 
 import collections
+import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
+import jaxtyping
 import pytest
+from checked import checked
+from programs import remember_programs
 
-from t5like import config
-from t5like.cli import run
-from t5like.model.sharding import make_mesh
-from t5like.xla import set_for_cpu_devices
+jaxtyping.jaxtyped = checked  # before any module of t5like is imported
+
+from t5like import config  # noqa: E402
+from t5like.cli import run  # noqa: E402
+from t5like.model.sharding import make_mesh  # noqa: E402
+from t5like.xla import set_for_cpu_devices  # noqa: E402
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 if jax.__version_info__ < (0, 11):  # which has two emitters of fused loops: the older compiles a step in half the time
@@ -22,6 +28,7 @@ jax.config.update("jax_enable_compilation_cache", False)  # what XLA reads back 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)  # programs are compiled often here and run once
+remember_programs()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     one worker's, which makes its fixtures and programs once."""
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what was imported, which is most of what lives, out of every search for garbage, and searches seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture
@@ -44,6 +58,15 @@ def one_device():
     mesh = make_mesh(config.Mesh(fsdp=1), jax.devices()[:1])
     with jax.set_mesh(mesh):
         yield mesh
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """Imports, restores and trainings take one device, for what a mesh has no part in: its programs compile fastest."""
+    from golden_runs import on_one_device  # imports the conversions too
+
+    with on_one_device():
+        yield
 
 
 @pytest.fixture

@@ -113,9 +113,22 @@ def random_batch(settings: config.Config, seed: int = 0) -> dict[str, jax.Array]
 def random_params(net: Transformer, batch: dict[str, jax.Array], seed: int = 0) -> Any:
     """Normal values in the shapes of a network's parameters: no two layers are alike, and nothing starts at 0 or 1."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), batch, method=Transformer.scores))
-    shapes = nn.unbox(shapes)["params"]
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) * x.shape[-1] ** -0.5, jnp.float32), shapes)
+    normal = lambda x: jnp.asarray(rng.normal(size=x.shape) * x.shape[-1] ** -0.5, jnp.float32)  # noqa: E731
+    return jax.tree.map(normal, parameter_shapes(net, batch))
+
+
+def parameter_shapes(net: Transformer, batch: dict[str, jax.Array]) -> Any:
+    """The shapes of a network's parameters."""
+    features = tuple((name, x.shape, jnp.dtype(x.dtype)) for name, x in batch.items())
+    return _shapes(net, features, jax.sharding.get_abstract_mesh())
+
+
+@functools.cache
+def _shapes(net: Transformer, features: tuple[tuple[str, tuple[int, ...], Any], ...], _: Any) -> Any:
+    """Traced once for features on a mesh."""
+    batch = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape, dtype in features}
+    init = functools.partial(net.init, method=Transformer.scores)
+    return nn.unbox(jax.eval_shape(init, jax.random.key(0), batch))["params"]
 
 
 def mesh_of(platform: str) -> contextlib.AbstractContextManager[Any]:

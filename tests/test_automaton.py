@@ -1,7 +1,7 @@
 """Constraints of an answer's text are never broken, however a vocabulary cuts it into tokens."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,10 @@ from t5like.config.constraints import Constraints
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer import automaton
-from t5like.infer.automaton import Automaton, follow, permitted
-from t5like.infer.constrained import automaton_of, cut, prefix_tokens
+from t5like.infer.automaton import Automaton, follow, permitted, without_ends
+from t5like.infer.constrained import automaton_of, cut, prefix_tokens, written_forms
 
-ROWS, MOST, STATES, WIDTH = 500, 20, 256, 512
+ROWS, MOST, STATES, WIDTH = 300, 20, 256, 576
 
 
 class Tokens(NamedTuple):
@@ -33,7 +33,7 @@ def tokens_of(vocabulary: Vocabulary) -> Tokens:
     return Tokens(allowed | ends, ends)
 
 
-def built(vocabulary: Vocabulary, **options) -> Automaton:
+def built(vocabulary: Vocabulary, **options: Any) -> Automaton:
     found = automaton_of(Constraints(**options), vocabulary, *tokens_of(vocabulary))
     assert found is not None
     return found
@@ -47,7 +47,9 @@ def sampled(held: Automaton, allowed: Array, ends: Array, key: Array) -> Int[Arr
         states, ended = carried
         number, key = drawn
         mask = permitted(held, states, MOST - number) & allowed[None]
-        token = jax.random.categorical(key, jnp.where(mask, 0.0, -jnp.inf)).astype(jnp.int32)
+        rank = jnp.cumsum(mask, axis=1)  # of each token among those that may come, of which one is drawn
+        wanted = jnp.floor(jax.random.uniform(key, (ROWS, 1)) * rank[:, -1:])
+        token = jnp.argmax(rank > wanted.astype(rank.dtype), axis=1).astype(jnp.int32)
         token = jnp.where(mask.any(1), token, -9)  # a wall
         after = follow(held, states, token)
         return (after, ended | ends[token] | held.stops[after]), jnp.where(ended, -1, token)
@@ -57,7 +59,7 @@ def sampled(held: Automaton, allowed: Array, ends: Array, key: Array) -> Int[Arr
     return jax.lax.scan(step, begin, drawn)[1].T
 
 
-def samples(vocabulary: Vocabulary, **options) -> list[list[int]]:
+def samples(vocabulary: Vocabulary, **options: Any) -> list[list[int]]:
     """The tokens of answers, ends included."""
     table, stops, needed, start = built(vocabulary, **options)
     more = STATES - len(stops)
@@ -68,18 +70,19 @@ def samples(vocabulary: Vocabulary, **options) -> list[list[int]]:
     return [row[row >= 0].tolist() for row in answers]
 
 
-CASES = (
+QUICK = ("unigram", "wordpiece")
+CASES: tuple[dict[str, Any], ...] = (
     dict(stop=("e", "上"), bad_words=("a", "明月", " t")),
-    dict(bad_words=("h", "th", "的", ".", "地上霜"), prefix="The river"),
+    dict(bad_words=("th", "in", "的", ".", "地上霜"), prefix="The river"),
     dict(allowed_words=("yes", "no", "not", "the north")),
     dict(allowed_words=("月光", "月", "故乡"), stop=("乡月",)),
-    dict(allowed_words=("a", "in", "ab"), bad_words=("a a", "in ab"), prefix="The answer:", stop=("ab a",)),
+    dict(allowed_words=("a", "in", "ab"), bad_words=("a a", "in ab"), prefix="The river", stop=("ab a",)),
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
 def test_no_sample_breaks_a_constraint(kind):
-    """2,000 and more of each kind of vocabulary."""
+    """10,200 samples in all."""
     vocabulary = vocabulary_of(kind)
     for options in CASES:
         if kind == "t5" and {"月光"} & {*options.get("allowed_words", ())}:
@@ -90,12 +93,13 @@ def test_no_sample_breaks_a_constraint(kind):
             ended = answer[-1] == vocabulary.eos
             tokens = begin + answer[: len(answer) - ended]
             text, before = vocabulary.decode(tokens), vocabulary.decode(tokens[:-1])
-            stopped = any(stop in text for stop in constraints.stop)
+            stops = written_forms(constraints.stop, vocabulary)
+            stopped = any(stop in text for stop in stops)
             assert ended or stopped or len(answer) == MOST
-            assert not any(stop in before for stop in constraints.stop)
+            assert not any(stop in before for stop in stops)
             shown = cut(text, constraints, vocabulary)
             assert text.startswith(constraints.prefix)
-            assert not any(bad in shown for bad in constraints.bad_words), shown
+            assert not any(bad in shown for bad in written_forms(constraints.bad_words, vocabulary)), shown
             if constraints.allowed_words and not stopped:
                 assert_words(text[len(constraints.prefix) :], constraints.allowed_words, kind)
 
@@ -126,7 +130,7 @@ def test_an_answer_stops_within_the_piece_that_completes_a_stop_string(kind, tex
         state, read = int(held.start), 0
         while not stops[state]:
             state, read = int(table[state, ids[read]]), read + 1
-        forms = {stop, vocabulary.decode(vocabulary.encode(stop))} if kind == "wordpiece" else {stop}
+        forms = written_forms(options.stop, vocabulary)
         assert any(form in vocabulary.decode(ids[:read]) for form in forms)
         assert not any(form in vocabulary.decode(ids[: read - 1]) for form in forms)
         place = min(written.find(form) for form in forms if form in written)
@@ -144,6 +148,12 @@ def test_answers_end_in_time():
     start = held.start[None]
     left = lambda n: np.flatnonzero(permitted(held, start, jnp.int32(n))[0]).tolist()  # noqa: E731
     assert left(5) == [] and left(6) == [ord("a") + 3] and left(7) == [ord(" ") + 3, ord("a") + 3]
+
+
+def test_it_may_be_too_early_for_an_end_but_never_for_all_tokens():
+    mask = jnp.array([[True, True, False], [True, True, False], [False, True, False]])
+    ends, early = jnp.array([False, True, True]), jnp.array([True, False, True])
+    assert without_ends(mask, ends, early).tolist() == [[True, False, False], [True, True, False], [False, True, False]]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +193,6 @@ def test_a_forbidden_word_in_every_piece_leaves_nothing():
 def test_a_table_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(automaton, "LARGEST", 2**14)
     with pytest.raises(
-        UserError, match=r"^The constraints need a table of more than \d+ states for a vocabulary of 512 "
+        UserError, match=r"^The constraints need a table of more than \d+ states for a vocabulary of 576 "
     ):
         built(vocabulary_of("bytes"), allowed_words=("a long word", "another long one"))

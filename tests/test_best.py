@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_runs import on_one_device
 from settings import sentence
 from small import replace
 from starts import run_config, write_texts
@@ -36,6 +37,7 @@ BEST = dict(
     train__keep=1,
     eval__every=1,
     eval__ema=True,
+    mesh__data=1,
 )
 
 
@@ -132,12 +134,13 @@ def whole(texts, tmp_path_factory) -> Config:
     """A run by epochs that gets worse and is not disturbed."""
     directory = tmp_path_factory.mktemp("whole") / "run"
     settings = run_config(texts["first"], directory, **BEST, train__steps=0, train__epochs=0.05)
-    train(settings)
+    with on_one_device():
+        train(settings)
     return RunDirectory(directory).config()
 
 
 @pytest.mark.slow
-def test_a_run_that_gets_worse_keeps_its_best_and_ends_early(whole, say):
+def test_a_run_that_gets_worse_keeps_its_best_and_ends_early(whole, say, alone):
     run, values = pathlib.Path(whole.train.directory), evaluated(pathlib.Path(whole.train.directory))
     best = min(values, key=lambda step: values[step])
     assert list(values) == list(range(1, best + 4))
@@ -158,7 +161,7 @@ def test_a_run_that_gets_worse_keeps_its_best_and_ends_early(whole, say):
 
 
 @pytest.mark.slow
-def test_interrupted_by_steps_is_uninterrupted_by_epochs(whole, texts, tmp_path, monkeypatch):
+def test_interrupted_by_steps_is_uninterrupted_by_epochs(whole, texts, tmp_path, monkeypatch, alone):
     """Stopped between saving and evaluating a step: parameters, averages, optimizer, figures, checkpoints."""
     run = tmp_path / "run"
     settings = run_config(texts["first"], run, **BEST, train__steps=whole.train.steps)

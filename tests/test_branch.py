@@ -139,9 +139,10 @@ def test_a_config_starts_from_one_checkpoint(source):
 
 @pytest.mark.slow
 def test_a_branch_without_changes_is_the_undisturbed_run_and_one_with_another_batch_reads_on(
-    text, tmp_path, say, monkeypatch
+    text, tmp_path, say, monkeypatch, alone
 ):
-    settings = run_config(text, tmp_path / "run", train__steps=4, train__save_every=2, optimizer__schedule="linear")
+    changes = dict(train__steps=4, train__save_every=2, optimizer__schedule="linear", mesh__data=1)
+    settings = run_config(text, tmp_path / "run", **changes)
     loop.train(settings)
     said = say("branch", tmp_path / "run", "--at", 2, "--train.log_every", 2)
     assert f"Going on from {tmp_path}/run, step 2: " in said

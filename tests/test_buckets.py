@@ -63,7 +63,6 @@ def run_config(corpus, run, store, **changes) -> config.Config:
         "eval__rows": 8,
         "eval__every": 100,
         "mesh__fsdp": 1,
-        "mesh__data": 8,
     }
     return small_config("gpt", **{**settings, **changes})
 
@@ -200,7 +199,7 @@ def test_checkpoints_in_a_bucket_are_kept_pruned_and_restored(root):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", ("s3",), indirect=True)
-def test_a_run_in_a_bucket_goes_on_and_serves_every_command(server, root, corpus, tmp_path, say):
+def test_a_run_in_a_bucket_goes_on_and_serves_every_command(server, root, corpus, tmp_path, say, alone):
     """It is saved, resumed, pruned, logged and read as a local run, and has its numbers."""
     run, settings = RunDirectory(root / "run"), run_config(corpus, root / "run", root / "store")
     train(dataclasses.replace(settings, train=dataclasses.replace(settings.train, steps=2)))
@@ -262,7 +261,9 @@ def test_a_server_that_stays_busy_is_one_sentence(server, root, monkeypatch, cap
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", ("gs",), indirect=True)
-def test_a_server_that_vanishes_leaves_the_last_checkpoint_and_the_run_goes_on(server, root, corpus, monkeypatch):
+def test_a_server_that_vanishes_leaves_the_last_checkpoint_and_the_run_goes_on(
+    server, root, corpus, monkeypatch, alone
+):
     monkeypatch.setenv("T5LIKE_STORAGE_SECONDS", "1")
     settings = run_config(corpus, root / "run", root / "store", train__tensorboard=False)
     saved = Checkpoints.save

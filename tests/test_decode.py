@@ -109,7 +109,9 @@ def test_other_settings_of_sampling_are_no_other_program(one_device):
     def draw(**sampling: Any) -> list[list[int]]:
         return tokens(with_options(generator, sampling=Sampling(**sampling)), params, [[5, 6]])
 
-    greedy, programs = draw(), search.generate._cache_size()
+    greedy = draw()
+    draw(temperature=1.0)
+    programs = search.generate._cache_size()
     assert draw(temperature=1e-6) == draw(temperature=9.0, top_k=1) == draw(temperature=9.0, top_p=0.001) == greedy
     assert len({str(draw(temperature=9.0, **rest)) for rest in ({}, {"top_k": 20}, {"top_p": 0.5}, {"top_k": 9})}) == 4
     assert search.generate._cache_size() == programs

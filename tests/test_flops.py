@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 from products import count_products
-from small import labelled_config, random_batch, replace, small_config
+from small import labelled_config, parameter_shapes, random_batch, replace, small_config
 
 from t5like.config import Config
 from t5like.config.objective import SPECS
 from t5like.cost.devices import DEVICES, device_of, mfu
 from t5like.cost.flops import batch_flops, step_flops
 from t5like.model.transformer import Transformer
-from t5like.train.state import make_training
 from t5like.train.step import batch_sums
 
 GROUPED = dict(model__heads=4, model__kv_heads=2)
@@ -33,6 +32,12 @@ CASES = {
 PLAIN = dict(model__attention="plain")
 
 
+def built(settings: Config) -> tuple[Transformer, Any, dict[str, jax.Array]]:
+    """A network, the shapes of its parameters, and a batch."""
+    net, batch = Transformer(settings.model, settings.rules), random_batch(settings)
+    return net, parameter_shapes(net, batch), batch
+
+
 def per_rows(count: Callable[[Config], int], settings: Config) -> int:
     """What a count of a step's products grows by with a batch's rows: T5's bias is made once, for all of them."""
     double = replace(settings, train=replace(settings.train, batch=2 * settings.train.batch))
@@ -44,9 +49,8 @@ def test_the_formula_of_the_forward_pass_is_what_is_traced(case, one_device):
     family, changes = CASES[case]
 
     def forward(settings: Config) -> int:
-        training, batch = make_training(settings, one_device), random_batch(settings)
-        scores = functools.partial(training.network.net.apply, method=Transformer.scores)
-        return count_products(scores, {"params": training.abstract.params}, batch)
+        net, params, batch = built(settings)
+        return count_products(functools.partial(net.apply, method=Transformer.scores), {"params": params}, batch)
 
     settings = (labelled_config if family in SPECS else small_config)(family, **PLAIN, **changes)
     assert per_rows(forward, settings) == step_flops(settings).forward_unhalved
@@ -58,7 +62,7 @@ def test_heads_have_their_products(head, one_device):
     labels = 3 if head in ("sequence", "token") else 0
     model = replace(settings.model, head=head, labels=labels)
     net, batch = Transformer(model, settings.rules), random_batch(settings)
-    params = jax.eval_shape(lambda: net.init(jax.random.key(0), batch, method=Transformer.scores))
+    params = {"params": parameter_shapes(net, batch)}
     traced = count_products(functools.partial(net.apply, method=Transformer.scores), params, batch)
     assert traced == batch_flops(model, settings.data.lengths, settings.train.batch).forward_unhalved
 
@@ -66,9 +70,9 @@ def test_heads_have_their_products(head, one_device):
 @pytest.mark.parametrize("family", [pytest.param("t5", marks=pytest.mark.slow), "gpt", "bert"])
 def test_training_is_three_times_the_forward_pass(family, one_device):
     def training(settings: Config) -> int:
-        training, batch = make_training(settings, one_device), random_batch(settings)
-        loss = lambda params: batch_sums(params, batch, training.network.net, settings.train, {})["objective"].total  # noqa: E731
-        return count_products(jax.grad(loss), training.abstract.params)
+        net, params, batch = built(settings)
+        loss = lambda params: batch_sums(params, batch, net, settings.train, {})["objective"].total  # noqa: E731
+        return count_products(jax.grad(loss), params)
 
     settings = small_config(family, **PLAIN)
     assert per_rows(training, settings) == step_flops(settings).training_unhalved
@@ -81,9 +85,9 @@ def test_the_formula_is_within_two_percent_of_the_compilers_count(family, one_de
     sizes = {f"model__{name}": 1 for name in layers.get(family, dict(encoder_layers=1))}
     wide = dict(model__embed=1024, model__mlp=2048, model__kv=64, model__vocab=512, train__batch=2)
     settings = small_config(family, **PLAIN, **sizes, **wide)
-    training, batch = make_training(settings, one_device), random_batch(settings)
-    forward = jax.jit(lambda params, batch: training.network.net.apply({"params": params}, batch))
-    compiled = forward.lower(training.abstract.params, batch).compile()
+    net, params, batch = built(settings)
+    forward = jax.jit(lambda params, batch: net.apply({"params": params}, batch))
+    compiled = forward.lower(params, batch).compile()
     counted: Any = compiled.cost_analysis()
     assert counted["flops"] == pytest.approx(step_flops(settings).forward_unhalved, rel=0.02)
 

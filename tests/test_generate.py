@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,8 +29,9 @@ from t5like.infer import search
 from t5like.infer.batches import LENGTHS
 from t5like.infer.generate import Generator
 from t5like.library import Run
+from t5like.processes import distributed
 
-PROMPTS = ["the model reads", "", "a line of text, and writes it again, and", "你好", "a", " "]
+PROMPTS = ["the model reads", "", "a line of text, and writes it", "你好", "a", " "]
 PROMPTS += [f"text {number}" for number in range(11)]
 REMEDY = "name another file, or write it anew with --overwrite."
 
@@ -93,8 +96,8 @@ def generate(runs: pathlib.Path, file: pathlib.Path, *more: str) -> list[str]:
             "--temperature=1", "--seed=5", "--batch=4", f"--output={file}", *more]  # fmt: skip
 
 
-def records(file: pathlib.Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+def records(file: pathlib.Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_bytes().splitlines()]
 
 
 def test_a_killed_command_goes_on_where_it_stood(runs, run, say, tmp_path, monkeypatch):
@@ -103,7 +106,9 @@ def test_a_killed_command_goes_on_where_it_stood(runs, run, say, tmp_path, monke
     expected = [answer.cells() for answer in run.generate(PROMPTS, tokens=3, temperature=1.0, seed=5)]
     with killed_after(11):
         say(*generate(runs, file))
-    assert len(records(file)) + len(waiting.read_text().splitlines()) == 11
+    there = len(records(file))
+    assert there + sum(number >= there for number, _ in records(waiting)) == 11
+    assert all(record == expected[number] for number, record in [*enumerate(records(file)), *records(waiting)])
     for torn in (file, waiting):
         with torn.open("a") as opened:
             opened.write('{"prompt": "a')
@@ -250,3 +255,15 @@ def test_a_process_that_is_killed_goes_on_where_it_stood(runs, tmp_path):
         wanted[file.name] = file.read_text("utf-8")
     assert len(wanted["once.jsonl"].splitlines()) == 600
     assert wanted["once.jsonl"] == wanted["twice.jsonl"]
+
+
+def test_other_processes_know_the_lines_and_write_none(tmp_path, monkeypatch):
+    connected = types.SimpleNamespace(share=lambda key, value: None, collect=lambda key, seconds: {0: [2, [4]]})
+    monkeypatch.setattr(distributed, "connection", lambda: connected)
+    monkeypatch.setattr(distributed, "run_on_primary", lambda task, act: None)
+    with resumed(str(tmp_path / "a.jsonl"), {}, False) as lines:
+        assert [number for number in range(6) if lines.known(number)] == [0, 1, 4]
+        for number in (3, 2):
+            lines.put(number, {})
+        assert lines.count == 5
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,14 +21,14 @@ SCHEMA = {
 }
 
 
-def grammar(kind: str, **options: str) -> Grammar:
+def grammar(kind: str, **options: Any) -> Grammar:
     vocabulary = vocabulary_of(kind)
     numbers = np.arange(vocabulary.size + 2)
     allowed = (numbers < vocabulary.size) & (numbers != vocabulary.pad) | (numbers == vocabulary.eos)
     return Grammar(Constraints(**options), vocabulary, allowed, numbers == vocabulary.eos)
 
 
-def answers(kind: str, rows: int, most: int, **options: str) -> list[tuple[str, bool]]:
+def answers(kind: str, rows: int, most: int, **options: Any) -> list[tuple[str, bool]]:
     """Answers of a model without an opinion but on the end, and True for those that have come to it."""
     found, draw = grammar(kind, **options), np.random.default_rng(0)
     matches = found.begin(rows)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_runs import on_one_device
 from settings import sentence
 from small import assert_trees_close, replace, task_of
 from starts import LEARNED, flags_of, import_run, run_config, write_texts
@@ -63,8 +64,10 @@ def trained(texts, tmp_path_factory) -> Config:
         train__steps=30,
         train__save_every=20,
         eval__every=30,
+        mesh__data=1,
     )
-    train(settings)
+    with on_one_device():
+        train(settings)
     return settings
 
 
@@ -82,8 +85,10 @@ def tuned(trained, texts, tmp_path_factory) -> Config:
         train__steps=20,
         train__init_from=str(run.path),
         eval__every=20,
+        mesh__data=1,
     )
-    train(settings)
+    with on_one_device():
+        train(settings)
     return settings
 
 
@@ -216,6 +221,21 @@ def test_a_head_starts_from_a_t5_s_encoder_or_a_masked_language_model(family, th
     ]
     assert "decoder" not in state.params
     for name in state.params.keys() - {"head", "pooler"}:
+        assert_trees_close(state.params[name], params[name], rtol=0)
+
+
+def test_a_head_of_other_labels_begins_anew_and_its_pooler_is_kept(texts, tmp_path):
+    made = tmp_path / "made.jsonl"
+    made.write_text("".join(f'{{"text": "number {n}", "label": "{"ab"[n % 2]}"}}\n' for n in range(40)))
+    sources = (config.Source(kind="jsonl", path=str(made), task=config.Task(labels=("a", "b"))),)
+    there = {**HEAD, "data__objective": config.Objective(kind="classification", labels=2)}
+    there |= {"model__labels": 2, "data__sources": sources}
+    params = import_run(run_config(texts["first"], tmp_path / "source", "bert", **there))
+    here = {**LABELLED, **HEAD, "train__init_from": str(tmp_path / "source")}
+    state, said = begun(run_config(texts["first"], tmp_path / "run", "bert", **here))
+    assert f"Of another head in {tmp_path}/source, so with initial values: head/bias, head/kernel." in said
+    assert state.params["head"]["kernel"].shape[-1] == 3
+    for name in state.params.keys() - {"head"}:
         assert_trees_close(state.params[name], params[name], rtol=0)
 
 

@@ -217,7 +217,7 @@ def test_sequences_are_those_of_transformers():
     for _ in range(60):
         words = [draw.integers(0, 4, draw.integers(2, 4)).tolist() for _ in range(4)]
         tokens = draw.integers(0, 4, (8, draw.integers(1, 5)))
-        processor = NoBadWordsLogitsProcessor(words, eos_token_id=3)
+        processor: Any = NoBadWordsLogitsProcessor(words, eos_token_id=3)
         theirs = processor(torch.tensor(tokens), torch.zeros(8, 6)) < 0
         found = sequences_of(TokenConstraints((3,), sequences=tuple(map(tuple, words))))
         starts = jnp.full(8, 2, jnp.int32)

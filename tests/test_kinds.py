@@ -19,7 +19,7 @@ from small import random_params, small_config
 from t5like.config import CLS, MASK, SEP, Lora, Model, Rules
 from t5like.convert.cases import cases_of, features_of, outcome_of
 from t5like.convert.families import FAMILIES, MODULES
-from t5like.convert.kinds import FREE, decisive, differences, kind_of, misfit, read_back
+from t5like.convert.kinds import FREE, HEADS, decisive, differences, kind_of, misfit, read_back
 from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary
 from t5like.errors import UserError
@@ -243,6 +243,8 @@ def test_an_architecture_that_transformers_lacks_is_refused_with_what_the_neares
     assert sentence(kind_of, model).startswith(
         f"No model of transformers has this architecture: the nearest, {nearest}"
     )
+    of_head = nearest.startswith("llama, has head=")
+    assert sentence(kind_of, model).endswith(HEADS if of_head else "Take one of `t5like architectures` to export it.")
 
 
 @pytest.mark.parametrize("types", [1, 2, 3])

@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from command_line import succeed
+from golden_runs import on_one_device
 
 WORDS = [
     "red",
@@ -82,6 +82,7 @@ KINDS = {
 }
 SMALL = "--model.embed 32 --model.heads 2 --model.kv 16 --model.mlp 64"
 COURSE = "--train.batch 32 --train.steps 200 --eval.every 200 --optimizer.learning_rate 0.01 --model.dropout 0"
+QUIET = "--train.tensorboard False"
 
 
 @pytest.mark.slow
@@ -93,13 +94,15 @@ COURSE = "--train.batch 32 --train.steps 200 --eval.every 200 --optimizer.learni
         ("gpt", "chat"),
     ],
 )
-def test_thirty_two_examples_are_learned_to_a_perfect_score(family, kind, tmp_path):
+def test_thirty_two_examples_are_learned_to_a_perfect_score(family, kind, say, tmp_path, monkeypatch):
     make, flags = KINDS[kind]
     draw = random.Random(0)
     (tmp_path / "all.jsonl").write_text("".join(json.dumps(make(draw, n)) + "\n" for n in range(COUNT)))
     same = "--validation all.jsonl --test all.jsonl --allow_overlap --train.directory runs/all"
-    words = f"finetune tiny_{family} all.jsonl --task {kind} {flags} {same} {SMALL} {COURSE}".split()
-    said = succeed(*words, cwd=tmp_path)
+    words = f"finetune tiny_{family} all.jsonl --task {kind} {flags} {same} {SMALL} {COURSE} {QUIET}".split()
+    monkeypatch.chdir(tmp_path)
+    with on_one_device():
+        said = say(*words)
     (kept,) = json.loads(next((tmp_path / "runs/all/results/test").rglob("results.json")).read_text())
     assert kept["examples"] == COUNT
     assert kept["figures"][kept["main"]] >= (99 if kind == "regress" else 100), said

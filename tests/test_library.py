@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import pathlib
 import threading
@@ -144,6 +145,19 @@ def test_a_t5_scores_targets_and_a_head_scores_labels(more):
     np.testing.assert_allclose([predicted.scores[label] for label in TASK.labels], shares, rtol=1e-4)
 
 
+def test_the_command_predicts_the_same_for_rows_of_standard_input(runs, say, monkeypatch):
+    rows = [{"review": "fine", "n": 1}, {"review": "poor", "n": 2}]
+    given = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    said = [json.loads(line) for line in say("predict", runs / "reviews", "-").splitlines()]
+    found = t5like.load(runs / "reviews").predict(rows)
+    assert said == [row | {"prediction": p.value, "scores": p.scores} for row, p in zip(rows, found, strict=True)]
+    for given, problem in {b"": "has no rows", b'{"text": 1}\n': "line 1, has no field 'review'"}.items():
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        complaint = sentence(say, "predict", runs / "reviews", "-")
+        assert complaint.startswith("standard input") and problem in complaint
+
+
 def test_predictions_are_of_texts_or_of_the_fields_of_rows(runs):
     run = t5like.load(runs / "reviews")
     assert run.tasks.keys() == {"files"} and repr(run).endswith("step 0, task classify>")
@@ -264,15 +278,15 @@ def test_an_empty_prompt_has_an_empty_answer_and_the_others_keep_their_numbers(r
 
 def test_a_streamed_answer_is_the_generated_one_and_ends_before_a_stop_string(runs, say):
     run = t5like.load(runs / "tiny_gpt")
-    for options in (dict(tokens=11), dict(tokens=6, temperature=0.9, seed=3), dict(tokens=1)):
-        (answer,) = run.generate(PROMPTS[0], **options)
-        assert "".join(run.stream(PROMPTS[0], **options)) == answer.text
-    said = say("generate", runs / "tiny_gpt", f"--prompt={PROMPTS[0]}", "--tokens=1", "--stream")
-    assert said == f"{answer.text}\n"
-    whole = "".join(run.stream(PROMPTS[0], tokens=11))
-    stop = whole[3:5]
-    assert "".join(run.stream(PROMPTS[0], tokens=11, stop_strings=[stop])) == whole[: whole.index(stop)]
-    streams = [run.stream(PROMPTS[0], tokens=11), run.stream(PROMPTS[0], tokens=11)]
-    assert "".join(next(streams[0]) + "".join(streams[1])).endswith(whole)
+    for options in (dict(temperature=0.9, seed=3), dict()):
+        answer = run.generate(PROMPTS, tokens=6, **options)[0].text
+        assert "".join(run.stream(PROMPTS[0], tokens=6, **options)) == answer
+    said = say("generate", runs / "tiny_gpt", f"--prompt={PROMPTS[0]}", "--tokens=6", "--stream")
+    assert said == f"{answer}\n"
+    stopped = "".join(run.stream(PROMPTS[0], tokens=6, stop=[answer[2:4]]))
+    assert stopped == answer[: answer.index(answer[2:4])] != answer
+    first, second = (run.stream(PROMPTS[0], tokens=6) for _ in range(2))
+    begun = next(first)
+    assert ("".join(second), begun + "".join(first)) == (answer, answer)
     assert jax.sharding.get_mesh().empty
     assert sentence(run.stream, " ") == "The prompt is empty: give a text."

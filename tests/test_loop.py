@@ -1,14 +1,15 @@
 """A run from its config to its last checkpoint: interrupted or not, it ends with the same bits."""
 
-import dataclasses
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from small import small_config
+from golden_runs import on_one_device
+from small import replace, small_config
 
 from t5like import config
 from t5like.config import Config
@@ -98,46 +99,55 @@ def test_a_run_may_go_on_on_another_mesh(corpus, tmp_path):
     assert event["changed"] == {"mesh.data": [2, 1], "mesh.tensor": [1, 2], "train.steps": [3, 6]}
 
 
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory) -> Config:
+    """A run of six steps on one device, with a checkpoint of each third."""
+    settings = run_config(corpus, tmp_path_factory.mktemp("finished") / "run", mesh__data=1, train__save_every=3)
+    with on_one_device():
+        train(settings)
+    return settings
+
+
 @pytest.mark.slow
-def test_metrics_that_a_kill_left_behind_its_checkpoint_are_dropped(corpus, tmp_path):
+def test_metrics_that_a_kill_left_behind_its_checkpoint_are_dropped(finished, tmp_path, alone):
     run = tmp_path / "run"
-    train(run_config(corpus, run, train__steps=3))
+    shutil.copytree(finished.train.directory, run)
+    shutil.rmtree(run / "checkpoints" / "6")
+    kept = [line for line in (run / "metrics.jsonl").read_text().splitlines() if json.loads(line)["step"] <= 3]
+    (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in kept))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 1.0}\n{"step": 5, "lo')
-    train(run_config(corpus, run))
+    train(replace(finished, train=replace(finished.train, directory=str(run))))
     steps = [line["step"] for line in lines(run, "metrics.jsonl") if "loss" in line]
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.slow
-def test_a_finished_run_changes_nothing(corpus, tmp_path, capsys):
-    settings = run_config(corpus, tmp_path / "run")
-    train(settings)
-    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    train(settings)
+def test_a_finished_run_changes_nothing(finished, capsys, alone):
+    run = pathlib.Path(finished.train.directory)
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    train(finished)
     assert capsys.readouterr().out.endswith("is finished: step 6 of 6.\n")
-    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert before == {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
 
 
 @pytest.mark.slow
-def test_only_the_newest_checkpoints_are_kept(corpus, tmp_path):
-    train(run_config(corpus, tmp_path / "run", train__save_every=1, train__keep=2))
+def test_only_the_newest_checkpoints_are_kept(corpus, tmp_path, alone):
+    train(run_config(corpus, tmp_path / "run", train__save_every=1, train__keep=2, mesh__data=1))
     with Checkpoints(tmp_path / "run" / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [5, 6]
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_does_not_fit_is_refused_and_named(corpus, tmp_path):
-    settings = run_config(corpus, tmp_path / "run")
-    train(settings)
-    wider = dataclasses.replace(settings, model=dataclasses.replace(settings.model, mlp=128))
+def test_a_checkpoint_that_does_not_fit_is_refused_and_named(finished):
+    wider = replace(finished, model=replace(finished.model, mlp=128))
     with pytest.raises(UserError, match=r"The checkpoint .*/checkpoints/6 cannot be read with this config"):
         final_state(wider)
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_the_run_or_is_passed_over(corpus, tmp_path):
-    explode = dict(optimizer__learning_rate=1e30, optimizer__name="adamw")
+def test_a_loss_that_is_not_finite_stops_the_run_or_is_passed_over(corpus, tmp_path, alone):
+    explode = dict(optimizer__learning_rate=1e30, optimizer__name="adamw", mesh__data=1)
     with pytest.raises(UserError, match=r"Loss or gradient of step \d is not finite"):
         train(run_config(corpus, tmp_path / "stop", **explode))
     train(run_config(corpus, tmp_path / "skip", train__non_finite="skip", **explode))
@@ -147,12 +157,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_or_is_passed_over(corpus, tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_learns_what_is_there_to_learn(corpus, tmp_path):
+def test_a_run_learns_what_is_there_to_learn(corpus, tmp_path, alone):
     """Words drawn evenly from a short list: far better than the frequencies of single bytes."""
     run = tmp_path / "run"
     changes = dict(
         optimizer__learning_rate=0.1, train__steps=120, train__batch=16, eval__every=120, train__log_every=40
     )
+    changes["mesh__data"] = 1
     train(run_config(corpus, run, **changes))
     figures = lines(run, "metrics.jsonl")[-1]
     assert figures["eval/text_loss"] < 0.75 * figures["eval/unigram_text_loss"]

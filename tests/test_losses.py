@@ -35,7 +35,7 @@ def test_the_costs_are_those_of_a_softmax():
 def test_the_gradient_is_that_of_the_formula():
     """softmax * (1 + 2 z log Z) - one-hot, times the weight."""
     z = 0.01
-    gradient = jax.grad(lambda x: weighted_sums(x, TARGETS, WEIGHTS, z)["objective"].total)(LOGITS)
+    gradient = jax.jit(jax.grad(lambda x: weighted_sums(x, TARGETS, WEIGHTS, z)["objective"].total))(LOGITS)
     log_z = jax.nn.logsumexp(LOGITS, axis=-1, keepdims=True)
     expected = jax.nn.softmax(LOGITS) * (1 + 2 * z * log_z) - jax.nn.one_hot(TARGETS, 11)
     np.testing.assert_allclose(gradient, expected * WEIGHTS[:, :, None], rtol=1e-4, atol=1e-6)
@@ -55,8 +55,8 @@ def test_smoothed_targets_are_those_of_optax_over_the_tokens_that_there_are(z):
         sums = weighted_sums(logits, TARGETS % 9, WEIGHTS, z, smoothing)
         return sums["objective"].total, sums["loss"]
 
-    (cost, loss), gradient = jax.value_and_grad(actual, has_aux=True)(LOGITS)
-    wanted, by_logits = jax.value_and_grad(expected)(LOGITS)
+    (cost, loss), gradient = jax.jit(jax.value_and_grad(actual, has_aux=True))(LOGITS)
+    wanted, by_logits = jax.jit(jax.value_and_grad(expected))(LOGITS)
     np.testing.assert_allclose(cost, wanted, rtol=1e-5)
     np.testing.assert_allclose(gradient, by_logits, rtol=1e-4, atol=1e-6)
     assert_trees_close(loss, weighted_sums(LOGITS, TARGETS % 9, WEIGHTS, 0.0)["loss"])
@@ -97,7 +97,7 @@ def test_labels_add_their_mean_cost_to_that_of_tokens_however_rows_are_split():
         tokens = weighted_sums(LOGITS[rows], TARGETS[rows], weights[rows], 0.0)
         return with_labels(tokens, scores[rows], labels[rows], weights[rows])
 
-    whole, parts = sums(slice(4)), [sums(slice(2)), sums(slice(2, 4))]
+    whole, *parts = jax.jit(lambda: [sums(slice(4)), sums(slice(2)), sums(slice(2, 4))])()
     costs = optax.softmax_cross_entropy_with_integer_labels(scores, labels)[:3]
     expected = whole["loss"].mean() + costs.mean()
     np.testing.assert_allclose(whole["objective"].mean(), expected, rtol=1e-6)

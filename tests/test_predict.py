@@ -67,11 +67,12 @@ def test_a_likelihood_is_that_of_the_targets_of_the_training_row(family, made):
     network, params = made(family, CLASSIFY)
     prompts = ["It was fine.", "Not " * 9, "猫"]
     found = log_likelihoods(network, vocabulary(), params, prompts, [LABELS] * 3, 4)
+    logits_of = jax.jit(network.net.apply)
     for prompt, scores in zip(prompts, found, strict=True):
         for label, score in zip(LABELS, scores, strict=True):
             features = pair_features(network, vocabulary(), [prompt], [[label]])
             batch = {name: jnp.asarray(x) for name, x in features.items()}
-            logits = jax.nn.log_softmax(network.net.apply({"params": params}, batch), axis=-1)
+            logits = jax.nn.log_softmax(logits_of({"params": params}, batch), axis=-1)
             targets, weights = targets_and_weights(batch)
             chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
             written = vocabulary().encode_document(label)

@@ -53,11 +53,7 @@ def start(words: list[list[str]], program: str = PROGRAM, **variables: str) -> l
     count = len(words)
     with socket.create_server(("", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
-    shared = {
-        "JAX_COORDINATOR_ADDRESS": address,
-        "JAX_NUM_PROCESSES": str(count),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
+    shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
     shared = environment(DEVICES // count) | shared | variables
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return [

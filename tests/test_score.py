@@ -4,7 +4,7 @@ import functools
 import io
 import json
 import pathlib
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from t5like.data.features import token_features
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary
 from t5like.infer.forward import outputs_of
 from t5like.infer.passes import masked, rest_written, spans_filled, spans_of_length, way_of, words_of
-from t5like.infer.score import log_probabilities
+from t5like.infer.score import _log_probabilities, log_probabilities
 from t5like.library import Run
 from t5like.model.network import make_network
 from t5like.model.sharding import make_mesh
@@ -66,9 +66,8 @@ def assert_close(found: Scored, wanted: list[float]) -> None:
 
 def test_a_decoder_scores_each_token_behind_those_before_it():
     run = run_of("gpt")
-    for text, found in zip(TEXTS, run.score(TEXTS), strict=True):
-        ids = VOCABULARY.encode(text)
-        rows = log_softmax(run.logits(text)[0])  # row n scores the token behind start and n tokens
+    for text, logits, found in zip(TEXTS, run.logits(TEXTS), run.score(TEXTS), strict=True):
+        ids, rows = VOCABULARY.encode(text), log_softmax(logits)  # row n scores the token behind start and n tokens
         assert_close(found, rows[np.arange(len(ids)), ids].tolist())
         assert [each.token for each in found.token_scores] == [VOCABULARY.name(number) for number in ids]
     (behind,) = run.score("cat", "a ")
@@ -82,9 +81,8 @@ def test_a_decoder_scores_each_token_behind_those_before_it():
 def test_an_encoder_decoder_scores_targets_with_their_end_behind_inputs():
     run = run_of("t5", **SEQUENCES)
     inputs = ["the first", "猫", "", "more"]
-    for text, given, found in zip(TEXTS, inputs, run.score(TEXTS, inputs), strict=True):
-        ids = [*VOCABULARY.encode(text), VOCABULARY.eos]
-        rows = log_softmax(run.logits([given], [text])[0])
+    for text, logits, found in zip(TEXTS, run.logits(inputs, TEXTS), run.score(TEXTS, inputs), strict=True):
+        ids, rows = [*VOCABULARY.encode(text), VOCABULARY.eos], log_softmax(logits)
         assert_close(found, rows[np.arange(len(ids)), ids].tolist())
     rest = run.score("abcdef", by="prefix", prefix=0.5)[0]
     np.testing.assert_allclose(values(rest)[3:], values(run.score("def", "abc", end=False)[0]), rtol=1e-4)
@@ -122,13 +120,15 @@ CROWD = [f"{'word ' * (n % 7)}number {n}" for n in range(13)]
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt", "t5", "bert"])
 def test_a_score_depends_neither_on_neighbours_nor_on_devices(family):
-    together = run_of(family).score(CROWD, batch=16)
+    together, programs = run_of(family).score(CROWD, batch=16), cast(Any, _log_probabilities)
+    compiled = programs._cache_size()
+    run_of(family).score([f"{text}!" for text in CROWD[::-1]], batch=16)
+    assert programs._cache_size() == compiled  # lengths and rows are rounded
     for others in (
-        [run_of(family).score(text)[0] for text in CROWD[:5]],
-        run_of(family).score(CROWD, batch=3),
+        [run_of(family).score(text)[0] for text in CROWD[:2]],
         run_of(family, devices=8).score(CROWD[::-1], batch=8)[::-1],
     ):
-        for one, other in zip(together, others, strict=False):
+        for one, other in zip(together, others, strict=False):  # of those alone there are two
             np.testing.assert_allclose(values(one), values(other), rtol=1e-4, atol=1e-5)
 
 
@@ -240,6 +240,7 @@ def test_a_head_of_labels_has_no_scores_of_text():
 def scored(path: pathlib.Path, capsys: Any, run: Run | None = None, **options: Any) -> tuple[list[Any], str]:
     """The lines that the command prints for a file, and what it says beside them."""
     chosen = ScoreOptions(**options)
+    capsys.readouterr()
     with (run or run_of("gpt"))._on_devices():
         _score((run or run_of("gpt")).restored, chosen, str(path))
     said = capsys.readouterr()

@@ -95,7 +95,8 @@ def assert_same(left: tuple[Any, State, Metrics], right: tuple[Any, State, Metri
     assert_trees_close(left[1].params, right[1].params, rtol=1e-4, atol=3e-4)
 
 
-SLOW = [("t5", "tensor"), ("gpt", "fsdp"), ("t5", "slices"), ("bert", "tensor"), ("pairs", "tensor")]
+SLOW = [("t5", "tensor"), ("gpt", "fsdp"), ("t5", "slices"), ("pairs", "tensor")]
+"""Pairs are rows of a BERT with masked tokens, and labels beside them."""
 CASES = [("gpt", "tensor"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 DROPPING = {"model__dropout": 0.1, "train__batch": 16}
 
@@ -114,7 +115,7 @@ def test_a_sharded_step_equals_one_on_a_single_device(family, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["gpt", "t5", "bert", "pairs"])
+@pytest.mark.parametrize("family", ["gpt", "t5", "pairs"])
 def test_accumulated_parts_equal_the_large_batch(family):
     """Weights differ between the parts, so a mean of means would show; the gradient's norm is the same too."""
     batch = random_batch(small_config(family))

@@ -101,6 +101,10 @@ FILES = {
         "a.jsonl", json_lines(records(sent2=TEXTS, ending0=TEXTS[::-1], ending1=CHINESE, label=[0, 1] * 18)),
         "choice", "--input sent2 --target label --candidates ending0 ending1",
     ),
+    "candidates by letters": (
+        "a.jsonl", json_lines(records(question=TEXTS, A=TEXTS, B=TEXTS, C=TEXTS, answer=["A", "B", "C"] * 12)),
+        "choice", "--input question --target answer --candidates A B C",
+    ),
     "candidates in a list": (
         "a.jsonl", json_lines(records(question=TEXTS, choices=[["a", "b"]] * 36, answer=["A", "B"] * 18)),
         "choice", "--input question --target answer --candidates choices",

@@ -130,7 +130,7 @@ def undisturbed(tmp_path_factory):
     return folder, contents(data.store)
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_store_is_the_same_bytes_with_any_number_of_processes(undisturbed, processes):
     folder, expected = undisturbed
     data = settings(folder, f"with_{processes}")
@@ -180,7 +180,7 @@ def test_a_preparation_that_is_killed_at_any_moment_ends_with_the_same_bytes(tmp
         print(f"killed after {moment:.2f} s, leaving {left}")
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.5])
+@pytest.mark.parametrize("seconds", [0.3, *(pytest.param(n, marks=pytest.mark.slow) for n in (0.0, 1.5))])
 def test_ctrl_c_ends_it_with_one_line(tmp_path, seconds):
     process = begin(tmp_path, "store")
     time.sleep(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Sequence
@@ -72,11 +73,11 @@ class Planned(NamedTuple):
 
 
 def inspect_task(files: list[str], options: InspectTaskOptions) -> None:
-    from t5like.tasks.base import base_of, vocabulary_of
-    from t5like.tasks.derive import kind_of
+    from t5like.tasks.base import base_of
+    from t5like.tasks.derive import kind_of, prompted
     from t5like.tasks.files import source_of
-    from t5like.tasks.finetuning import examined
-    from t5like.tasks.lengths import counter, estimate
+    from t5like.tasks.finetuning import examined, with_vocabulary
+    from t5like.tasks.lengths import estimate
     from t5like.tasks.report import columns_as_text, examples_as_text, files_of, task_line
     from t5like.tasks.survey import survey
 
@@ -84,10 +85,10 @@ def inspect_task(files: list[str], options: InspectTaskOptions) -> None:
     print(columns_as_text(seen))
     given, found = examined(seen, options.asked, True)
     base = base_of(options.run) if options.run else None
-    vocabulary = vocabulary_of(base) if base else None
+    _, count, vocabulary = with_vocabulary(base, seen, found) if base else (None, estimate(), None)
     kind = kind_of(base, found.task, given.head) if base else "sequence_to_sequence"
-    settings = base.config.data.vocabulary if base else None
-    lengths = found.lengths(kind, counter(vocabulary) if vocabulary else estimate(settings), vocabulary)
+    found = prompted(found, kind)
+    lengths = found.lengths(kind, count, vocabulary)
     print(examples_as_text(found, lengths, kind, "tokens" if vocabulary else "tokens (estimated)"))
     splits = {"--validation": options.validation, "--test": options.test}
     extra = [word for flag, value in splits.items() if value for word in (flag, value)]
@@ -129,6 +130,9 @@ def plan_of(words: Sequence[str], fields: Sequence[str], options: FinetuneOption
     run, *files = words
     base = base_of(run)
     config, rest = with_architecture(base.config, list(fields))
+    if own := _parted(rest, {name: None for name in presets.leaves(config) if name.startswith("data.vocabulary.")})[0]:
+        config, _ = override(config, NoOptions, own, f"t5like finetune {run}")
+        base = base._replace(vocabulary=config.data.vocabulary)
     splits = {"validation": options.validation, "test": options.test}
     given = (options.asked, splits, options.reading, options.allow_overlap, _shares(rest))
     task = Finetuning(base._replace(config=config), files, *given)
@@ -141,7 +145,7 @@ def plan_of(words: Sequence[str], fields: Sequence[str], options: FinetuneOption
     if changed := {name: new for name, (_, new) in presets.differences(derived.config, config).items()}:
         derived, config = overridden(changed)
     title = f"{task.found.task.kind} of {' '.join(files)}, from {run}: written by t5like finetune."
-    return Planned(config, [*task.said(config), *derived.choices], title)
+    return Planned(config, task.said(derived, config), title)
 
 
 def finetune(words: Sequence[str], fields: Sequence[str], options: FinetuneOptions) -> None:
@@ -164,6 +168,7 @@ def _carry_out(plan: Planned) -> None:
     """Train, score the test split, or the validation split where there is none, and say what comes next."""
     from t5like.commands.models import train
     from t5like.commands.tasks import judge
+    from t5like.convert.kinds import kind_of
 
     print("\n".join(plan.choices), flush=True)
     train(plan.config, NoOptions())
@@ -172,8 +177,11 @@ def _carry_out(plan: Planned) -> None:
     print()
     judge(plan.config, split, None)
     print("Next:")
-    for command in (f"eval {run} --split {split}", f"predict {run} NEW_FILE", f"export {run} FOLDER"):
+    for command in (f"eval {run} --split {split}", f"predict {run} NEW_FILE"):
         print(f"  t5like {command}")
+    with contextlib.suppress(UserError):  # no model of transformers has its architecture
+        kind_of(plan.config.model)
+        print(f"  t5like export {run} FOLDER")
 
 
 def _shares(flags: Sequence[str]) -> dict[str, float]:

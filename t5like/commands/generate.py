@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from t5like.commands import Command, hints
 from t5like.commands.output import Progress, keep, made_by, note_step, resumed, say
 from t5like.config import Config
+from t5like.config.beams import BeamSearch
 from t5like.config.checks import FLAGS, require, require_fields, require_positive, require_seed
+from t5like.config.constraints import Constraints
+from t5like.config.decoding import Decoding
 from t5like.config.marks import applies_to, repeatable, without_prefix
 from t5like.config.sampling import Sampling
 from t5like.config.training import Step
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from t5like.library import Run
     from t5like.runs.opened import Restored
 
+PLAIN = Sampling(), BeamSearch(), Constraints()
 CHANGES_NOTHING = ("prompt", "prompt_file", "batch", "json", "step", "output", "overwrite", "stream")
 """Options beside which the same prompts have the same answers. The step counts as the number that it stands for."""
 
@@ -47,6 +51,13 @@ class GenerateOptions:
     """Most tokens of an answer."""
     sampling: Annotated[Sampling, without_prefix()] = Sampling()
     """The choice of the next token."""
+    beams: Annotated[BeamSearch, without_prefix()] = BeamSearch()
+    """Beam search, and the number of answers."""
+    constraints: Annotated[Constraints, without_prefix()] = Constraints()
+    """What answers may be."""
+    scores: Annotated[bool, applies_to("writes_json", words="--json or --output")] = False
+    """Write the log-probability of each answer and of its tokens, in nats, into the JSON lines; of beams the answer's
+    is divided as their rule says."""
     seed: Annotated[int, applies_to("draws", words="--temperature above 0 or --held_out")] = 0
     """Seed of the sampling; a prompt's choices depend on it and on the prompt's number. With `held_out`: of the choice
     of passages and gaps."""
@@ -70,13 +81,39 @@ class GenerateOptions:
         for name in ("held_out", "show"):
             require((given := getattr(self, name) or 0) >= 0, f"--{name} {given} must not be negative.")
         require(
-            not self.held_out or self.sampling == Sampling(),
-            "--temperature, --top_k and --top_p have no effect with --held_out: leave them out.",
+            not self.held_out or (self.sampling, self.beams, self.constraints) == PLAIN,
+            "Options of sampling, beams and constraints have no effect with --held_out: leave them out.",
         )
         require(
             bool(self.held_out or self.prompt or self.prompt_file),
             "There is nothing to answer: give --prompt, --prompt_file or --held_out.",
         )
+        _ = self.decoding  # whose checks join the groups
+        require(
+            not self.stream or (not self.beams.searches and self.beams.num_return_sequences == 1),
+            "--stream prints one answer as it is written, and beams know theirs at the end: leave one of the two out.",
+        )
+        require(
+            not (self.stream and self.constraints.grammar),
+            f"--stream cannot be joined with --{self.constraints.grammar}: leave one of the two out.",
+        )
+
+    @property
+    def decoding(self) -> Decoding:
+        """The options of answers."""
+        return Decoding(
+            tokens=self.tokens,
+            seed=self.seed,
+            scores=self.scores,
+            sampling=self.sampling,
+            beams=self.beams,
+            constraints=self.constraints,
+        )
+
+    @property
+    def writes_json(self) -> bool:
+        """True if answers are JSON lines."""
+        return bool(self.json or self.output)
 
     @property
     def draws(self) -> bool:
@@ -112,31 +149,23 @@ def generate(config: Config, options: GenerateOptions) -> None:
 
 def _answer(run: Run, options: GenerateOptions, prompts: Prompts, survey: Survey) -> None:
     """Print the answers or write them into the file."""
-    sampling, tokens, seed = options.sampling, options.tokens, options.seed
     if options.stream:
-        for piece in run.stream(
-            options.prompt[0],
-            tokens=tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            seed=seed,
-        ):
+        for piece in run.streamed(options.prompt[0], options.decoding):
             print(piece, end="", flush=True)
         print()
         return
     from t5like.infer.batches import in_order
 
-    asked = prompts(), sampling, tokens, seed, options.batch
+    asked = prompts(), options.decoding, options.batch
     if not options.output:
         computed = Progress("prompts answered", survey.count).counted(run.computed(*asked))
         for answer in in_order(computed):
-            print(json.dumps(answer.cells(), ensure_ascii=False) if options.json else answer, flush=True)
+            print(json.dumps(answer.record(), ensure_ascii=False) if options.json else answer, flush=True)
         return
     with resumed(options.output, _made_from(run, options, survey), options.overwrite) as lines:
         progress = Progress("prompts answered", survey.count, lines.count)
         for number, answer in run.computed(*asked, lines.known):
-            lines.put(number, answer.cells())
+            lines.put(number, answer.record())
             progress.reach(lines.count)
         say(f"t5like: {options.output} has the answers to {survey.count:,} prompts.")
 
@@ -146,7 +175,7 @@ def _made_from(run: Run, options: GenerateOptions, survey: Survey) -> dict[str, 
     from t5like.config.presets import leaves
 
     given = {name: value for name, value in leaves(options).items() if name.split(".")[0] not in CHANGES_NOTHING}
-    options_ = {name.removeprefix("sampling."): value for name, value in given.items()}
+    options_ = {name.rpartition(".")[2]: value for name, value in given.items()}
     return {**made_by(run.restored), "prompts": survey.sha256, **options_}
 
 

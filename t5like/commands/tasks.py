@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +16,7 @@ from t5like.config import Config, Source
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import applies_to
 from t5like.config.training import Step
+from t5like.errors import UserError
 
 if TYPE_CHECKING:
     from t5like.runs.opened import Restored
@@ -47,7 +51,7 @@ class PredictOptions:
     source: int = 0
     """Number of the source whose task the file is for, where the run has learned several."""
     kind: Literal["files", "text", "jsonl", "json", "csv", "tsv", "parquet", "arrow"] = "files"
-    """Form of the file; files: by its name or content."""
+    """Form of the file, or of standard input, where it is named -; files: by its name or content."""
     columns: tuple[str, ...] = ()
     """Names of all columns of a CSV or TSV without a header line."""
     batch: int = 64
@@ -74,8 +78,12 @@ def predict(config: Config, options: PredictOptions, file: str) -> None:
     known = tasks_of(config.data)
     there = ", ".join(f"{number} ({name})" for number, (name, _) in known.items())
     require(options.source in known, f"--source {options.source} has no task; there are {there}.")
-    with processes(config, {"options": options, "file": file}), open_run(config, options.step) as restored:
-        _predict(restored, options, file)
+    with (
+        _named(file) as name,
+        processes(config, {"options": options, "file": file}),
+        open_run(config, options.step) as restored,
+    ):
+        _predict(restored, options, name)
 
 
 def _predict(restored: Restored, options: PredictOptions, file: str) -> None:
@@ -97,15 +105,15 @@ def _predict_rows(
     from t5like.data.tasks.examples import examples_of
     from t5like.data.tasks.reading import unlabelled
     from t5like.infer.batches import in_parts
+    from t5like.library import Run
     from t5like.tasks.evaluate import judged, tasks_of
-    from t5like.tasks.predict import Predictor
 
     name, task = tasks_of(restored.config.data)[options.source]
-    predictor = Predictor(restored.network, restored.vocabulary, task, options.batch)
+    run = Run(restored)
     asked = ((row, example) for row in unlabelled(source) for example in examples_of(task, row, labelled=False))
     labelled, count, progress = [], before, Progress("rows predicted", 0, before)
     for _, part in in_parts(itertools.islice(asked, before, None), TOGETHER):
-        found = predictor(restored.params, [example for _, example in part])
+        found = run.predictions([example for _, example in part], task, options.batch)
         for (row, example), prediction in zip(part, progress.counted(found), strict=True):
             value = prediction.value if prediction.value is not None else prediction.text
             record = {**row.values, "prediction": value, **({"scores": prediction.scores} if prediction.scores else {})}
@@ -113,11 +121,29 @@ def _predict_rows(
             if example.target is not None:
                 labelled.append((example, prediction))
         count += len(part)
+    require(count > 0, f"{source.path} has no rows: there is nothing to predict.")
     if labelled:
         result = judged(name, task, "test", [e for e, _ in labelled], [p for _, p in labelled])
         figure, (low, high) = result.scores.figures[result.main], result.scores.intervals[result.main]
         of = f"{count - before:,} rows" + (", predicted now," if before else "")
         say(f"{len(labelled):,} of {of} have a target: {result.main} {figure:.2f} [{low:.2f}, {high:.2f}].")
+
+
+@contextlib.contextmanager
+def _named(file: str) -> Iterator[str]:
+    """The file, or one with all of standard input, which says of itself by its content which form it has."""
+    if file != "-":
+        yield file
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "standard input"
+        copy.write_bytes(sys.stdin.buffer.read())
+        try:
+            yield str(copy)
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), copy.name)) from None
 
 
 def _made_from(restored: Restored, source: Source) -> dict[str, Any]:
@@ -157,7 +183,7 @@ COMMANDS = (
     Command(
         "predict",
         "run and file",
-        "predictions of a run with a task for the rows of a file, as JSON lines",
+        "predictions of a run with a task for the rows of a file, or of standard input (-), as JSON lines",
         predict,
         PredictOptions,
     ),

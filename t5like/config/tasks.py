@@ -14,6 +14,22 @@ from typing import Annotated, Literal
 from t5like.config.checks import require, require_fields
 from t5like.config.marks import applies_to
 
+Kind = Literal[
+    "classify",
+    "pair",
+    "regress",
+    "tag",
+    "span",
+    "text",
+    "translate",
+    "summarise",
+    "answer",
+    "code",
+    "title",
+    "chat",
+    "choice",
+]
+"""The kinds of tasks."""
 TEXTS = ("text", "translate", "summarise", "answer", "code", "title")
 """Kinds whose target is any text."""
 LABELLED = ("classify", "pair", "tag")
@@ -62,21 +78,7 @@ PROMPTS: Mapping[str, str] = {
 class Task:
     """A task: the fields of a source's rows, and how they become what a model reads, writes and is judged by."""
 
-    kind: Literal[
-        "classify",
-        "pair",
-        "regress",
-        "tag",
-        "span",
-        "text",
-        "translate",
-        "summarise",
-        "answer",
-        "code",
-        "title",
-        "chat",
-        "choice",
-    ] = "classify"
+    kind: Kind = "classify"
     """A label of a text, or of two; a number for a text or two; a label of each word; an answer that stands in a
     context, or none; a text from a text (translate, summarise, answer, code and title are names of it with a metric of
     their own); the assistant's turns of a dialogue; one of several candidates."""

@@ -8,7 +8,7 @@ by each family until that family writes and reads it.
 from typing import Any, NamedTuple
 
 from t5like.config import Model
-from t5like.config.conditions import conditions
+from t5like.config.conditions import conditions, effective
 from t5like.convert.families import FAMILIES
 from t5like.convert.settings import Settings, present
 from t5like.errors import UserError, did_you_mean
@@ -19,6 +19,13 @@ LIKELIEST_FROM = {"mt5": 200_000}
 """Rows of the vocabulary from which on a model type is the likeliest of those that fit."""
 UNREADABLE = 3
 """Differing fields for which a config.json that no import can read counts, in the choice of the nearest model type."""
+
+
+HEADS = (
+    "`t5like predict` and `t5like.load` give the scores of its head; a BERT with such a head can be exported, and a T5 "
+    "or a GPT that was fine-tuned without --head and writes the answer."
+)
+"""The end of the sentence on a model of which only the head is at fault."""
 
 
 class Misfit(NamedTuple):
@@ -47,10 +54,16 @@ def kind_of(model: Model, asked: str = "", before: str = "") -> str:
     if not fitting:
         nearest = min(misfits, key=lambda kind: misfits[kind].fields)
         raise UserError(
-            f"No model of transformers has this architecture: the nearest, {nearest}, {misfits[nearest].reason}. Take "
-            "one of `t5like architectures` to export it."
+            f"No model of transformers has this architecture: the nearest, {nearest}, {misfits[nearest].reason}. "
+            + (HEADS if _lacks_head(model, nearest) else "Take one of `t5like architectures` to export it.")
         )
     return asked or (before if before in fitting else fitting[0])
+
+
+def _lacks_head(model: Model, kind: str) -> bool:
+    """True if a model type fits but for its head."""
+    without = Model(**effective(Model, vars(model) | {"head": "none"}))
+    return model.head not in FAMILIES[kind].CLASSES[kind] and not misfit(without, kind)
 
 
 def misfit(model: Model, kind: str) -> Misfit | None:

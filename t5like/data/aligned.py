@@ -14,7 +14,7 @@ def aligned(header: Row, rows: Sequence[Row]) -> Iterator[str]:
     widths = [max(map(columns, column)) for column in cells]
     numbers = [all(re.fullmatch(r"[\d,.]*%?|-", cell) for cell in column[1:]) for column in cells]
     for number, line in enumerate(lines):
-        yield "  ".join(_padded(*cell) for cell in zip(line, widths, numbers, strict=True))
+        yield "  ".join(_padded(*cell) for cell in zip(line, widths, numbers, strict=True)).rstrip()
         if not number:
             yield "  ".join("-" * width for width in widths)
 

@@ -39,7 +39,8 @@ def numbered_texts(
         for together in batches(list(map(len, framed))):
             if all(known(numbers[n]) for n in together.members):
                 continue
-            rows, own = (together.full(each, batches.rows(together)) for each in (framed, numbers))
+            count = batches.rows(together)
+            rows, own = together.full(framed, count), together.full(numbers, count)
             with within():
                 texts = generator.texts(params, rows, own, together.length)
             yield from (

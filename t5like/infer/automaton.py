@@ -47,6 +47,14 @@ def permitted(automaton: Automaton, states: Int[Array, " rows"], left: Int[Array
     return (following >= 0) & ending
 
 
+def without_ends(
+    mask: Bool[Array, "rows vocab"], ends: Bool[Array, " vocab"], early: Bool[Array, " rows"]
+) -> Bool[Array, "rows vocab"]:
+    """The tokens of a mask without ends in rows in which it is too early for one, where there is another token."""
+    others = mask & ~ends[None]
+    return jnp.where((early & others.any(1))[:, None], others, mask)
+
+
 def follow(automaton: Automaton, states: Int[Array, "*rows"], tokens: Int[Array, "*rows"]) -> Int[Array, "*rows"]:
     """The state of each row after its token; one that was forbidden leaves it as it was."""
     found = automaton.table[states, tokens].astype(jnp.int32)

@@ -96,12 +96,12 @@ class Generator:
         """
         self.check(framed)
         found = self.answers(params, framed, numbers, length)
-        each = zip(found.tokens, found.log_probs, found.lengths, found.scores, strict=True)
-        return [[self._text(*answer) for answer in zip(*answers, strict=True)] for answers in each]
+        return [[self._text(found, row, number) for number in range(self.copies)] for row in range(len(framed))]
 
-    def _text(self, tokens: np.ndarray, log_probs: np.ndarray, length: int, score: float) -> Text:
+    def _text(self, found: Answers, row: int, number: int) -> Text:
+        tokens, log_probs, length, score = (np.asarray(x)[row, number] for x in found)
         written = tokens[:length].tolist()
-        pieces = zip(map(self.vocabulary.name, written), map(float, log_probs[:length]), strict=True)
+        pieces = zip(map(self.vocabulary.name, written), log_probs[:length].tolist(), strict=True)
         return Text(self.written(written), float(score), tuple(pieces) if self.decoding.scores else ())
 
     def written(self, tokens: Sequence[int]) -> str:
@@ -182,21 +182,22 @@ class Generator:
         full, own = [*framed, *[framed[-1]] * copies], [*numbers, *[numbers[-1]] * copies]
         sampler = make_sampler(self.decoding.sampling, own, self.decoding.seed, self.shape.rows)
         penalties = jnp.asarray(divisors(self.decoding.beams, self.most))
-        scored = jnp.asarray(self.decoding.scores)
         prompts = self._prompts(full, length or ROUND)
         # Of an imported folder's least length the tokens before the answer are part.
         least = np.maximum(self._constraints.min_length - np.asarray(prompts.lengths), 0)
         least = np.maximum(least, self.decoding.constraints.min_new_tokens).repeat(self.shape.rows)
         limits = self._limits._replace(least=jnp.asarray(least, jnp.int32))
-        return prompts, Asked(sampler, limits, penalties, scored, self._automaton)
+        return prompts, Asked(sampler, limits, penalties, self._automaton)
 
     @functools.cached_property
     def shape(self) -> Shape:
         """The part of what is asked that a program is compiled for."""
-        beams = self.decoding.beams
-        if not beams.searches:
-            return Shape(self.most, beams.num_return_sequences)
-        return Shape(self.most, beams.num_beams, rule_of(beams, len(self._constraints.ends)))
+        decoding, beams = self.decoding, self.decoding.beams
+        rule = rule_of(beams, len(self._constraints.ends)) if beams.searches else None
+        rows = beams.num_beams if beams.searches else beams.num_return_sequences
+        sampling = decoding.sampling
+        penalises = sampling.repetition_penalty != 1 or sampling.no_repeat_ngram_size > 0
+        return Shape(self.most, rows, rule, sampling.temperature > 0, penalises, decoding.scores)
 
     @functools.cached_property
     def prefix(self) -> tuple[int, ...]:
@@ -218,17 +219,19 @@ class Generator:
         allowed[list(constraints.never)] = False
         return allowed, np.isin(np.arange(model.vocab), constraints.ends)
 
-    @functools.cached_property
+    @property
     def _limits(self) -> Limits:
         constraints = self._constraints
         first = None if self.prefix or self.model.family == "decoder" else constraints.first
-        forced = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
-        return Limits(*map(jnp.asarray, self._allowed), *forced, jnp.zeros(0, jnp.int32), sequences_of(constraints))
+        start, last = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
+        allowed, ends = map(jnp.asarray, self._allowed)
+        return Limits(allowed, ends, start, last, jnp.zeros(0, jnp.int32), sequences_of(constraints))
 
     @functools.cached_property
     def _automaton(self) -> Automaton | None:
         options = self.decoding.constraints
-        return None if options.grammar else automaton_of(options, self.vocabulary, *self._allowed)
+        made = None if options.grammar else automaton_of(options, self.vocabulary, *self._allowed)
+        return jax.device_get(made)
 
     @functools.cached_property
     def _grammar(self) -> "Grammar":

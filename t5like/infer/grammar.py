@@ -26,7 +26,7 @@ from t5like.storage import path_of
 if TYPE_CHECKING:
     import llguidance
 
-SPACES = {"whitespace_pattern": r"[ \n\t]{1,20}"}
+SPACES = r"[ \n\t]{1,20}"
 """Spaces between parts of JSON: as many as anybody writes, but not without end."""
 
 
@@ -133,7 +133,9 @@ def _matcher(options: Constraints, tokenizer: "llguidance.LLTokenizer") -> "llgu
     else:
         source = f"--json_schema {options.json_schema}"
         try:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(_schema(options.json_schema), overrides=SPACES)
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(
+                _schema(options.json_schema), overrides={"whitespace_pattern": SPACES}
+            )
         except ValueError as error:
             raise UserError(f"{source} is no JSON schema: {_short(str(error))}.") from None
     if error := llguidance.LLMatcher.validate_grammar(grammar, tokenizer):

@@ -68,7 +68,7 @@ def words_of(words: Sequence[str]) -> Pattern:
         for root in (0, 1) if is_chinese(word[0]) else (0,):
             node = _put(children, root, word.encode())
             ends[node] = is_chinese(word[-1])
-    index = {frozenset((0, -1)): 0}
+    index: dict[frozenset[int], int] = {frozenset((0, -1)): 0}
     rows: list[Int[np.ndarray, " 256"]] = []
     for state in (queue := list(index)):  # which grows as new states are found
         row = np.full(256, -1, np.int32)

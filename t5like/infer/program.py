@@ -29,8 +29,8 @@ def lower_generation(network: Network, prompts: int, tokens: int, beams: int = 1
         sampler = make_sampler(Sampling(), range(prompts), copies=beams)
         features = None if encoder is None else {name: jnp.zeros(x.shape, x.dtype) for name, x in encoder.items()}
         given = Prompts(jnp.zeros((prompts, length), jnp.int32), lengths, features)
-        return given, Asked(sampler, limits, jnp.asarray(divisors(search, tokens)), jnp.zeros((), bool))
+        return given, Asked(sampler, limits, jnp.asarray(divisors(search, tokens)))
 
     asked = jax.eval_shape(arguments)
-    shape = Shape(tokens, beams, rule_of(search) if search.searches else None)
+    shape = Shape(tokens, beams, rule_of(search) if search.searches else None, False, False, False)
     return generate.lower(network.params, *asked, net=network.inference_net, shape=shape)

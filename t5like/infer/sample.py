@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Key
+from jaxtyping import Array, Float, Key
 
 from t5like.config.sampling import Sampling
 from t5like.infer.filters import (

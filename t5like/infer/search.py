@@ -3,7 +3,7 @@
 Whatever answers, `generate`, predictions of tasks, evaluation while training and streams, runs this loop. A choice is a
 pure function of the scores and of what is written so far: greedy and sampled rows are `sample.py`, beams `beams.py`,
 what they may not write `filters.py`, `constraints.py` and `automaton.py`. Settings are data of the program, not part of
-it, so that other ones compile nothing; part of it are the numbers of tokens and rows, and the rule of beams.
+it, so that other ones compile nothing; part of it is the `Shape`.
 """
 
 import functools
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from t5like.infer import beams
-from t5like.infer.automaton import Automaton, follow, permitted
+from t5like.infer.automaton import Automaton, follow, permitted, without_ends
 from t5like.infer.beams import Answers, Beams, Rule
 from t5like.infer.constraints import Sequences, completed
 from t5like.infer.decode import DecodeState, Prompts, advance, prefill, reorder
 from t5like.infer.filters import History, process
-from t5like.infer.sample import Sampler, choose
+from t5like.infer.sample import Sampler, choose, likeliest
 from t5like.model.sharding import Params, shard
 from t5like.model.stack import unrolled
 from t5like.model.transformer import Transformer
@@ -43,23 +43,25 @@ class Limits(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Settings of the choice of tokens; `divisors` are those of sums of beams, and `scored` is true where the model's
-    log-probability of each token is wanted."""
+    """Settings of the choice of tokens; `divisors` are those of sums of beams."""
 
     sampler: Sampler
     limits: Limits
     divisors: Float[Array, " most"]
-    scored: Bool[Array, ""]
     automaton: Automaton | None = None
 
 
 class Shape(NamedTuple):
-    """The part of what is asked that a program is compiled for: most tokens of an answer, rows of each source, and the
-    rule by which these are beams, or None."""
+    """The part of what is asked that a program is compiled for: most tokens of an answer, rows of each source, the rule
+    by which these are beams, or None, and whether rows may be sampled, may have penalties, and have log-probabilities.
+    """
 
     most: int
     rows: int = 1
     rule: Rule | None = None
+    samples: bool = True
+    penalises: bool = True
+    scored: bool = True
 
 
 class Written(NamedTuple):
@@ -164,20 +166,26 @@ def write(search: Search, asked: Asked, shape: Shape, mask: Bool[Array, "rows vo
     if isinstance(search.written, Beams):
         assert shape.rule is not None
         return _search(
-            search, search.written, _processed(jax.nn.log_softmax(logits), search, asked, mask), asked, shape
+            search, search.written, _processed(jax.nn.log_softmax(logits), search, asked, shape, mask), asked, shape
         )
-    scores = _processed(logits, search, asked, mask)
-    # Token n of a row is drawn by the row's key and n: neither other rows nor the padding have a part in it.
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(asked.sampler.keys(), search.number)
-    old = search.written
-    tokens = jnp.where(old.ended, 0, choose(scores, keys, asked.sampler))
-    scored = jax.lax.cond(asked.scored, _log_probs, lambda scores, _: jnp.zeros(len(scores)), logits, tokens)
+    old, scores = search.written, _processed(logits, search, asked, shape, mask)
+    tokens = _chosen(scores, search.number, asked.sampler) if shape.samples else likeliest(scores)
+    tokens = jnp.where(old.ended, 0, tokens)
     put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=search.number, axis=1)
     spelt, over = _spelt(search.spelt, tokens, asked)
-    log_probs = put(old.log_probs, jnp.where(old.ended, 0, scored))
-    written = Written(put(old.tokens, tokens), log_probs, old.lengths + ~old.ended, old.ended | over)
+    scored = lambda: put(old.log_probs, jnp.where(old.ended, 0, _log_probs(logits, tokens)))  # noqa: E731
+    log_probs = scored() if shape.scored else old.log_probs
+    written = Written(
+        put(old.tokens, tokens), log_probs, old.lengths + (~old.ended).astype(jnp.int32), old.ended | over
+    )
     history = jax.lax.dynamic_update_index_in_dim(search.history, tokens, search.state.slot, axis=1)
     return Search(search.number + 1, search.state, tokens, history, spelt, written)
+
+
+def _chosen(scores: Scores, number: Int[Array, ""], sampler: Sampler) -> Int[Array, " rows"]:
+    """Token `number` of each row. It is drawn by the row's key and the number: neither other rows nor the padding have
+    a part in it."""
+    return choose(scores, jax.vmap(jax.random.fold_in, in_axes=(0, None))(sampler.keys(), number), sampler)
 
 
 def _search(search: Search, old: Beams, scores: Scores, asked: Asked, shape: Shape) -> Search:
@@ -197,21 +205,22 @@ def _search(search: Search, old: Beams, scores: Scores, asked: Asked, shape: Sha
     return Search(search.number + 1, reorder(search.state, rows), tokens, history, spelt, written)
 
 
-def _processed(scores: Scores, search: Search, asked: Asked, mask: Bool[Array, "rows vocab"] | None) -> Scores:
+def _processed(
+    scores: Scores, search: Search, asked: Asked, shape: Shape, mask: Bool[Array, "rows vocab"] | None
+) -> Scores:
     """The scores of tokens that may come next, -inf of the others, in transformers' order."""
     limits, number, vocab = asked.limits, search.number, scores.shape[1]
     starts = jnp.repeat(search.state.starts, len(scores) // len(search.state.starts))
     history = History(search.history, starts, search.state.slot)
-    most = search.history.shape[1] - search.state.slot + number
-    scores = process(scores, history, asked.sampler.penalties)
-    allowed = limits.allowed[None] & ~(limits.ends[None] & (number < limits.least[:, None]))
-    allowed &= ~completed(limits.sequences, *history, vocab)
+    scores = process(scores, history, asked.sampler.penalties) if shape.penalises else scores
+    allowed = limits.allowed[None] & ~completed(limits.sequences, *history, vocab)
     if asked.automaton is not None:
-        allowed &= permitted(asked.automaton, search.spelt, most - number)
+        allowed &= permitted(asked.automaton, search.spelt, shape.most - number)
     if mask is not None:
         allowed &= mask
+    allowed = without_ends(allowed, limits.ends, number < limits.least)
     scores = jnp.where(allowed, scores, -jnp.inf)
-    forced = jnp.where(number == 0, limits.first, jnp.where(number == most - 1, limits.last, -1))
+    forced = jnp.where(number == 0, limits.first, jnp.where(number == shape.most - 1, limits.last, -1))
     # A forced token counts as certain.
     only = jnp.where(jnp.arange(vocab, dtype=jnp.int32) == forced, jnp.float32(0), -jnp.inf)
     return jnp.where(forced >= 0, only[None], scores)

@@ -92,9 +92,7 @@ def _runs(vocabulary: Vocabulary) -> _Runs:
     anchor = next((n for n, text in zip(tokens, alone, strict=True) if text.isascii() and text.strip()), tokens[0])
     before = pieces.decode([anchor])
     after = [text[len(before) :] for text in pieces.decode_each([[anchor, number] for number in tokens])]
-    texts = tuple(
-        [_bytes(vocabulary, n, text) for n, text in zip(tokens, each, strict=True)] for each in (alone, after)
-    )
+    texts = _bytes(vocabulary, tokens, alone), _bytes(vocabulary, tokens, after)
     then = np.ones((2, len(tokens)), np.int32)
     # What keeps a run at its beginning: pieces without text, and for SentencePiece those of bytes.
     probe = next((n for n, (a, b) in enumerate(zip(*texts, strict=True)) if a and a != b), None)
@@ -107,14 +105,15 @@ def _runs(vocabulary: Vocabulary) -> _Runs:
     return _Runs(tokens, texts, then)
 
 
-def _bytes(vocabulary: Vocabulary, token: int, text: str) -> bytes:
-    """The bytes of a token's text; of a part of a character those that it spells."""
-    return (vocabulary.pieces.spelt(token) or text.encode()) if "\ufffd" in text else text.encode()
+def _bytes(vocabulary: Vocabulary, tokens: list[int], texts: list[str]) -> list[bytes]:
+    """The bytes of tokens' texts; of parts of characters those that they spell."""
+    pairs = zip(tokens, texts, strict=True)
+    return [("\ufffd" in text and vocabulary.pieces.spelt(n)) or text.encode() for n, text in pairs]
 
 
 def _specials(vocabulary: Vocabulary) -> dict[int, tuple[bytes, bool, bool]]:
     """The names of special tokens, and the sides on which a space keeps them from other text."""
-    found = {}
+    found: dict[int, tuple[bytes, bool, bool]] = {}
     for token in vocabulary.special.values():
         if token not in (vocabulary.pieces.control.pad, vocabulary.eos):
             shown = vocabulary.name(token)

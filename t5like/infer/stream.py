@@ -10,7 +10,7 @@ from t5like.config.checks import require
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer.batches import row_length
 from t5like.infer.generate import Generator, unrolled_layers
-from t5like.infer.search import Shape, Written, begin, go_on
+from t5like.infer.search import Written, begin, go_on
 from t5like.model.sharding import Params
 
 SEGMENT = 4
@@ -91,7 +91,7 @@ def answer_tokens(
     """
     generator.check([framed])
     net, shape, given = generator.network.inference_net, generator.shape, 0
-    require(shape == Shape(generator.most), "An answer is written piece by piece without beams, and alone.")
+    require(shape.rule is None and shape.rows == 1, "An answer is written piece by piece without beams, and alone.")
     require(not generator.decoding.constraints.grammar, "An answer is written piece by piece without a grammar.")
     yield from generator.prefix
     with within():

@@ -16,7 +16,6 @@ import jax
 from t5like.config import Config, Data, Lora
 from t5like.config.training import Step
 from t5like.data.objectives import trained_frame
-from t5like.data.prepare import prepare
 from t5like.data.vocabulary import Frame, Vocabulary, open_vocabulary
 from t5like.data.vocabulary.hugging_face import HuggingFace
 from t5like.errors import UserError
@@ -137,6 +136,8 @@ def prepare_store(restored: Restored) -> None:
     Raises:
       UserError: the store cannot be prepared, or holds tokens of another vocabulary than the run's.
     """
+    from t5like.data.prepare import prepare  # most commands that open a run prepare nothing
+
     run, data = restored.run, restored.config.data
     settings = data.vocabulary
     at_hand = settings.kind == "bytes" or (settings.path and path_of(settings.path).exists())

@@ -1,7 +1,8 @@
 """The initialisation source of a run: the checkpoint of another that `train.init_from` or `train.branch_from` names.
 
-Its parameters fit if they are of the same model and its token ids mean the same pieces. Heads may come and go, but not
-where the whole state is taken. All of it is checked before data is prepared, as far as it is known by then.
+Its parameters fit if they are of the same model and its token ids mean the same pieces. Heads may come and go, and have
+other labels, but not where the whole state is taken. All of it is checked before data is prepared, as far as it is
+known by then.
 """
 
 import dataclasses
@@ -26,6 +27,8 @@ from t5like.storage import is_remote, path_of
 BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
 """First names of the parameters that every model of a kind has; all others are those of heads, which runs may add and
 leave out."""
+SCORES = ("head/kernel", "head/bias")
+"""Parameters of all heads of labels; those of one kind of labels mean nothing to another."""
 
 
 class Start(NamedTuple):
@@ -46,11 +49,12 @@ class Start(NamedTuple):
 class InitSource(NamedTuple):
     """The checkpoint that a run is initialised from: parameters of heads and of adapters that only the run has are
     `new`, those of heads that only the checkpoint has are `left_out`, with the decoder where the run has an encoder
-    alone."""
+    alone. Those that both have, but of another head or of other labels, are `replaced`: they begin anew."""
 
     start: Start
     new: list[str]
     left_out: list[str]
+    replaced: list[str]
 
     def __str__(self) -> str:
         return str(self.start.run.checkpoints / str(self.start.step))
@@ -65,6 +69,8 @@ class InitSource(NamedTuple):
         if self.left_out:
             names = dict.fromkeys("the decoder" if _is_of_decoder(path) else path for path in self.left_out)
             yield f"Only in {run.path}, so left out: {', '.join(names)}."
+        if self.replaced:
+            yield f"Of another head in {run.path}, so with initial values: {', '.join(self.replaced)}."
         if changed := self.changed(config):
             yield f"Otherwise than in {run.path}: {listed(changed)}."
 
@@ -129,28 +135,30 @@ def find_source(start: Start, network: Network) -> InitSource:
     """Compare the parameters of the checkpoint with those of the run.
 
     Raises:
-      UserError: they differ in more than parameters that only one of the two heads has, and a decoder of the source.
+      UserError: they differ in more than parameters of heads, and a decoder of the source.
     """
     with Checkpoints(start.run.checkpoints) as checkpoints:
         there = checkpoints.param_shapes(start.step)
     lora = network.config.model.lora
     here = {path: shape for path, shape in shapes_of(network.params).items() if not start.whole or is_own(path, lora)}
-    keys = ({*here} - {*there}, {*there} - {*here})
+    both, keys = here.keys() & there.keys(), ({*here} - {*there}, {*there} - {*here})
     new, left_out = ([], []) if start.whole else map(_heads, keys)
+    same_head = network.config.model.head == start.run.config().model.head
+    replaced = [path for path in _heads(both) if here[path] != there[path] or (path in SCORES and not same_head)]
+    replaced = [] if start.whole else replaced
     if network.config.model.family == "encoder" and not start.whole:
         left_out = sorted({*left_out, *filter(_is_of_decoder, there)})
-    if fixed := [path for path in new if not is_own(path, lora)]:
+    if fixed := [path for path in new + replaced if not is_own(path, lora)]:
+        has = f"{start.run.path} has {'another' if fixed[0] in replaced else 'no'} {fixed[0]}"
         part = group_of(fixed[0])
-        raise UserError(
-            f"{start.run.path} has no {fixed[0]}, which would keep its initial values: add {part} to model.lora.train."
-        )
-    shared = [{path: shape for path, shape in tree.items() if path not in new + left_out} for tree in (there, here)]
+        raise UserError(f"{has}, which would keep its initial values: add {part} to model.lora.train.")
+    shared = [{p: shape for p, shape in tree.items() if p not in new + left_out + replaced} for tree in (there, here)]
     if difference := first_difference(*shared):
         changed = {n: p for n, p in differences(start.run, network.config).items() if n.startswith("model.")}
         remedy = f"set model.* to the same as there{': ' if changed else ''}{listed(changed)}"
         given = getattr(network.config.train, start.field)
         raise UserError(f"train.{start.field}={given} does not fit: {difference}; {remedy}.")
-    return InitSource(start, new, left_out)
+    return InitSource(start, new, left_out, replaced)
 
 
 def _is_of_decoder(path: str) -> bool:

@@ -6,28 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from t5like.config.checks import FLAGS, require_fields
+from t5like.config.tasks import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """A task as flags name it; what is empty is found in the files."""
 
-    task: Literal[
-        "",
-        "classify",
-        "pair",
-        "regress",
-        "tag",
-        "span",
-        "text",
-        "translate",
-        "summarise",
-        "answer",
-        "code",
-        "title",
-        "chat",
-        "choice",
-    ] = ""
+    task: Literal["", Kind] = ""
     """Kind of the task. By default the one that the columns suggest."""
     input: str = ""
     """Column of the text, of the words to tag, of the question, or of the messages."""

@@ -45,10 +45,10 @@ def course_of(base: Base, count: int, lengths: np.ndarray, data: Data, fixed: Ma
     batch = fixed.get("train.batch") or _power(max(int(min(together, TOKENS / length, max(count // 8, 8))), 1))
     rows = max(math.ceil(count * min(fill / 0.9, 1.0)), 1) if pack else count
     small = base.config.model.embed <= SMALL
-    least, passes, most = {
-        (True, True): (10, 15_000, 60),
+    least, passes, most = {  # of small ones fewer, the longer the rows are: they are to be there in a minute
+        (True, True): (10, 400_000 / length, 30),
         (True, False): (3, 10_000, 40),
-        (False, True): (12, 30_000, 100),
+        (False, True): (12, 1_000_000 / length, 60),
         (False, False): (10, 60_000, 60),
     }[bool(base.start), small]
     epochs = float(fixed.get("train.epochs") or min(max(least, round(passes / count)), most))

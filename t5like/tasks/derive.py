@@ -46,10 +46,12 @@ LEARNED = 384
 
 
 class Derived(NamedTuple):
-    """A config, and lines on what was chosen and why."""
+    """A config, and what it was derived by."""
 
     config: Config
-    choices: list[str]
+    course: Course
+    lengths: list[str]
+    """Lines on the lengths of rows, and what they cut."""
 
 
 def kind_of(base: Base, task: Task, head: bool) -> str:
@@ -71,12 +73,13 @@ def kind_of(base: Base, task: Task, head: bool) -> str:
     return "sequence_to_sequence" if family == "encoder-decoder" else "prompt_target"
 
 
-def with_prompt(base: Base, task: Task, kind: str) -> Task:
-    """The task with a prompt that ends with a cue where a GPT goes on from it."""
-    cue = CUES.get(task.kind, "")
+def prompted(found: Examined, kind: str) -> Examined:
+    """The examples with a prompt that ends with a cue where a GPT goes on from it."""
+    task, cue = found.task, CUES.get(found.task.kind, "")
     if kind != "prompt_target" or not cue or task.prompt.rstrip().endswith((":", "?", cue.strip())):
-        return task
-    return dataclasses.replace(task, prompt=task.template.rstrip("\n") + cue)
+        return found
+    task = dataclasses.replace(task, prompt=task.template.rstrip("\n") + cue)
+    return dataclasses.replace(found, source=dataclasses.replace(found.source, task=task))
 
 
 def derive(
@@ -89,11 +92,11 @@ def derive(
       directory: the run directory.
 
     Raises:
-      UserError: the model cannot have the head that the task needs.
+      UserError: the model has no head that writes text, and the task needs it.
     """
     fixed = fixed or {}
-    model = model_of(base, kind, found.task, found.facts["train"].candidates)
-    data, choices = _data(base, found, kind, lengths, directory, fixed)
+    model = model_of(base, kind, found.task)
+    data, said = _data(base, found, kind, lengths, directory, fixed)
     course = course_of(base, _count(found, fixed), lengths.of_rows(kind), data, fixed)
     data = _packed(data, lengths, course.pack, fixed)
     config = Config(
@@ -104,7 +107,7 @@ def derive(
         train=train_of(base, found.task, course, directory, fixed),
         eval=eval_of(found, course),
     )
-    return Derived(config, [*choices, *_said(base, config, course)])
+    return Derived(config, course, said)
 
 
 def _count(found: Examined, fixed: Mapping[str, Any]) -> int:
@@ -113,11 +116,11 @@ def _count(found: Examined, fixed: Mapping[str, Any]) -> int:
     return min(train.count, few * max(len(train.labels) if found.task.labels else 1, 1)) if few else train.count
 
 
-def model_of(base: Base, kind: str, task: Task, candidates: int) -> Model:
+def model_of(base: Base, kind: str, task: Task) -> Model:
     """The source's model, with the head that the objective needs.
 
     Raises:
-      UserError: the source has a head of another size, or none that writes text.
+      UserError: the source has no head that writes text.
     """
     model, fields = base.config.model, dict[str, Any]()
     dropout = model.dropout or 0.1
@@ -131,12 +134,6 @@ def model_of(base: Base, kind: str, task: Task, candidates: int) -> Model:
             )
         return dataclasses.replace(model, dropout=dropout)
     head, labels = HEADS[kind], labels_of(kind, task)
-    if model.head == head and base.start and model.labels != labels:
-        raise UserError(
-            f"{base.named} has the head {head!r} of {model.labels} labels, and this task has {labels} "
-            f"({', '.join(task.labels[:9]) or 'numbers'}): name the run that it was trained from, or --labels of that "
-            "number."
-        )
     decoder = model.family == "decoder"
     if head in ("sequence", "choice"):
         pooling = "last" if decoder else "first" if model.family == "encoder" and base.has_cls else "mean"
@@ -144,6 +141,7 @@ def model_of(base: Base, kind: str, task: Task, candidates: int) -> Model:
         fields |= {"pooler": model.pooler and model.family == "encoder"}
     problem = {"multi_label_classification": kind}
     fields |= {"head": head, "labels": labels, "problem_type": problem.get(kind), "dropout": dropout}
+    fields |= {"head_bias": False} if decoder and head == "sequence" else {}  # as of GPT-2 and Llama
     fields |= {} if decoder else {"decoder_layers": 0}
     return Model(**effective(Model, vars(model) | fields))
 
@@ -164,7 +162,7 @@ def _data(
     if kind == "sequence_to_sequence":  # of labels none is cut, for only whole ones can be told apart
         share = CUT if found.task.is_text or found.task.kind == "span" else 0.0
         target = fixed.get("data.target_length") or fitting(lengths.written, most, 2, share)
-    task = with_prompt(base, found.task, kind)
+    task = found.task
     if kind == "prompt_target" and not task.tokens:
         task = dataclasses.replace(task, tokens=min(-(-int(lengths.written.max()) // 8) * 8, LONGEST))
     source: Source = dataclasses.replace(found.source, task=task)
@@ -182,7 +180,7 @@ def _data(
         held_out_test=found.shares.test,
         seed=base.config.data.seed,
     )
-    return data, _lengths_said(kind, lengths, length, target, task)
+    return data, _lengths_said(kind, lengths, length, target, most)
 
 
 def _packed(data: Data, lengths: Lengths, pack: bool, fixed: Mapping[str, Any]) -> Data:
@@ -200,27 +198,34 @@ def _packed(data: Data, lengths: Lengths, pack: bool, fixed: Mapping[str, Any]) 
     return dataclasses.replace(data, pack=pack, sources=sources, target_length=-(-room // 8) * 8)
 
 
-def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, task: Task) -> list[str]:
+def _lengths_said(kind: str, lengths: Lengths, length: int, target: int | None, most: int | None) -> list[str]:
+    """Lines on the lengths of rows, of which the model allows `most`."""
     read = lengths.of_rows(kind)
     longest = f"the longest has {int(read.max()):,}"
     if kind in ("span", "token_classification"):
         return [f"rows of {length} tokens ({longest}; longer ones become several rows)"]
-    lines = [f"rows of {length} tokens, which cut {share_cut(read, length):.1%} of the examples ({longest})"]
+    share = share_cut(read, length)
+    cut = f"{share:.1%}{', for the model reads no more' * (share > CUT and length == most)}" if share else "none"
+    lines = [f"rows of {length} tokens, which cut {cut} ({longest})"]
     if target is not None:
-        cut = int((lengths.written > target).sum())
-        lines.append(
-            f"targets of {target} tokens, which cut {cut:,} of {len(read):,} (longest {int(lengths.written.max()):,})"
-        )
+        count = int((lengths.written > target).sum())
+        longest = f"the longest has {int(lengths.written.max()):,}"
+        lines.append(f"targets of {target} tokens, which cut {f'{count:,}' if count else 'none'} ({longest})")
     return lines
 
 
-def _said(base: Base, config: Config, course: Course) -> list[str]:
-    data, rate = config.data, config.optimizer
-    start = f"from {base.start}" if base.start else "from scratch, for there is no pretrained run"
-    how = f"the head {config.model.head!r}" if config.data.objective.spec.head else f"{data.objective.kind}"
+def said(base: Base, derived: Derived, config: Config) -> list[str]:
+    """Lines on what was chosen, of which flags have made `config`."""
+    rate, course, there = config.optimizer, derived.course, base.config.model
+    start = f"from {base.start}" if base.start else "from scratch"
+    how = f"the head {config.model.head!r}" if config.data.objective.spec.head else f"{config.data.objective.kind}"
     packed = f", packed into {course.rows:,} rows" if course.pack else ""
+    lines = [*derived.lengths, f"{config.model.family} {start}, learning by {how}"]
+    if base.start and config.model.head == there.head and config.model.labels != there.labels:
+        counts = f"{base.start} has one of {there.labels} labels, and this task has {config.model.labels}"
+        lines.append(f"the head begins anew: {counts}")
     return [
-        f"{config.model.family} {start}, learning by {how}",
+        *lines,
         f"{course.steps:,} steps of {course.batch} rows: {course.epochs:.3g} epochs{packed}",
         f"{rate.name} with a rate of {rate.learning_rate:g}, {rate.schedule}, after {rate.warmup} steps of warm-up",
         f"evaluation every {config.eval.every:,} steps on {config.eval.rows:,} examples, best by {config.train.best}",

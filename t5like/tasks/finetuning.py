@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5like.config import Config
+from t5like.data.vocabulary import Vocabulary
 from t5like.tasks.asked import Asked, Reading
 from t5like.tasks.base import Base, vocabulary_of
-from t5like.tasks.derive import Derived, derive, directory_of, kind_of, smaller
+from t5like.tasks.derive import Derived, derive, directory_of, kind_of, prompted, said, smaller
 from t5like.tasks.evaluate import takes
 from t5like.tasks.examine import Examined, examine, task_of
 from t5like.tasks.files import source_of, stem
 from t5like.tasks.guess import guess
-from t5like.tasks.lengths import counter, estimate
+from t5like.tasks.lengths import Count, counter, counter_of_learned
 from t5like.tasks.metrics import check
 from t5like.tasks.report import flags_of
 from t5like.tasks.survey import Survey, survey
@@ -36,25 +37,20 @@ class Finetuning:
     ):
         """`splits` are the files of `validation` and `test`; `shares` those of the examples that a hash holds out."""
         seen = survey(source_of(files, **(splits or {}), reading=reading), bool(asked.target))
-        self.given, self.found = examined(seen, asked, allow_overlap, shares)
-        self.kind = kind_of(base, self.found.task, self.given.head)
-        vocabulary = vocabulary_of(base)
-        if vocabulary is None:
-            characters = sum(sum(column.sizes) for column in seen.columns.values() if column.values)
-            base = base._replace(vocabulary=smaller(base.config.data.vocabulary, characters))
-        else:
-            base = base._replace(has_cls=vocabulary.role("cls") is not None)
-        count = counter(vocabulary) if vocabulary else estimate(base.vocabulary)
+        self.given, found = examined(seen, asked, allow_overlap, shares)
+        self.kind = kind_of(base, found.task, self.given.head)
+        self.found = prompted(found, self.kind)
+        self.base, count, vocabulary = with_vocabulary(base, seen, self.found)
         self.lengths = self.found.lengths(self.kind, count, vocabulary)
-        self.base, self.name = base, stem(seen.source)
+        self.name = stem(seen.source)
 
     def derived(self, fixed: Mapping[str, Any]) -> Derived:
         """The config, where flags have set the fields `fixed`."""
         directory = fixed.get("train.directory") or directory_of(self.base.start, self.name)
         return derive(self.base, self.found, self.kind, self.lengths, directory, fixed)
 
-    def said(self, config: Config) -> list[str]:
-        """Lines on the files and their task."""
+    def said(self, derived: Derived, config: Config) -> list[str]:
+        """Lines on the files, their task, and what was chosen; flags have made `config` of what was derived."""
         found = self.found
         counts = ", ".join(f"{name} {facts.count:,}" for name, facts in found.facts.items() if facts.count)
         cut = {name: share for name, share in found.shares._asdict().items() if share}
@@ -63,7 +59,8 @@ class Finetuning:
             shares = " and ".join(f"{share:g} for {name}" for name, share in cut.items())
             lines.append(f"without files for it, a hash of each example holds out {shares}")
         lines += [f"{found.overlap:,} test questions are among the training ones"] if found.overlap else []
-        return [*lines, *found.notes, f"{config.train.directory} is the run, {config.data.store} its store"]
+        lines += [*found.notes, f"{config.train.directory} is the run, {config.data.store} its store"]
+        return [*lines, *said(self.base, derived, config)]
 
 
 def examined(
@@ -78,3 +75,16 @@ def examined(
     task = task_of(seen, given)
     check(task.judged_by, takes(task))
     return given, examine(seen, task, allow_overlap, shares)
+
+
+def with_vocabulary(base: Base, seen: Survey, found: Examined) -> tuple[Base, Count, Vocabulary | None]:
+    """The base with its vocabulary, how its tokens are counted, and the vocabulary itself, if it is there already.
+
+    One that is learned later is learned from fewer examples, to be counted by.
+    """
+    if vocabulary := vocabulary_of(base):
+        return base._replace(has_cls=vocabulary.role("cls") is not None), counter(vocabulary), vocabulary
+    characters = sum(sum(column.sizes) for column in seen.columns.values() if column.values)
+    settings = base.vocabulary or smaller(base.config.data.vocabulary, characters)
+    count = counter_of_learned(settings, found.facts["train"].sample, found.task)
+    return base._replace(vocabulary=settings), count, None

@@ -1,7 +1,9 @@
 """The task that columns suggest, by their types, their names, and the lengths of their texts."""
 
 import dataclasses
+import itertools
 import re
+import string
 from collections.abc import Callable, Sequence
 
 from t5like.config.tasks import TEXTS
@@ -19,19 +21,8 @@ PAIRS = (
     *(("query", "document"), ("first", "second"), ("claim", "evidence")),
 )
 """Usual names of two texts."""
-INPUTS = (
-    "text",
-    "sentence",
-    "content",
-    "review",
-    "document",
-    "body",
-    "tweet",
-    "comment",
-    "question",
-    "title",
-    "utterance",
-)
+INPUTS = ("text", "sentence", "content", "review", "document", "body", "tweet", "comment", "question", "title")
+INPUTS += ("utterance",)
 WRITTEN = {
     "summarise": (("document", "article", "text", "source", "dialogue"), ("summary", "highlights", "tldr")),
     "title": (("abstract", "text", "content", "body"), ("title", "headline")),
@@ -146,7 +137,8 @@ def _choice(survey: Survey, asked: Asked) -> Asked | None:
         for c in survey.columns.values()
         if re.search(r"(ending|choice|option|answer|sol|candidate)[ _]?(\d|[a-e])$", c.name.lower())
     ]
-    candidates = asked.candidates or ((listed.name,) if listed else tuple(numbered) if len(numbered) > 1 else ())
+    named = tuple(numbered) if len(numbered) > 1 else _lettered(survey)
+    candidates = asked.candidates or ((listed.name,) if listed else named)
     if not candidates and asked.task != "choice":
         return None
     rest = [c for c in survey.columns.values() if c.name not in candidates]
@@ -160,6 +152,15 @@ def _choice(survey: Survey, asked: Asked) -> Asked | None:
     if not (candidates and target and question):
         return None
     return _filled(asked, "choice", input=question, context=context, candidates=candidates, target=target)
+
+
+def _lettered(survey: Survey) -> tuple[str, ...]:
+    """The columns A, B, C and so on, three or more, if another one has their letters alone."""
+    names = {c.name.upper(): c.name for c in survey.columns.values() if len(c.name) == 1}
+    letters = list(itertools.takewhile(names.__contains__, string.ascii_uppercase))
+    others = (c for c in survey.columns.values() if c.name not in names.values())
+    right = any({*map(str.upper, c.values)} <= {*letters} for c in others if c.values)
+    return tuple(names[letter] for letter in letters) if len(letters) > 2 and right else ()
 
 
 def _regress(survey: Survey, asked: Asked) -> Asked | None:

@@ -1,5 +1,6 @@
 """Lengths of examples in tokens, and the length of a row that cuts few of them."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from t5like.config.tasks import ANY_TEXT, Task
 from t5like.data.example import Example
 from t5like.data.tasks.encode import framing_of, joined
 from t5like.data.tasks.examples import prompt_of, target_text
-from t5like.data.vocabulary import Vocabulary
+from t5like.data.vocabulary import Vocabulary, make_vocabulary, train_pieces
+from t5like.errors import UserError
 
 Count = Callable[[Sequence[str]], list[int]]
 """Gives the tokens of each text, without special ones."""
@@ -19,6 +21,8 @@ CUT = 0.01
 """Largest share of the examples that a chosen length cuts."""
 LONGEST = 2048
 """Longest row that is chosen."""
+LEARNED_FROM = 300_000
+"""Characters from which pieces are learned to count by."""
 PART = 1024
 """Examples that are measured at once."""
 
@@ -47,6 +51,21 @@ def estimate(settings: config.Vocabulary | None = None) -> Count:
     letters = 4.0 if settings is None else min(max(math.log2(settings.size) / 3 - 0.9, 1.0), 4.0)
     wide = lambda text: sum(character > "\u2e80" for character in text)  # noqa: E731
     return lambda texts: [math.ceil((len(text) - wide(text)) / letters) + wide(text) for text in texts]
+
+
+def counter_of_learned(settings: config.Vocabulary, examples: Sequence[Example], task: Task) -> Count:
+    """Counts the tokens of a vocabulary that is learned later, by one that is learned from the first characters of the
+    examples: that is smaller if there are many, so that its texts are rather longer."""
+    if settings.kind == "bytes":
+        return estimate(settings)
+    texts = [text for example in examples for text in (prompt_of(task, example), target_text(task, example))]
+    characters = min(sum(map(len, texts)), settings.train_characters, LEARNED_FROM)
+    size = min(settings.size, 256 + characters // 25)
+    try:
+        pieces = train_pieces(dataclasses.replace(settings, size=size, train_characters=LEARNED_FROM), texts)
+    except UserError:  # which is raised again, with the settings at fault, where all of the text is learned from
+        return estimate(settings)
+    return counter(make_vocabulary(pieces, settings))
 
 
 def measure(examples: Sequence[Example], task: Task, kind: str, count: Count, vocabulary: Vocabulary | None) -> Lengths:

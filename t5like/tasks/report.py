@@ -25,8 +25,15 @@ def columns_as_text(survey: Survey) -> str:
     source = survey.source
     lines = [f"{files_of(survey)[0]}: {source.kind}, {survey.rows['train']:,} rows"]
     lines += [f"{survey.path(name)}: {count:,} rows ({name})" for name, count in survey.rows.items() if name != "train"]
-    header = ("column", "type", "filled", "missing", "different", "mean", "longest", "values")
-    return "\n".join([*lines, "", *aligned(header, [_row(column) for column in survey.columns.values()])]) + "\n"
+    header = ("column", "type", "filled", "missing", "different", "mean length", "longest", "values")
+    rows = [_row(column) for column in survey.columns.values() if not _is_again(column, survey)]
+    return "\n".join([*lines, "", *aligned(header, rows)]) + "\n"
+
+
+def _is_again(column: Column, survey: Survey) -> bool:
+    """True for the columns of a CoNLL file by their numbers, of which `words` and `tags` are better names."""
+    named = [survey.columns[name].within for name in ("words", "tags") if name in survey.columns]
+    return survey.source.kind == "conll" and column.name.lstrip("-").isdecimal() and column.within in named
 
 
 def _row(column: Column) -> Sequence[str]:
@@ -84,8 +91,10 @@ def _lengths(lengths: Lengths, kind: str, unit: str) -> Iterator[str]:
     read = {"read": lengths.of_rows(kind)} | ({"written": lengths.written} if lengths.written.any() else {})
     for name, counts in read.items():
         middle, most = np.quantile(counts, [0.5, 0.99], method="higher")
-        cut = ", ".join(f"{length} cuts {share_cut(counts, length):.1%}" for length in ROWS)
-        yield f"{unit} {name}: median {middle:,}, 99 % {most:,}, longest {counts.max():,}; {cut}"
+        cuts = [(length, share_cut(counts, length)) for length in ROWS]
+        none = next((length for length, share in cuts if not share), None)
+        said = [f"{length} cuts {share:.1%}" for length, share in cuts if share] + [f"{none} cuts none"] * bool(none)
+        yield f"{unit} {name}: median {middle:,}, 99 % {most:,}, longest {counts.max():,}; {', '.join(said)}"
 
 
 def files_of(survey: Survey) -> list[str]:

@@ -46,9 +46,10 @@ def starting_state(training: Training, checkpoints: Checkpoints, source: InitSou
                 there.require_same_optimizer(training.abstract, start.step)
                 state = there.restore(training.own(training.abstract), start.step)
             return _whole(training, state, start.run), f"Going on from {start.run.path}, step {start.step}"
-        wanted = unflatten_dict({path: leaf for path, leaf in wanted.items() if path not in source.new}, sep="/")
+        initial = {*source.new, *source.replaced}
+        wanted = unflatten_dict({path: leaf for path, leaf in wanted.items() if path not in initial}, sep="/")
         with Checkpoints(start.run.checkpoints) as there:
-            step, params = there.restore_params(wanted, start.step, source.left_out)
+            step, params = there.restore_params(wanted, start.step, source.left_out + source.replaced)
         why = f" ({start.why})" if start.why else ""
         return training.state_from(params), f"Starting from {start.run.path}, step {step}{why}"
     return training.initial_state(), "Starting from scratch"

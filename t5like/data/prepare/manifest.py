@@ -52,9 +52,10 @@ def finish(
             report(f"Source {source['name']!r}: {skipped['count']:,} records skipped, e.g. {skipped['examples'][0]}")
         if any(cut := source.get("cut", ())):
             where = "data.length" if len(data.lengths) == 1 else "data.length or data.target_length"
+            question = "their beginning" if data.objective.kind == "prompt_target" else "their end"
             report(
-                f"Source {source['name']!r}: {cut[0]:,} questions and {cut[1]:,} targets are longer than their rows "
-                f"and lose their end; raise {where} to keep it."
+                f"Source {source['name']!r}: rows are too short for {cut[0]:,} of the questions, which lose "
+                f"{question}, and for {cut[1]:,} of the targets, which lose their end; raise {where} to keep all."
             )
     totals = {
         split: {

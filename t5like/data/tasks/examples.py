@@ -41,7 +41,8 @@ def examples_of(task: Task, row: Row, labelled: bool = True) -> Iterator[Example
         raise UserError(f"{row.where()} has no text in the field {task.input!r}: leave the row out.")
     second = _text(task.second or task.context, row) if task.is_paired else ""
     candidates = tuple(_candidates(task, row)) if task.kind == "choice" else ()
-    example = Example(row.values, row.where, text, None, second, words, candidates, row.group or _group(text, second))
+    group = row.group or _group(text, second, *candidates)
+    example = Example(row.values, row.where, text, None, second, words, candidates, group)
     for name in task.prompt_fields:
         _text(name, row)
     if not labelled and not _has(row, task.target):
