@@ -123,7 +123,7 @@ def keep_top_p(scores: Scores, share: Value) -> Scores:
     """Keep the fewest of the likeliest tokens that have `share` of the probability (Holtzman et al. 2020)."""
     top = scores.max(axis=-1)
     weights = jnp.exp(scores - top[:, None])
-    target = share * weights.sum(axis=-1)
+    target = _sought(share) * weights.sum(axis=-1)
     last = border(scores, weights, target)
     likelier, equal = scores > last[:, None], scores == last[:, None]
     # As many of the equal ones as are needed: of weights 4 2 2 2 and the target 7, two.
@@ -150,7 +150,12 @@ def keep_typical(scores: Scores, share: Value) -> Scores:
     weights = jnp.exp(logs)
     mean = jnp.where(weights > 0, weights * logs, 0).sum(axis=-1)
     nearness = -jnp.abs(logs - mean[:, None])
-    return _keep(scores, nearness >= border(nearness, weights, share)[:, None])
+    return _keep(scores, nearness >= border(nearness, weights, _sought(share))[:, None])
+
+
+def _sought(share: Value) -> Value:
+    """The share of a row whose border is sought; 0, which its likeliest token reaches, in a row that keeps all."""
+    return jnp.where(share < 1, share, 0)
 
 
 def _keep(scores: Scores, kept: Bool[Array, "rows vocab"]) -> Scores:
