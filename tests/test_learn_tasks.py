@@ -81,7 +81,7 @@ KINDS = {
     "chat": (talked, "--input messages"),
 }
 SMALL = "--model.embed 32 --model.heads 2 --model.kv 16 --model.mlp 64"
-COURSE = "--train.batch 32 --train.steps 200 --eval.every 200 --optimizer.learning_rate 0.01 --model.dropout 0"
+COURSE = "--train.batch 32 --train.steps 120 --eval.every 120 --optimizer.learning_rate 0.01 --model.dropout 0"
 QUIET = "--train.tensorboard False"
 
 

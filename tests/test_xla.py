@@ -54,7 +54,7 @@ def test_what_is_set_already_stays():
     assert "--xla_cpu_multi_thread_eigen=false" not in kept["XLA_FLAGS"]
 
 
-STEPS = [str(ROOT / "benchmarks" / "step.py"), str(CONFIGS / "tiny_t5.py"), "--steps=2", "--json", "train.batch=16"]
+STEPS = [str(ROOT / "benchmarks" / "step.py"), str(CONFIGS / "tiny_t5.py"), "train.batch=16", "--steps=2", "--json"]
 JOINED = """
 import os, runpy, sys
 import jax
