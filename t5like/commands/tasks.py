@@ -131,19 +131,19 @@ def _predict_rows(
 
 @contextlib.contextmanager
 def _named(file: str) -> Iterator[str]:
-    """The file, or one with all of standard input, which says of itself by its content which form it has."""
-    if file != "-":
-        yield file
-        return
+    """The file, or one with all of standard input, whose content says which form it has. No row of it is left out."""
     import tempfile
+
+    from t5like.data.sources.faults import REMEDY
 
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / "standard input"
-        copy.write_bytes(sys.stdin.buffer.read())
+        if file == "-":
+            copy.write_bytes(sys.stdin.buffer.read())
         try:
-            yield str(copy)
+            yield str(copy) if file == "-" else file
         except UserError as error:
-            raise UserError(str(error).replace(str(copy), copy.name)) from None
+            raise UserError(str(error).replace(str(copy), copy.name).replace(REMEDY, "Mend it.")) from None
 
 
 def _made_from(restored: Restored, source: Source) -> dict[str, Any]:

@@ -99,7 +99,8 @@ class Diagnosis:
 
     def _lengths(self) -> Iterator[str]:
         if self.by_length:
-            rows = [(f"{b.shortest:,} to {b.longest:,}", f"{b.examples:,}", f"{b.score:.2f}") for b in self.by_length]
+            ends = [f"{b.shortest:,}" + f" to {b.longest:,}" * (b.longest > b.shortest) for b in self.by_length]
+            rows = [(e, f"{b.examples:,}", f"{b.score:.2f}") for e, b in zip(ends, self.by_length, strict=True)]
             yield from aligned((f"length of the {self.length_of}", "examples", self.main), rows)
 
 
