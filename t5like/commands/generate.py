@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shlex
 import shutil
 import sys
 import tempfile
@@ -144,6 +145,7 @@ def generate(config: Config, options: GenerateOptions) -> None:
                 return
             note_step(restored)
             _note_plain_prompts(restored, survey.plain)
+            _note_defaults(restored, options)
             _answer(Run(restored), options, prompts, survey)
 
 
@@ -237,6 +239,16 @@ def _note_plain_prompts(restored: Restored, plain: bool) -> None:
             f"t5like: {restored.run.path} has learned to fill gaps and not to go on from a prompt: write <extra_id_0>, "
             "<extra_id_1>, ... where text is wanted."
         )
+
+
+def _note_defaults(restored: Restored, options: GenerateOptions) -> None:
+    """Name the options that an imported folder states for its answers, unless some are given."""
+    from t5like.infer.constraints import read_defaults
+
+    if (options.sampling, options.beams, options.constraints) == PLAIN and (stated := read_defaults(restored.run)):
+        values = {name: [value] if isinstance(value, str | int | float) else value for name, value in stated.items()}
+        words = [word for name, given in values.items() for each in given for word in (f"--{name}", str(each))]
+        say(f"t5like: this model was published with options of its own; to answer with them, add {shlex.join(words)}")
 
 
 def _print_passages(restored: Restored, options: GenerateOptions) -> None:

@@ -39,6 +39,8 @@ class PlanOptions:
     """Tokens of the answers whose generation is planned too; 0 plans none."""
     prompts: Annotated[int, applies_to("generate")] = 16
     """Prompts that are answered at once, each as long as a row."""
+    num_beams: Annotated[int, applies_to("generate")] = 1
+    """Beams of each prompt; 1 plans none."""
     explain: bool = False
     """List each parameter's shape, axes, mesh axes and bytes instead; nothing is compiled."""
     json: bool = False
@@ -46,7 +48,7 @@ class PlanOptions:
 
     def __post_init__(self) -> None:
         require_fields(FLAGS, self)
-        require_positive(FLAGS, self, "slices", "prompts")
+        require_positive(FLAGS, self, "slices", "prompts", "num_beams")
         require(self.generate >= 0, f"--generate {self.generate} must not be negative.")
         require(self.price is None or self.price >= 0, f"--price {self.price} must not be negative.")
         require(self.tokens is None or self.tokens >= 1, f"--tokens {self.tokens} must be 1 or more.")
@@ -71,7 +73,7 @@ def plan(config: Config, options: PlanOptions) -> None:
         return
     if options.search:
         config, where = search.search(config, where, options.search, say)
-    answers = programs.Answers(options.prompts, options.generate)
+    answers = programs.Answers(options.prompts, options.generate, options.num_beams)
     found = figures.figures(config, where, options.full, answers, figures.Budget(options.tokens, options.price))
     if options.json:
         print(json.dumps(found))

@@ -9,7 +9,7 @@ from typing import Any
 
 from t5like.convert.json_files import json_object, write_json
 from t5like.data.vocabulary.files import NAMED, special_names
-from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, Constraints, not_followed
+from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, TokenConstraints, not_followed
 from t5like.storage import Path, copy_folder
 
 TOKENIZER = "tokenizer_config.json"
@@ -48,7 +48,7 @@ def keep_files(folder: Path, kept_in: Path, config: Mapping[str, Any], generates
     return lines
 
 
-def generation_config(kept_in: Path, ids: Mapping[str, int], constraints: Constraints) -> dict[str, Any]:
+def generation_config(kept_in: Path, ids: Mapping[str, int], constraints: TokenConstraints) -> dict[str, Any]:
     """An exported generation_config.json: the original's, with the run's ids where it has none, and the run's ends."""
     ends, kept = list(constraints.ends), json_object(kept_in / FILE)
     own = {name: number for name, number in ids.items() if name not in kept}

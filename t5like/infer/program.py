@@ -13,7 +13,7 @@ from t5like.infer.search import Asked, Limits, Shape, generate
 from t5like.model.network import Network, abstract_batch
 
 
-def lower_generation(network: Network, prompts: int, tokens: int, beams: int = 1) -> jax.stages.Lowered:
+def lower_generation(network: Network, prompts: int, tokens: int, beams: int) -> jax.stages.Lowered:
     """Answers of `tokens` tokens to `prompts` prompts, each as long as a row of the run; call it under
     `jax.set_mesh(network.mesh)`."""
     config, search = network.config, BeamSearch(num_beams=beams)

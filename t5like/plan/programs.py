@@ -23,6 +23,7 @@ class Answers(NamedTuple):
 
     prompts: int = 0
     tokens: int = 0
+    beams: int = 1
 
 
 NONE = Answers()
