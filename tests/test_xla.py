@@ -89,4 +89,4 @@ def test_the_quick_starts_own_step_runs_on_several_cpu_devices(processes, device
     assert [process.returncode for process in group] == [0] * processes, said
     figures = json.loads(said[0][0].splitlines()[-1])
     assert figures["devices"] == processes * devices
-    assert 7 < figures["loss"] < 12
+    assert 7 < figures["loss"] < 13
