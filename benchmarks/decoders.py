@@ -4,7 +4,6 @@ Weights are drawn by ours and written as a folder of Hugging Face, which the oth
 ever chosen: their scores are 0, far below the best of a vocabulary.
 """
 
-import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -16,7 +15,8 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, Vocabulary
-from t5like.config.sampling import Sampling
+from t5like.config.beams import BeamSearch
+from t5like.config.decoding import Decoding
 from t5like.convert.exporting import write_weights
 from t5like.convert.families import FAMILIES, NamedTensors
 from t5like.convert.files import open_weights
@@ -104,21 +104,13 @@ def write_folder(name: str, folder: pathlib.Path) -> None:
 
 def ours(case: Case, folder: pathlib.Path, checkout: str) -> Decoder:
     """Ours."""
-    more: dict[str, Any] = {}
-    if case.beams > 1:
-        if "beams" not in {field.name for field in dataclasses.fields(Generator)}:
-            raise LeftOutError("there is no beam search yet")
-        from t5like.config.beams import BeamSearch  # pyright: ignore[reportMissingImports]
-
-        more["beams"] = BeamSearch(num_beams=case.beams)
     network, prompts = network_of(case.model), case.prompts().tolist()
-    params = params_of(network, folder)
+    params, beams = params_of(network, folder), BeamSearch(num_beams=case.beams)
 
     def decode(tokens: int) -> np.ndarray:
-        vocabulary = Pieces(Bytes())
-        generator = Generator(network, vocabulary, Frame(), Sampling(), tokens, any_row=True, **more)
+        decoding = Decoding(tokens=tokens, beams=beams)
         with jax.set_mesh(network.mesh):
-            return generator.tokens(params, prompts)
+            return Generator(network, Pieces(Bytes()), Frame(), decoding, any_row=True).tokens(params, prompts)
 
     return decode
 

@@ -160,16 +160,16 @@ def _answer(run: Run, options: GenerateOptions, prompts: Prompts, survey: Survey
 
     asked = prompts(), options.decoding, options.batch
     if not options.output:
-        computed = Progress("prompts answered", survey.count).counted(run.computed(*asked))
+        computed = Progress("prompts answered", survey.prompts).counted(run.computed(*asked))
         for answer in in_order(computed):
             print(json.dumps(answer.record(), ensure_ascii=False) if options.json else answer, flush=True)
         return
     with resumed(options.output, _made_from(run, options, survey), options.overwrite) as lines:
-        progress = Progress("prompts answered", survey.count, lines.count)
+        progress = Progress("prompts answered", survey.prompts, lines.count)
         for number, answer in run.computed(*asked, lines.known):
             lines.put(number, answer.record())
             progress.reach(lines.count)
-        say(f"t5like: {options.output} has the answers to {survey.count:,} prompts.")
+        say(f"t5like: {options.output} has the answers to {survey.prompts:,} prompts.")
 
 
 def _made_from(run: Run, options: GenerateOptions, survey: Survey) -> dict[str, Any]:
@@ -188,7 +188,7 @@ Prompts = Callable[[], Iterator[str]]
 class Survey(NamedTuple):
     """Prompts as one look at them shows them."""
 
-    count: int
+    prompts: int
     empty: bool
     """True if none has text."""
     plain: bool

@@ -166,7 +166,9 @@ class Transformer(nn.Module):
     def logits(self, x: Hidden) -> Logits:
         """Float32 scores of every row of the vocabulary."""
         inputs = self._lm_head_inputs(x)
-        scores = project("bld,dv->blv", *inputs, wide=True)
+        # A transposed table would be written out for every token that is decoded.
+        equation, kernel = ("bld,vd->blv", self.embedding) if self.model.tied else ("bld,dv->blv", inputs.matrix)
+        scores = project(equation, inputs.x, kernel, inputs.bias, wide=True)
         return shard(scores, self.rules, "batch", "length", "act_vocab")
 
     def lm_head_inputs(
