@@ -105,7 +105,7 @@ STATES = [[10, 20, 30], [40] * 9, [5, 6], [7] * 12]
 def prefilled(generator: Generator, params: Any, prompts: list[list[int]]) -> DecodeState:
     """The prompts, padded in front to 32, with room for six tokens behind them."""
     framed = [generator.frame.around(prompt) for prompt in prompts]
-    return prefill(generator.network.inference_net, params, generator._prompts(framed), 38)
+    return prefill(generator.network.inference_net, params, generator._prompts(framed, 32), 38)
 
 
 def continued(generator: Generator, params: Any, state: DecodeState, count: int = 3) -> tuple[DecodeState, np.ndarray]:
@@ -136,7 +136,7 @@ def test_a_replaced_row_goes_on_as_it_would_alone(family, one_device):
     """Row 1 gets another prompt while the others are in the middle of their answers, to which nothing happens."""
     generator, params = build(family)
     state, first = continued(generator, params, prefilled(generator, params, STATES))
-    prompts = generator._prompts([generator.frame.around([9, 8, 7, 6, 5])])
+    prompts = generator._prompts([generator.frame.around([9, 8, 7, 6, 5])], 32)
     # Padded in front to end where the others are.
     prompts = prompts._replace(tokens=jnp.pad(prompts.tokens, ((0, 0), (int(state.slot) - prompts.tokens.shape[1], 0))))
     new = prefill(generator.network.inference_net, params, prompts, 38)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from golden_runs import GOLDEN, float32, on_one_device
 
-from t5like.config.sampling import Sampling
+from t5like.config.decoding import Decoding
 from t5like.convert.importing import import_run
 from t5like.convert.kept import tokenizer_config
 from t5like.convert.options import ImportOptions
@@ -106,7 +106,7 @@ def test_an_answer_ends_with_any_of_several_ends(run):
     """Two of the ends are what the golden model says anyway, so that answers stop early."""
     with open_run(float32(RunDirectory(run).config())) as restored:
         assert constraints_of(restored) == TokenConstraints(tuple(ENDS), (40,))
-        several = generator_of(restored, Sampling(), 12)
+        several = generator_of(restored, Decoding(tokens=12))
         prompts = [[7, 30, 31], [50, 60], [90] * 5]
         free = several.tokens(restored.params, prompts)
         end = int(free[0][3])
@@ -114,7 +114,7 @@ def test_an_answer_ends_with_any_of_several_ends(run):
             json.dumps(GENERATION | {"eos_token_id": [319, end]})
         )
         try:
-            answers = generator_of(restored, Sampling(), 12).tokens(restored.params, prompts)
+            answers = generator_of(restored, Decoding(tokens=12)).tokens(restored.params, prompts)
         finally:
             (run / "hugging_face" / "generation_config.json").write_text(json.dumps(GENERATION))
     for whole, cut in zip(free.tolist(), answers.tolist(), strict=True):

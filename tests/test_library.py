@@ -19,7 +19,7 @@ from library_runs import TASK, write_runs
 from settings import sentence
 
 import t5like
-from t5like.config.sampling import Sampling
+from t5like.config.decoding import Decoding
 from t5like.infer.batches import rounded
 from t5like.infer.fill import Candidate
 from t5like.library import Run
@@ -71,7 +71,7 @@ def test_answers_are_those_of_the_command_line_and_a_second_call_compiles_nothin
     with compiled() as programs:
         again = run.generate([*PROMPTS[2:], *PROMPTS[:1]], tokens=6)
     assert (len(again), programs) == (3, [])
-    lazily = run.answers(PROMPTS, Sampling(), 6, 0, 16)
+    lazily = run.answers(PROMPTS, Decoding(tokens=6), 16)
     assert next(lazily).prompt == PROMPTS[0]
     assert jax.sharding.get_mesh().empty and jax.sharding.get_abstract_mesh().empty
     assert [answer.text for answer in lazily] == [answer.text for answer in run.generate(PROMPTS, tokens=6)[1:]]

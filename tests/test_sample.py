@@ -22,7 +22,7 @@ SETTINGS = (
 
 def joined(samplings: list[dict[str, Any]], copies: int) -> Sampler:
     """A sampler of rows with different settings, `copies` rows of each."""
-    each = [make_sampler(Sampling(**sampling), [number], 7, copies) for number, sampling in enumerate(samplings)]
+    each = [make_sampler(Sampling(**sampling), [number], 9, copies) for number, sampling in enumerate(samplings)]
     return jax.tree.map(lambda *xs: jnp.concatenate(xs), *each)
 
 
