@@ -167,7 +167,7 @@ def traced(kind: str, platform: str, *, length: int = 128, kv: int = 64, dtype: 
     ids, table = jax.ShapeDtypeStruct((1, length), "int32"), jax.ShapeDtypeStruct((8, 2), dtype)
 
     def chosen(query: jax.Array, ids: jax.Array, table: jax.Array) -> None:
-        mask = AttentionMask(ids, ids, True, ids if more.get("cached") else None)
+        mask = AttentionMask(ids, ids, True)
         relative = Relative(table, 16) if more.get("biased") else None
         found.append(attention.choose(kind, query, query, mask, relative, RULES))
 
@@ -185,11 +185,6 @@ def test_auto_takes_the_kernel_of_the_platform_that_is_compiled_for_where_it_can
     assert traced("auto", "cpu") == "plain"
     assert traced("auto", "cpu", length=4096) == "linear"
     assert traced("auto", "gpu", length=4096) == "linear", "there is no NVIDIA GPU to ask for what it can"
-
-
-@pytest.mark.parametrize("kind", ["auto", "linear", "splash"])
-def test_decoding_with_a_cache_is_plain(kind):
-    assert traced(kind, "tpu", cached=True) == "plain"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def sampled(held: Automaton, allowed: Array, ends: Array, key: Array) -> Int[Arr
         number, key = drawn
         mask = permitted(held, states, MOST - number) & allowed[None]
         rank = jnp.cumsum(mask, axis=1)  # of each token among those that may come, of which one is drawn
-        wanted = jnp.floor(jax.random.uniform(key, (ROWS, 1)) * rank[:, -1:])
+        wanted = jnp.floor(jax.random.uniform(key, (ROWS, 1)) * rank[:, -1:].astype(jnp.float32))
         token = jnp.argmax(rank > wanted.astype(rank.dtype), axis=1).astype(jnp.int32)
         token = jnp.where(mask.any(1), token, -9)  # a wall
         after = follow(held, states, token)

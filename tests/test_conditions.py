@@ -162,6 +162,7 @@ TABLE = [
     (PlanOptions, "full", True, dict(explain=True), dict()),
     (PlanOptions, "generate", 8, dict(explain=True), dict()),
     (PlanOptions, "prompts", 8, dict(), dict(generate=8)),
+    (PlanOptions, "num_beams", 4, dict(), dict(generate=8)),
     (Sampling, "top_k", 3, dict(), dict(temperature=1.0)),
     (Sampling, "top_p", 0.9, dict(), dict(temperature=1.0)),
     (Sampling, "min_p", 0.1, dict(), dict(temperature=1.0)),
@@ -178,6 +179,7 @@ TABLE = [
     (PredictOptions, "overwrite", True, dict(), dict(output="a")),
     (GenerateOptions, "prompt", ("a",), dict(held_out=2), dict()),
     (GenerateOptions, "prompt_file", "a", dict(held_out=2), dict()),
+    (asked, "scores", True, dict(), dict(json=True)),
     (ImportOptions, "sentinels", 9, dict(), dict(vocabulary="a")),
     *[
         (config.Lora, name, value, dict(rank=0), dict(rank=2))

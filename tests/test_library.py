@@ -69,7 +69,7 @@ def test_answers_are_those_of_the_command_line_and_a_second_call_compiles_nothin
     assert [answer.cells() for answer in answers] == [json.loads(line) for line in said.splitlines()]
     assert [answer.prompt for answer in answers] == PROMPTS and answers[1].text == ""
     with compiled() as programs:
-        again = run.generate([*PROMPTS[2:], *PROMPTS[:1]], tokens=6)
+        again = run.generate([*PROMPTS[2:], *PROMPTS[:1]], tokens=6, temperature=0.3, top_p=0.5)
     assert (len(again), programs) == (3, [])
     lazily = run.answers(PROMPTS, Decoding(tokens=6), 16)
     assert next(lazily).prompt == PROMPTS[0]

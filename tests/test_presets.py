@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 import subprocess
 from typing import Any
 
@@ -243,9 +244,11 @@ def test_help_shows_every_flag_with_its_docstring(kind, monkeypatch):
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit) as stop:
         override("--help", kind=kind) if of_config else parse(kind, ["--help"], "t5like import")
     assert stop.value.code == 0
-    lines = [line.strip("│ ") for line in shown.getvalue().splitlines()]
+    whole = shown.getvalue().splitlines()
+    lines = [line.strip("│ ") for line in whole]
     for name in (*of_config, *option_flags(kind)):
-        (at,) = (number for number, line in enumerate(lines) if line.split(" ")[0] == f"--{name}")
+        # A line of text that begins with a flag stands further to the right.
+        (at,) = (number for number, line in enumerate(whole) if re.match(rf"[│ ]{{0,4}}--{re.escape(name)}( |$)", line))
         text = lines[at].partition("  ")[2] or lines[at + 1]
         assert len(text) > 15, name
         assert not text.startswith("(default"), name

@@ -43,6 +43,7 @@ class Shown(NamedTuple):
 def page(command: Command, config: Config | None, source: str) -> str:
     """The help of a command, at most `LINES` lines; `config` is that of `source`, None for commands without one."""
     own = list(_options(command.options))
+    own = own if len(own) <= LINES - 3 else list(_options(command.options, folded=True))
     shown = [*own, *_fields(command, config, LINES - 3 - len(own))]
     width = shutil.get_terminal_size((COLUMNS, LINES)).columns
     lines = [f"usage: t5like {command.name} {SHOWN[command.takes]} [--name value ...]", f"{command.help}:"]
@@ -59,14 +60,16 @@ def _line(shown: Shown, width: int) -> str:
     return name + textwrap.shorten(shown.text, max(width - len(name), 20), placeholder=" ...")
 
 
-def _options(kind: type) -> Iterator[Shown]:
-    """The options of a class, with those of the classes in it that are flags by their own names."""
+def _options(kind: type, folded: bool = False) -> Iterator[Shown]:
+    """The options of a class, with those of the classes in it that are flags by their own names; of each such class the
+    first alone if they are `folded`."""
     marked = field_types(kind, marked=True)
     for name, (hint, text) in _described(kind).items():
         if not dataclasses.is_dataclass(hint):
             yield Shown(f"--{name} {_value(hint)}".rstrip(), text)
         elif marked[name] != hint and isinstance(hint, type):
-            yield from _options(hint)
+            within = list(_options(hint))
+            yield from [Shown(f"{within[0].flag}, ...", f"{text} All {len(within)}: --help all")] if folded else within
 
 
 def _fields(command: Command, config: Config | None, most: int) -> Iterator[Shown]:
