@@ -42,7 +42,6 @@ TINY_T5 = Model(
     mlp=256,
     vocab=4096,
     dtype="float32",
-    attention="plain",
 )
 MODELS = {
     "t5_tiny": TINY_T5,

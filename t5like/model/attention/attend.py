@@ -1,10 +1,11 @@
 """Attention: one `attend` with its implementations.
 
-`plain` is XLA's own and the measure of the others; `flash.linear` has memory linear in the length; `kernels` has
+`plain` is XLA's own and the measure of the others; `by_rows` is for CPUs; `flash.linear` has memory linear in the length; `kernels` has
 splash for TPUs and cuDNN for GPUs. All take the same described masks and biases and give the same numbers.
 """
 
 import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from t5like.model.attention.masks import HIDDEN, AttentionMask, Keys, Query, Rel
 from t5like.model.layers import dropout
 
 KERNELS = {"tpu": "splash", "gpu": "cudnn"}
+SOME_SCORES = 2**16
+"""Scores of one row from which on "auto" computes one row after the other on a CPU: a row of 4 heads and 128 tokens."""
 KINDS = ("plain", "linear", "splash", "cudnn")
 Scores = Float[Array, "batch heads query key"]
 MANY_SCORES = 2048**2
@@ -49,6 +52,8 @@ def attend(
     if drop is not None:
         keys, values = with_heads(keys, query.shape[2]), with_heads(values, query.shape[2])
         values = dropout(values.transpose(0, 2, 3, 1), *drop).transpose(0, 3, 1, 2)
+    if kind == "rows":
+        return by_rows(query, keys, values, mask, relative)
     if kind == "linear":
         return linear(query, keys, values, mask, relative, rules)
     if kind == "splash":
@@ -67,6 +72,31 @@ def plain(query: Query, keys: Keys, values: Keys, mask: AttentionMask, relative:
     scores += jnp.where(mask.matrix(), jnp.float32(0), jnp.float32(HIDDEN))[:, None]
     weights = softmax(scores, values.dtype)
     return checkpoint_name(jnp.einsum("bhqk,bkhd->bqhd", weights, values), "attended")
+
+
+def by_rows(query: Query, keys: Keys, values: Keys, mask: AttentionMask, relative: Relative | None) -> Query:
+    """The same, one row of the batch after the other, whose scores stay in a CPU's cache; sums of weights divide the
+    output, which is smaller than they are. At 8 rows of 512 tokens it takes half the time of `plain`."""
+    bias = None if relative is None else relative.matrix(mask)[0]
+
+    def one(row: tuple[Array, ...]) -> Array:
+        query, keys, values, *segments = row
+        # [tokens, heads, kv] -> [kv_heads, group * tokens, kv]: heads that share keys are queries of one
+        length, heads, kv = query.shape
+        grouped = query.reshape(length, keys.shape[1], -1, kv).transpose(1, 2, 0, 3).reshape(keys.shape[1], -1, kv)
+        scores = jnp.einsum("hqd,khd->hqk", grouped, keys, preferred_element_type=jnp.float32)
+        scores = scores.reshape(heads, length, -1)
+        scores = scores if bias is None else scores + bias
+        own = replace(mask, query_segments=segments[0][None], key_segments=segments[1][None])
+        scores += jnp.where(own.matrix(), jnp.float32(0), jnp.float32(HIDDEN))
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+        sums = weights.sum(axis=-1)
+        weights = weights.astype(values.dtype).reshape(keys.shape[1], -1, keys.shape[0])
+        mean = jnp.einsum("hqk,khd->hqd", weights, values, preferred_element_type=jnp.float32)
+        return (mean.reshape(heads, length, kv) / sums[..., None]).swapaxes(0, 1).astype(values.dtype)
+
+    rows = query, keys, values, mask.query_segments, mask.key_segments
+    return checkpoint_name(jax.lax.map(one, rows), "attended")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -107,7 +137,11 @@ def choose(kind: str, query: Query, keys: Keys, mask: AttentionMask, relative: R
         # cuDNN's kernel takes T5's bias, but as large a matrix as the scores.
         if kernel and hindered[kernel] is None and (kernel == "splash" or relative is None):
             return kernel
-        return "linear" if query.shape[1] * keys.shape[1] > MANY_SCORES else "plain"
+        scores = query.shape[1] * keys.shape[1]
+        if where == "cpu" and scores <= MANY_SCORES and query.shape[0] > 1 and scores * query.shape[2] >= SOME_SCORES:
+            # The rows of a batch are split over devices, where there are several.
+            return "rows" if jax.sharding.get_abstract_mesh().size == 1 else "plain"
+        return "linear" if scores > MANY_SCORES else "plain"
     if hindered[kind] is not None:
         able = ", ".join(repr(name) for name in KINDS if hindered[name] is None)
         raise UserError(
