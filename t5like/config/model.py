@@ -127,7 +127,7 @@ class Model:
     """Implementation of attention. `plain`: all scores at once; `linear`: in blocks, with memory that grows with the
     length and not its square; `splash`: JAX's kernel for TPUs, without relative positions; `cudnn`: NVIDIA's kernel.
     `auto` takes the kernel of the devices that the step is compiled for where it can do what the model needs, else
-    `linear` for rows longer than 2048 tokens and `plain` for shorter ones. Decoding with a cache is always `plain`."""
+    `linear` for rows longer than 2048 tokens and `plain` for shorter ones, on one CPU device row by row."""
     remat: Literal["none", "dots", "minimal", "full", "offload"] = "none"
     """Rematerialisation: what the backward pass computes again of a layer. `none`: nothing; `dots`: all but the
     products with weights; `minimal`: all but attention and the last products of attention and the feed-forward layer;
