@@ -129,7 +129,7 @@ def banned(tokens: list[int], size: int) -> set[int]:
 
 
 def histories(rows: int, slots: int = 24) -> tuple[History, list[list[int]]]:
-    """Random histories of few tokens, with starts from 0 to the last column; other columns are to be passed over."""
+    """Random histories of few tokens, with starts from 0 to the last column, and other tokens around them."""
     tokens = np.random.default_rng(3).integers(0, 5, (rows, slots)).astype(np.int32)
     starts, slot = np.arange(rows, dtype=np.int32) % (slots - 4), slots - 4
     own = [row[start:slot].tolist() for row, start in zip(tokens, starts, strict=True)]
