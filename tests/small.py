@@ -131,12 +131,12 @@ def _shapes(net: Transformer, features: tuple[tuple[str, tuple[int, ...], Any], 
     return nn.unbox(jax.eval_shape(init, jax.random.key(0), batch))["params"]
 
 
-def mesh_of(platform: str) -> contextlib.AbstractContextManager[Any]:
-    """A mesh of one device of a platform that need not be here, for programs that are traced and not run."""
+def mesh_of(platform: str, devices: int = 1) -> contextlib.AbstractContextManager[Any]:
+    """A mesh of devices of a platform that need not be here, for programs that are traced and not run."""
     axes = tuple(field.name for field in dataclasses.fields(config.Mesh))
     device = AbstractDevice(platform, 1, platform=platform)
     return jax.sharding.use_abstract_mesh(
-        AbstractMesh((1,) * len(axes), axes, (AxisType.Auto,) * len(axes), abstract_device=device)
+        AbstractMesh((devices, *[1] * (len(axes) - 1)), axes, (AxisType.Auto,) * len(axes), abstract_device=device)
     )
 
 

@@ -161,6 +161,52 @@ def test_the_call_of_cudnn_means_what_plain_computes(causal, biased, kv_heads, d
         assert_as_plain(run, inputs(24, 24, dtype, kv_heads=kv_heads), causal, biased)
 
 
+HERE = attention.by_rows, attention.plain
+
+
+@pytest.mark.parametrize(("kv_heads", "causal", "window"), [(4, False, None), (2, True, None), (1, True, 40)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_row_by_row_is_plain_forward_and_backward(kv_heads, causal, window, dtype):
+    """Also for packed rows with padding."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    query = jax.random.normal(keys[0], (3, 96, 4, 16)).astype(dtype)
+    key, value = (jax.random.normal(k, (3, 96, kv_heads, 16)).astype(dtype) for k in keys[1:3])
+    segments = jnp.tile(jnp.repeat(jnp.array([1, 2, 0], jnp.int32), jnp.array([40, 30, 26]))[None], (3, 1))
+    mask, table = AttentionMask(segments, segments, causal, window=window), jax.random.normal(keys[3], (32, 4))
+
+    def loss(attend, *arrays):
+        out = attend(*arrays[:3], mask, Relative(arrays[3], 64))
+        return jnp.square(out.astype(jnp.float32)).sum(), out
+
+    both = (jax.value_and_grad(functools.partial(loss, f), (0, 1, 2, 3), has_aux=True) for f in HERE)
+    found, expected = (jax.jit(each)(query, key, value, table) for each in both)
+    tolerance = 2 * TOLERANCES[dtype]  # both round
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        np.testing.assert_allclose(x, y, atol=tolerance * max(1.0, float(np.abs(y).max())))
+
+
+def test_auto_takes_row_by_row_on_one_cpu_device_where_rows_are_long():
+    assert chosen_on("cpu", 1, 8) == "rows"
+    assert chosen_on("cpu", 8, 8) == "plain" and chosen_on("cpu", 1, 1) == "plain"
+    assert chosen_on("tpu", 1, 8) != "rows"
+
+
+def chosen_on(platform: str, devices: int, batch: int) -> str:
+    """The kind that "auto" is for rows of 256 tokens and T5's bias."""
+    query = jax.ShapeDtypeStruct((batch, 256, 4, 32), "float32")
+    ids, table = jax.ShapeDtypeStruct((batch, 256), "int32"), jax.ShapeDtypeStruct((8, 4), "float32")
+    found: list[str] = []
+
+    def choose(query: jax.Array, ids: jax.Array, table: jax.Array) -> None:
+        mask = AttentionMask(ids, ids, False)
+        found.append(attention.choose("auto", query, query, mask, Relative(table, 16), RULES))
+
+    with mesh_of(platform, devices):
+        jax.eval_shape(choose, query, ids, table)
+    return found[0]
+
+
 def traced(kind: str, platform: str, *, length: int = 128, kv: int = 64, dtype: str = "bfloat16", **more: Any) -> str:
     """The kind that is chosen for self-attention of some shape on some platform."""
     query = jax.ShapeDtypeStruct((1, length, 2, kv), dtype)

@@ -1,7 +1,8 @@
 """Attention: one `attend` with its implementations.
 
-`plain` is XLA's own and the measure of the others; `by_rows` is for CPUs; `flash.linear` has memory linear in the length; `kernels` has
-splash for TPUs and cuDNN for GPUs. All take the same described masks and biases and give the same numbers.
+`plain` is XLA's own and the measure of the others; `by_rows` is for CPUs; `flash.linear` has memory linear in the
+length; `kernels` has splash for TPUs and cuDNN for GPUs. All take the same described masks and biases and give the same
+numbers.
 """
 
 import functools
