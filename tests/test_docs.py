@@ -301,4 +301,5 @@ def test_the_commands_of_a_page_run_one_after_the_other(page, done, capsys):
         done.add(shlex.join(words))
         with contextlib.suppress(SystemExit) if "--help" in words else contextlib.nullcontext():
             run(made_small(words))
-        assert capsys.readouterr().out, line
+        said = capsys.readouterr()
+        assert said.err if "--output" in words else said.out, line
