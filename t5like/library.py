@@ -27,6 +27,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.infer import fill
 from t5like.infer.answers import numbered_texts
 from t5like.infer.batches import in_order, rounded
+from t5like.infer.constrained import written_forms
 from t5like.infer.forward import Pooling, Stacks, default_pooling, outputs_of
 from t5like.infer.generate import Text, generator_of
 from t5like.infer.score import Asked, Scorer
@@ -172,7 +173,9 @@ class Run:
         generator = generator_of(self.restored, decoding)
         (framed,) = generator.framed([prompt])
         found = answer_tokens(generator, self.params, framed, self._on_devices)
-        return pieces(self.vocabulary, found, decoding.constraints.stop)
+        constraints = decoding.constraints
+        stops = written_forms(constraints.stop, self.vocabulary)
+        return pieces(self.vocabulary, found, stops, constraints.include_stop_str_in_output)
 
     def fill(self, texts: Texts, *, top: int = 5) -> Results[Filled]:
         """The `top` likeliest tokens for each [MASK] of texts, by an encoder.

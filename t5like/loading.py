@@ -1,10 +1,8 @@
 """A run opened for a program: `t5like.load`, which is imported when it is first called."""
 
-import contextlib
 import dataclasses
-import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from t5like.config.checks import require
@@ -13,7 +11,7 @@ from t5like.config.training import Step
 from t5like.library import Run
 from t5like.runs.changes import require_same_model
 from t5like.runs.directory import RunDirectory, config_of, relocated
-from t5like.runs.opened import open_run
+from t5like.runs.opened import open_run, without_notes
 from t5like.storage import path_of
 
 
@@ -36,20 +34,8 @@ def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str,
         flags = [word for name, value in config.items() for word in _flag(name, value)]
         settings, _ = override(settings, NoOptions, flags, "t5like.load")
     require_same_model(found, settings)
-    with _without_notes(), open_run(settings, step) as restored:
+    with without_notes(), open_run(settings, step) as restored:
         return Run(restored)
-
-
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
-    orbax = logging.getLogger("absl")
-    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
-    orbax.addFilter(serious)
-    try:
-        yield
-    finally:
-        orbax.removeFilter(serious)
 
 
 def _flag(name: str, value: object) -> list[str]:

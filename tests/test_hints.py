@@ -10,6 +10,7 @@ from starts import LEARNED, run_config
 
 from t5like import config
 from t5like.commands import generate, hints
+from t5like.config.beams import BeamSearch
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces
 from t5like.infer.passages import Passage
 from t5like.runs.directory import RunDirectory
@@ -104,3 +105,15 @@ def test_an_imported_run_without_text_names_the_one_that_it_is_evaluated_on(tmp_
         f"{tmp_path} was imported without text, so Python's own library is its held"
     )
     assert note_on_text(run, other) == ""
+
+
+def test_options_that_a_folder_states_for_answers_are_named_where_none_are_given(tmp_path, capsys):
+    run = run_of("gpt", tmp_path)
+    kept = run.run.hugging_face / "generation_config.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"num_beams": 4, "early_stopping": true, "length_penalty": 2.0, "top_p": 0.9}')
+    generate._note_defaults(run, generate.GenerateOptions(prompt=("a",), beams=BeamSearch(num_beams=2)))
+    assert capsys.readouterr() == ("", "")
+    generate._note_defaults(run, generate.GenerateOptions(prompt=("a",)))
+    said = capsys.readouterr().err
+    assert said.endswith("to answer with them, add --num_beams 4 --length_penalty 2.0 --early_stopping true\n")

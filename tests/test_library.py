@@ -285,6 +285,10 @@ def test_a_streamed_answer_is_the_generated_one_and_ends_before_a_stop_string(ru
     assert said == f"{answer}\n"
     stopped = "".join(run.stream(PROMPTS[0], tokens=6, stop=[answer[2:4]]))
     assert stopped == answer[: answer.index(answer[2:4])] != answer
+    shown = "".join(run.stream(PROMPTS[0], tokens=6, stop=[answer[2:4]], include_stop_str_in_output=True))
+    assert shown == stopped + answer[2:4]
+    assert shown == run.generate(PROMPTS[0], tokens=6, stop=[answer[2:4]], include_stop_str_in_output=True)[0].text
+    assert "without beams" in sentence(lambda: next(run.stream(PROMPTS[0], num_beams=2)))
     first, second = (run.stream(PROMPTS[0], tokens=6) for _ in range(2))
     begun = next(first)
     assert ("".join(second), begun + "".join(first)) == (answer, answer)

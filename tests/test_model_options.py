@@ -82,6 +82,18 @@ def test_decoding_with_a_cache_equals_the_full_forward(name, one_device):
     assert_decoding_equals_the_full_forward(net, params, batch, logits(net, params, batch))
 
 
+@pytest.mark.parametrize("family", ["gpt", "t5"])
+def test_decoding_in_bfloat16_keeps_in_float32_what_the_full_forward_does(family, one_device):
+    """Biases, norms and T5's bias, which are far from what bfloat16 can say."""
+    settings = small_config(family, model__dtype="bfloat16", model__bias=True, model__norm="layer", model__gated=False)
+    net, params, batch = build(settings)
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf + 3.003 if path[-1].key in ("value_bias", "relative") else leaf, params
+    )
+    full = logits(net, params, batch)
+    assert_decoding_equals_the_full_forward(net, params, batch, full, 0.02 * float(jnp.abs(full).max()))
+
+
 def test_only_long_waves_are_slowed_down():
     speeds = np.asarray(layers.rope_frequencies(64, 500_000.0))
     slowed = np.asarray(layers.llama3_rope_scaling(jnp.asarray(speeds), 8.0, 1.0, 4.0, 8192))

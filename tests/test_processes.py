@@ -43,7 +43,8 @@ whole = jax.jit(lambda x, y: x - y, out_shardings=replicated(mesh, batch).shardi
 assert not np.any(whole(to_global({"x": batch[to_global.local_rows]})["x"], replicated(mesh, batch)))
 """
 """On a mesh whose devices are not in the order of their processes, a batch is made of the rows that each has."""
-PROMPTS = ["--prompt=the model", "--prompt=a line of", "--prompt=it", "--tokens=6", "--temperature=1", "--batch=2"]
+PROMPTS = ["--prompt=the model", "--prompt=a line of", "--prompt=it", "--tokens=6", "--batch=2"]
+CHOICES = ["--temperature=1"], ["--num_beams=3", "--num_return_sequences=2", "--scores", "--json"]
 DEVICES = 4
 """Of all processes together."""
 
@@ -112,11 +113,16 @@ def run(folder, texts):
     return made
 
 
+def generations(path: pathlib.Path) -> list[list[str | pathlib.Path]]:
+    """The commands that write answers: sampled ones, and those of beams with their scores."""
+    return [["generate", path, *PROMPTS, *choice] for choice in CHOICES]
+
+
 @pytest.fixture(scope="module")
 def of_two(run, folder) -> tuple[pathlib.Path, list[str]]:
     """A run of two processes, and what it, its evaluation and its generation printed."""
     path = run("two")
-    return path, carry_out(2, ["train", path], ["eval", path], ["generate", path, *PROMPTS], then=APART)
+    return path, carry_out(2, ["train", path], ["eval", path], *generations(path), then=APART)
 
 
 def from_step_3(path: pathlib.Path, name: str) -> pathlib.Path:
@@ -132,7 +138,7 @@ def of_one(run, of_two) -> tuple[pathlib.Path, list[str]]:
     """The same of one process, which then goes on from step 3 of the two."""
     path = run("one")
     on = from_step_3(of_two[0], "two_then_one")
-    return path, carry_out(1, ["train", path], ["eval", path], ["generate", path, *PROMPTS], ["train", on])
+    return path, carry_out(1, ["train", path], ["eval", path], *generations(path), ["train", on])
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +184,14 @@ def test_what_two_processes_saved_is_gone_on_with_by_one_and_by_four(of_one, of_
 
 
 def test_evaluation_and_generation_across_processes_say_what_one_says(of_one, of_two):
-    (one, (_, evaluated, generated, _)), (two, (_, *by_two)) = of_one, of_two
-    assert by_two == [evaluated.replace(str(one), str(two)), generated]
-    assert generated.count("\n") >= 3 and "perplexity" in evaluated
+    (one, (_, evaluated, sampled, searched, _)), (two, (_, *by_two)) = of_one, of_two
+    assert by_two[:2] == [evaluated.replace(str(one), str(two)), sampled]
+    assert sampled.count("\n") >= 3 and "perplexity" in evaluated
+    answers = [[json.loads(line) for line in text.splitlines()] for text in (searched, by_two[2])]
+    for ours, theirs in zip(*answers, strict=True):
+        assert ours["answer"] == theirs["answer"] and len(ours["others"]) == 1
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
+        assert [other["answer"] for other in ours["others"]] == [other["answer"] for other in theirs["others"]]
     figures = [json.loads((path / "eval.json").read_text()) for path in (one, two)]
     assert figures[0] == pytest.approx(figures[1], rel=1e-6)
 

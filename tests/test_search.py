@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from generators import build, with_options
+from settings import sentence
 
 from t5like import config
 from t5like.config.beams import BeamSearch
 from t5like.config.constraints import Constraints
+from t5like.config.decoding import decoding_of
 from t5like.config.sampling import Sampling
 from t5like.infer.generate import Generator
 from t5like.infer.search import generate
@@ -138,16 +140,29 @@ def test_the_loop_copies_neither_what_the_encoder_made_nor_a_layer_s_cache(rows,
 def test_a_search_in_segments_is_the_whole(one_device):
     """Streams stop between tokens, which changes none of them."""
     from t5like.infer.generate import unrolled_layers
-    from t5like.infer.search import answers as finish
-    from t5like.infer.search import begin, go_on
+    from t5like.infer.search import finish, go_on, start
 
     generator, params = build("t5")
     asked = with_options(generator, sampling=DRAWN)
     framed = [generator.frame.around(prompt) for prompt in PROMPTS]
     prompts, given = asked.asked(framed)
     fixed = {"net": generator.network.inference_net, "shape": asked.shape}
-    search, layers = begin(params, prompts, given, **fixed), unrolled_layers(params, generator.model)
+    search, layers = start(params, prompts, given, **fixed), unrolled_layers(params, generator.model)
     for until in (1, 3, 4, 6):
         search = go_on(layers, search, given, jnp.int32(until), **fixed)
     found = finish(search, **fixed)
     np.testing.assert_array_equal(np.asarray(found.tokens)[:3], asked.answers(params, framed).tokens)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"temprature": 1.0}, "There is no option 'temprature' of answers; did you mean 'temperature'?"),
+        ({"num_beams": 2, "temperature": 1.0}, "--temperature 1.0 samples, but --num_beams 2 searches"),
+        ({"num_beams": 2, "regex": "a+"}, "--regex cannot be joined with --num_beams 2"),
+        ({"min_new_tokens": 9}, "--min_new_tokens 9 is more than --tokens 8"),
+        ({"stop": [""]}, "--stop has an empty string"),
+    ],
+)
+def test_options_of_answers_that_cannot_be_are_sentences(options, expected):
+    assert sentence(decoding_of, 8, 0, False, options).startswith(expected)

@@ -1,8 +1,8 @@
 """Decoding with a KV cache as two pure functions: `prefill` reads prompts, `advance` appends one token to every row.
 
-Whatever chooses tokens is a loop over these two: `infer/search.py` has it. Prompts are padded in
-front, so that all rows write their next token to the same slot of the cache, and are independent of each other: beams
-`reorder` the rows of a source, and a server takes and puts the rows of sources.
+Whatever chooses tokens is a loop over these two: `infer/search.py` has it. Prompts are padded in front, so that all
+rows write their next token to the same slot of the cache, and are independent of each other: beams `reorder` the rows
+of a source, and a server takes and puts the rows of sources.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from t5like.model.attention.cached import KVCache
 from t5like.model.blocks import LayerCache
@@ -72,9 +72,20 @@ def advance(net: Transformer, params: Params, state: DecodeState, tokens: Int[Ar
     return state._replace(cache=cache, logits=logits, slot=state.slot + 1)
 
 
-def reorder(state: DecodeState, rows: Int[Array, " rows"]) -> DecodeState:
-    """Give each row what row `rows[n]`, one of the same source, has of its own. The logits stay as they are."""
-    taken = jax.tree.map(lambda x: jnp.take(x, rows, axis=0), [layer["self"] for layer in state.cache])
+def take_parents(
+    x: Shaped[Array, "rows *shape"], parents: Int[Array, "sources copies"]
+) -> Shaped[Array, "rows *shape"]:
+    """What the parent of each row has; it is one of the rows of the same source, which `parents` counts from 0.
+
+    Sources are a batch of look-ups, so that a mesh that splits them sends nothing.
+    """
+    split = x.reshape(*parents.shape, *x.shape[1:])
+    return jax.vmap(lambda own, rows: own[rows])(split, parents).reshape(x.shape)
+
+
+def reorder(state: DecodeState, parents: Int[Array, "sources copies"]) -> DecodeState:
+    """Give each row what its parent has of its own. The logits stay as they are."""
+    taken = jax.tree.map(lambda x: take_parents(x, parents), [layer["self"] for layer in state.cache])
     return state._replace(cache=[{**old, "self": new} for old, new in zip(state.cache, taken, strict=True)])
 
 

@@ -21,7 +21,7 @@ from t5like.infer.constrained import automaton_of, cut, prefix_tokens
 from t5like.infer.constraints import TokenConstraints, constraints_of, sequences_of
 from t5like.infer.decode import Prompts
 from t5like.infer.sample import make_sampler
-from t5like.infer.search import Asked, Limits, Shape, answers, begin, generate, go_on
+from t5like.infer.search import Asked, Limits, Shape, finish, generate, go_on, start
 from t5like.model.network import Network
 from t5like.model.sharding import Params, row_parts
 from t5like.model.stack import unrolled
@@ -150,17 +150,16 @@ class Generator:
         """
         require_decoder(self.model)
         prompts, asked = self.asked(framed, numbers, length)
-        given = {"net": self.network.inference_net, "shape": self.shape}
         if self.decoding.constraints.grammar:
             found = self._by_grammar(params, prompts, asked)
         else:
-            found = generate(params, prompts, asked, **given)
+            found = generate(params, prompts, asked, net=self.network.inference_net, shape=self.shape)
         return jax.tree.map(lambda x: np.asarray(x)[: len(framed)], jax.device_get(found))
 
     def _by_grammar(self, params: Params, prompts: Prompts, asked: Asked) -> Answers:
         """The answers token by token, as the grammar looks at each before it says what may be the next."""
         net, shape = self.network.inference_net, self.shape
-        search, layers = begin(params, prompts, asked, net=net, shape=shape), unrolled_layers(params, self.model)
+        search, layers = start(params, prompts, asked, net, shape), unrolled_layers(params, self.model)
         matches = self._grammar.begin(len(search.next))
         for number in range(self.most):
             mask = jnp.asarray(matches.mask())
@@ -168,7 +167,7 @@ class Generator:
             matches.accept(np.asarray(search.next))
             if matches.ended.all():
                 break
-        return answers(search, net=net, shape=shape)
+        return finish(search, net, shape)
 
     def asked(
         self, framed: Sequence[Sequence[int]], numbers: int | Sequence[int] = 0, length: int = 0
@@ -183,11 +182,7 @@ class Generator:
         sampler = make_sampler(self.decoding.sampling, own, self.decoding.seed, self.shape.rows)
         penalties = jnp.asarray(divisors(self.decoding.beams, self.most))
         prompts = self._prompts(full, length or ROUND)
-        # Of an imported folder's least length the tokens before the answer are part.
-        least = np.maximum(self._constraints.min_length - np.asarray(prompts.lengths), 0)
-        least = np.maximum(least, self.decoding.constraints.min_new_tokens).repeat(self.shape.rows)
-        limits = self._limits._replace(least=jnp.asarray(least, jnp.int32))
-        return prompts, Asked(sampler, limits, penalties, self._automaton)
+        return prompts, Asked(sampler, self._limits(np.asarray(prompts.lengths)), penalties, self._automaton)
 
     @functools.cached_property
     def shape(self) -> Shape:
@@ -219,13 +214,16 @@ class Generator:
         allowed[list(constraints.never)] = False
         return allowed, np.isin(np.arange(model.vocab), constraints.ends)
 
-    @property
-    def _limits(self) -> Limits:
+    def _limits(self, lengths: Int[np.ndarray, " sources"]) -> Limits:
+        """The constraints of answers to prompts of these lengths."""
         constraints = self._constraints
+        # Of an imported folder's least length the tokens before the answer are part.
+        least = np.maximum(constraints.min_length - lengths, self.decoding.constraints.min_new_tokens)
         first = None if self.prefix or self.model.family == "decoder" else constraints.first
         start, last = (jnp.int32(-1 if token is None else token) for token in (first, constraints.last))
         allowed, ends = map(jnp.asarray, self._allowed)
-        return Limits(allowed, ends, start, last, jnp.zeros(0, jnp.int32), sequences_of(constraints))
+        rows = jnp.asarray(least.repeat(self.shape.rows), jnp.int32)
+        return Limits(allowed, ends, start, last, rows, sequences_of(constraints))
 
     @functools.cached_property
     def _automaton(self) -> Automaton | None:

@@ -32,5 +32,5 @@ def lower_generation(network: Network, prompts: int, tokens: int, beams: int) ->
         return given, Asked(sampler, limits, jnp.asarray(divisors(search, tokens)))
 
     asked = jax.eval_shape(arguments)
-    shape = Shape(tokens, beams, rule_of(search) if search.searches else None, False, False, False)
+    shape = Shape(tokens, beams, rule_of(search) if search.searches else None)
     return generate.lower(network.params, *asked, net=network.inference_net, shape=shape)

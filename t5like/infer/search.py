@@ -7,7 +7,7 @@ it, so that other ones compile nothing; part of it is the `Shape`.
 """
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from t5like.infer import beams
 from t5like.infer.automaton import Automaton, follow, permitted, without_ends
 from t5like.infer.beams import Answers, Beams, Rule
 from t5like.infer.constraints import Sequences, completed
-from t5like.infer.decode import DecodeState, Prompts, advance, prefill, reorder
+from t5like.infer.decode import DecodeState, Prompts, advance, prefill, reorder, take_parents
 from t5like.infer.filters import History, process
 from t5like.infer.sample import Sampler, choose, likeliest
 from t5like.model.sharding import Params, shard
@@ -25,6 +25,7 @@ from t5like.model.stack import unrolled
 from t5like.model.transformer import Transformer
 
 Scores = Float[Array, "rows vocab"]
+Arrays = TypeVar("Arrays")
 
 
 class Limits(NamedTuple):
@@ -59,9 +60,9 @@ class Shape(NamedTuple):
     most: int
     rows: int = 1
     rule: Rule | None = None
-    samples: bool = True
-    penalises: bool = True
-    scored: bool = True
+    samples: bool = False
+    penalises: bool = False
+    scored: bool = False
 
 
 class Written(NamedTuple):
@@ -96,12 +97,6 @@ def generate(params: Params, prompts: Prompts, asked: Asked, *, net: Transformer
     return finish(last, net, shape)
 
 
-@functools.partial(jax.jit, static_argnames=("net", "shape"))
-def begin(params: Params, prompts: Prompts, asked: Asked, *, net: Transformer, shape: Shape) -> Search:
-    """The search for answers to each prompt, without a token as yet."""
-    return start(params, prompts, asked, net, shape)
-
-
 @functools.partial(jax.jit, static_argnames=("net", "shape"), donate_argnames=("search",))
 def go_on(
     layers: Params,
@@ -119,17 +114,13 @@ def go_on(
     """
     appended = lambda: search._replace(state=advance(net, layers, search.state, search.next))  # noqa: E731
     search = jax.lax.cond(search.number == 0, lambda: search, appended)
-    return loop(layers, write(search, asked, shape, mask), asked, net, shape, until)
+    search = loop(layers, write(search, asked, shape, mask), asked, net, shape, until)
+    return search._replace(next=_whole(search.next, net), written=_whole(search.written, net))
 
 
 @functools.partial(jax.jit, static_argnames=("net", "shape"))
-def answers(search: Search, *, net: Transformer, shape: Shape) -> Answers:
-    """The answers of a search that is over."""
-    return finish(search, net, shape)
-
-
 def start(params: Params, prompts: Prompts, asked: Asked, net: Transformer, shape: Shape) -> Search:
-    """As `begin`, within a program."""
+    """The search for answers to each prompt, without a token as yet."""
     sources, length = prompts.tokens.shape
     most, rows = shape.most, sources * shape.rows
     state = prefill(net, params, prompts, length + max(most - 1, 1), shape.rows)
@@ -147,7 +138,7 @@ def start(params: Params, prompts: Prompts, asked: Asked, net: Transformer, shap
 def loop(
     layers: Params, search: Search, asked: Asked, net: Transformer, shape: Shape, until: Int[Array, ""] | None = None
 ) -> Search:
-    """As `go_on`, within a program, for a search whose last tokens are not appended."""
+    """As `go_on`, within a program, for a search whose last tokens are not appended yet."""
     end = shape.most if until is None else jnp.minimum(until, shape.most)
 
     def goes_on(now: Search) -> Bool[Array, ""]:
@@ -165,19 +156,17 @@ def write(search: Search, asked: Asked, shape: Shape, mask: Bool[Array, "rows vo
     logits = search.state.logits
     if isinstance(search.written, Beams):
         assert shape.rule is not None
-        return _search(
-            search, search.written, _processed(jax.nn.log_softmax(logits), search, asked, shape, mask), asked, shape
-        )
+        scores = _processed(jax.nn.log_softmax(logits), search, asked, shape, mask)
+        return _search(search, search.written, scores, asked, shape)
     old, scores = search.written, _processed(logits, search, asked, shape, mask)
     tokens = _chosen(scores, search.number, asked.sampler) if shape.samples else likeliest(scores)
     tokens = jnp.where(old.ended, 0, tokens)
     put = functools.partial(jax.lax.dynamic_update_index_in_dim, index=search.number, axis=1)
     spelt, over = _spelt(search.spelt, tokens, asked)
-    scored = lambda: put(old.log_probs, jnp.where(old.ended, 0, _log_probs(logits, tokens)))  # noqa: E731
-    log_probs = scored() if shape.scored else old.log_probs
-    written = Written(
-        put(old.tokens, tokens), log_probs, old.lengths + (~old.ended).astype(jnp.int32), old.ended | over
-    )
+    log_probs, lengths = old.log_probs, old.lengths + (~old.ended).astype(jnp.int32)
+    if shape.scored:
+        log_probs = put(log_probs, jnp.where(old.ended, 0, _log_probs(logits, tokens)))
+    written = Written(put(old.tokens, tokens), log_probs, lengths, old.ended | over)
     history = jax.lax.dynamic_update_index_in_dim(search.history, tokens, search.state.slot, axis=1)
     return Search(search.number + 1, search.state, tokens, history, spelt, written)
 
@@ -198,11 +187,12 @@ def _search(search: Search, old: Beams, scores: Scores, asked: Asked, shape: Sha
 
     by_source = scores.reshape(-1, shape.rows, scores.shape[1])
     written, tokens, parents = beams.step(rule, old, by_source, ends)
-    first = jnp.arange(len(tokens), dtype=jnp.int32)[:, None] * shape.rows
-    rows, tokens = (parents + first).reshape(-1), tokens.reshape(-1)
-    history = jax.lax.dynamic_update_index_in_dim(search.history[rows], tokens, search.state.slot, axis=1)
-    spelt = _spelt(search.spelt[rows], tokens, asked)[0]
-    return Search(search.number + 1, reorder(search.state, rows), tokens, history, spelt, written)
+    tokens = tokens.reshape(-1)
+    history = jax.lax.dynamic_update_index_in_dim(
+        take_parents(search.history, parents), tokens, search.state.slot, axis=1
+    )
+    spelt = _spelt(take_parents(search.spelt, parents), tokens, asked)[0]
+    return Search(search.number + 1, reorder(search.state, parents), tokens, history, spelt, written)
 
 
 def _processed(
@@ -242,6 +232,7 @@ def _log_probs(logits: Scores, tokens: Int[Array, " rows"]) -> Float[Array, " ro
     return jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, None], axis=1)[:, 0]
 
 
+@functools.partial(jax.jit, static_argnames=("net", "shape"))
 def finish(search: Search, net: Transformer, shape: Shape) -> Answers:
     """The answers of a search that is over, whole on every process."""
     written = search.written
@@ -252,4 +243,9 @@ def finish(search: Search, net: Transformer, shape: Shape) -> Answers:
         split = lambda x: x.reshape(-1, shape.rows, *x.shape[1:])  # noqa: E731
         tokens, log_probs = split(written.tokens), split(written.log_probs)
         found = Answers(tokens, log_probs, split(written.lengths), log_probs.sum(axis=-1))
-    return jax.tree.map(lambda x: shard(x, net.rules, *[None] * x.ndim), found)
+    return _whole(found, net)
+
+
+def _whole(arrays: Arrays, net: Transformer) -> Arrays:
+    """The arrays, split over no devices, so that every process can read them."""
+    return jax.tree.map(lambda x: shard(x, net.rules, *[None] * x.ndim), arrays)

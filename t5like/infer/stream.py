@@ -10,21 +10,23 @@ from t5like.config.checks import require
 from t5like.data.vocabulary import Vocabulary
 from t5like.infer.batches import row_length
 from t5like.infer.generate import Generator, unrolled_layers
-from t5like.infer.search import Written, begin, go_on
+from t5like.infer.search import Written, go_on, start
 from t5like.model.sharding import Params
 
 SEGMENT = 4
 """Tokens that are chosen without a look at them, which keeps the devices waiting for a moment."""
 
 
-def pieces(vocabulary: Vocabulary, tokens: Iterable[int], stops: Sequence[str] = ()) -> Iterator[str]:
+def pieces(
+    vocabulary: Vocabulary, tokens: Iterable[int], stops: Sequence[str] = (), include: bool = False
+) -> Iterator[str]:
     """The text of tokens as they come, in pieces of whole characters, none of them empty.
 
-    Together they are `vocabulary.decode(tokens)`, whatever the tokens, up to the stop string that is complete first.
-    What may be the beginning of one is held back; behind one no token is taken any more.
+    Together they are `vocabulary.decode(tokens)`, whatever the tokens, up to the stop string that is complete first,
+    or with it to `include` it. What may be the beginning of one is held back; behind one no token is taken any more.
     """
     texts = decoded(vocabulary, tokens)
-    return until_stop(texts, stops) if any(stops) else texts
+    return until_stop(texts, stops, include) if any(stops) else texts
 
 
 def decoded(vocabulary: Vocabulary, tokens: Iterable[int]) -> Iterator[str]:
@@ -54,14 +56,14 @@ def _behind(vocabulary: Vocabulary, context: list[int], held: list[int]) -> str:
     return vocabulary.decode([*context, *held])[len(vocabulary.decode(context)) :]
 
 
-def until_stop(texts: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The texts up to the stop string that is complete first, however they are cut; of two that end at one place it is
-    the longer."""
+def until_stop(texts: Iterable[str], stops: Sequence[str], include: bool = False) -> Iterator[str]:
+    """The texts up to the stop string that is complete first, or with it, however they are cut; of two that end at one
+    place it is the longer."""
     stops, waiting = [stop for stop in stops if stop], ""
     for text in texts:
         waiting += text
         ends = [(at + len(stop), at) for stop in stops if (at := waiting.find(stop)) >= 0]
-        sure = min(ends)[1] if ends else len(waiting) - max(_begun(waiting, stop) for stop in stops)
+        sure = min(ends)[0 if include else 1] if ends else len(waiting) - max(_begun(waiting, stop) for stop in stops)
         if sure:
             yield waiting[:sure]
         if ends:
@@ -96,7 +98,7 @@ def answer_tokens(
     yield from generator.prefix
     with within():
         prompts, asked = generator.asked([framed], 0, row_length(len(framed)))
-        search = begin(params, prompts, asked, net=net, shape=shape)
+        search = start(params, prompts, asked, net, shape)
         layers = unrolled_layers(params, net.model)
     while True:
         until = jnp.int32(given + SEGMENT if given else 1)

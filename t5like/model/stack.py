@@ -171,7 +171,7 @@ def _layers(stacked: list[Any], periods: int) -> list[Any]:
 def unrolled(params: Params, model: Model) -> Params:
     """Parameters with each layer of the decoder by itself, as a cache asks for, in the type of the activations.
 
-    What is computed with in float32, vectors and the relative bias, stays so.
+    What is computed with in float32, vectors, biases and T5's bias, stays so.
     """
     decoder, layers = dict(params["decoder"]), []
     for name, periods, windows in scans(model, model.decoder_layers):
@@ -182,7 +182,8 @@ def unrolled(params: Params, model: Model) -> Params:
     dtype = jnp.dtype(model.dtype)
 
     def cast_to_activations(path: Any, leaf: Array) -> Array:
-        wide = leaf.ndim < 2 or path[-1].key == "relative" or model.lora.dora
+        name = path[-1].key
+        wide = leaf.ndim < 2 or name == "relative" or name.endswith("_bias") or model.lora.dora
         return leaf if wide else leaf.astype(dtype)
 
     return jax.tree_util.tree_map_with_path(cast_to_activations, used)
