@@ -16,7 +16,8 @@ from small import random_batch, random_params, small_config
 
 from t5like import config
 from t5like.cli import COMMANDS
-from t5like.commands.score import ScoreOptions, _named, _score
+from t5like.commands.score import ScoreOptions, _score
+from t5like.commands.standard_input import named
 from t5like.convert.original import has_transformers
 from t5like.data.features import token_features
 from t5like.data.vocabulary import Bytes, Frame, Vocabulary
@@ -275,7 +276,7 @@ def test_plain_lines_json_lines_and_standard_input_are_read(tmp_path, capsys, mo
         scored(tmp_path / "table.tsv", capsys, target=("x",), reading=Reading(columns=("n", "x")))[0][0]["n"] == "one"
     )
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "a cat", "n": 1}\n')))
-    with _named("-") as (path, content):
+    with named("-") as (path, content):
         (found,), _ = scored(pathlib.Path(path), capsys)
     assert (
         found == {"text": "a cat", "n": 1, **{k: v for k, v in lines[0].items() if k != "text"}} and len(content) == 64

@@ -16,6 +16,7 @@ from t5like.config.constraints import Constraints
 from t5like.config.decoding import decoding_of
 from t5like.config.sampling import Sampling
 from t5like.infer.generate import Generator
+from t5like.infer.sample import OF_COPY, OF_PROMPT
 from t5like.infer.search import generate
 from t5like.model.sharding import make_mesh
 
@@ -89,6 +90,8 @@ def test_samples_of_one_prompt_are_those_that_it_has_alone_by_their_seeds(one_de
     assert len({*map(tuple, many.tokens[0].tolist())}) == 3
     single = with_options(generator, sampling=DRAWN, scores=True)
     np.testing.assert_array_equal(answers(single, params).tokens[:, 0], many.tokens[:, 0])
+    own = with_options(single, seed=(OF_PROMPT + 2 * OF_COPY) % 2**31)  # that of answer 2 to prompt 1
+    np.testing.assert_array_equal(answers(own, params, [PROMPTS[1]] * 3).tokens[0, 0], many.tokens[1, 2])
     for number, prompt in enumerate(PROMPTS):
         for tokens, length, scores in zip(
             *(x[number] for x in (many.tokens, many.lengths, many.log_probs)), strict=False

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from t5like.commands import Command
+from t5like.commands.output import Progress, say
+from t5like.commands.standard_input import named
 from t5like.config import Config, Source
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import without_prefix
@@ -64,7 +64,7 @@ def score(config: Config, options: ScoreOptions, file: str) -> None:
     from t5like.processes.preflight import processes
     from t5like.runs.opened import open_run
 
-    with _named(file) as (path, content):
+    with named(file) as (path, content):
         asked = {"options": options, "file": file, "standard input": content}
         with processes(config, asked), open_run(config, options.step) as restored:
             _score(restored, options, path)
@@ -80,6 +80,7 @@ def _score(restored: Restored, options: ScoreOptions, path: str) -> None:
     faults, scorer = Faults(), Scorer(restored, options.scoring, options.batch)
     rows = _rows(options, path, faults)
     columns, count, wins = options.target, 0, dict.fromkeys(options.target, 0)
+    progress = Progress("rows scored", 0)
     while part := list(itertools.islice(rows, TOGETHER)):
         asked = [_asked(row, column, options.input) for row in part for column in columns]
         found = [scored_of(*pair, restored.vocabulary) for pair in zip(asked, scorer(asked), strict=True)]
@@ -91,12 +92,13 @@ def _score(restored: Restored, options: ScoreOptions, path: str) -> None:
                 wins[record["likeliest"]] += 1
             print(json.dumps({**row.values, **record}, ensure_ascii=False, default=str), flush=True)
         count += len(part)
-        _say(f"{count:,} rows scored.")
+        progress.reach(count)
+    say(f"{count:,} rows scored.")
     if faults.count:
-        _say(f"{faults.count:,} rows are left out: {faults.examples[0]}")
+        say(f"{faults.count:,} rows are left out: {faults.examples[0]}")
     if len(columns) > 1 and count:
         shares = ", ".join(f"{name} in {wins[name] / count:.1%}" for name in columns)
-        _say(f"Likeliest of {count:,} rows: {shares}.")
+        say(f"Likeliest of {count:,} rows: {shares}.")
 
 
 def _asked(row: Row, column: str, given: str) -> Asked:
@@ -134,27 +136,6 @@ def _rows(options: ScoreOptions, path: str, faults: Faults) -> Iterator[Row]:
     source = Source(kind=kind, path=path, document="line" if kind == "text" else "file", **own)
     given = Source.names_in(options.input) or ([options.input] if options.input else [])
     return rows_of(source, "train", (*options.target, *given), faults, FIELDS)
-
-
-@contextlib.contextmanager
-def _named(file: str) -> Iterator[tuple[str, str]]:
-    """The path of a file, and of standard input, -, that of a copy with the hash of its content."""
-    if file != "-":
-        yield file, ""
-        return
-    import hashlib
-    import pathlib
-    import tempfile
-
-    content = sys.stdin.buffer.read()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder, "standard_input")
-        copy.write_bytes(content)
-        yield str(copy), hashlib.sha256(content).hexdigest()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 COMMANDS = (

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pathlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from t5like.commands import Command
 from t5like.commands.output import Progress, made_by, resumed, say
+from t5like.commands.standard_input import Named, named
 from t5like.config import Config, Source
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import applies_to
@@ -79,19 +78,19 @@ def predict(config: Config, options: PredictOptions, file: str) -> None:
     there = ", ".join(f"{number} ({name})" for number, (name, _) in known.items())
     require(options.source in known, f"--source {options.source} has no task; there are {there}.")
     with (
-        _named(file) as name,
-        processes(config, {"options": options, "file": file}),
+        _named(file) as found,
+        processes(config, {"options": options, "file": file, "standard input": found.sha256}),
         open_run(config, options.step) as restored,
     ):
-        _predict(restored, options, name)
+        _predict(restored, options, found)
 
 
-def _predict(restored: Restored, options: PredictOptions, file: str) -> None:
-    source = _source(restored.config, options, file)
+def _predict(restored: Restored, options: PredictOptions, file: Named) -> None:
+    source = _source(restored.config, options, file.path)
     if not options.output:
         _predict_rows(restored, options, source, lambda record: print(record, flush=True))
         return
-    with resumed(options.output, _made_from(restored, source), options.overwrite) as lines:
+    with resumed(options.output, _made_from(restored, source, file.sha256), options.overwrite) as lines:
         _predict_rows(restored, options, source, lines.append, lines.count)
         say(f"{options.output} has {lines.count:,} predictions.")
 
@@ -130,32 +129,30 @@ def _predict_rows(
 
 
 @contextlib.contextmanager
-def _named(file: str) -> Iterator[str]:
-    """The file, or one with all of standard input, whose content says which form it has. No row of it is left out."""
-    import tempfile
-
+def _named(file: str) -> Iterator[Named]:
+    """The file, of which no row is left out."""
     from t5like.data.sources.faults import REMEDY
 
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder) / "standard input"
-        if file == "-":
-            copy.write_bytes(sys.stdin.buffer.read())
-        try:
-            yield str(copy) if file == "-" else file
-        except UserError as error:
-            raise UserError(str(error).replace(str(copy), copy.name).replace(REMEDY, "Mend it.")) from None
+    try:
+        with named(file) as found:
+            yield found
+    except UserError as error:
+        raise UserError(str(error).replace(REMEDY, "Mend it.")) from None
 
 
-def _made_from(restored: Restored, source: Source) -> dict[str, Any]:
-    """All that predictions depend on: the checkpoint, the rows with their files, and fields of the config."""
+def _made_from(restored: Restored, source: Source, content: str) -> dict[str, Any]:
+    """All that predictions depend on: the checkpoint, the rows with their files or the hash of their `content`, and
+    fields of the config."""
     import hashlib
 
     from t5like.config.presets import leaves
     from t5like.data.sources.identity import identify
 
-    files = sorted(map(str, identify((source,)).items()))
+    if not content:
+        files = sorted(map(str, identify((source,)).items()))
+        content = hashlib.sha256("\n".join(files).encode()).hexdigest()
     rows = {name: value for name, value in leaves(source).items() if name != "path"}
-    return {**made_by(restored), "rows": hashlib.sha256("\n".join(files).encode()).hexdigest(), **rows}
+    return {**made_by(restored), "rows": content, **rows}
 
 
 def _source(config: Config, options: PredictOptions, file: str) -> Source:
