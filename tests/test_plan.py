@@ -17,7 +17,7 @@ from small import labelled_config, small_config
 from t5like.commands.plan import PlanOptions, plan
 from t5like.config import Config
 from t5like.cost.devices import DEVICES
-from t5like.plan import figures, search
+from t5like.plan import early, figures, search
 from t5like.plan.compiled import too_large
 from t5like.plan.programs import Answers
 from t5like.plan.topology import SLICES, Topology, quiet, slices_of, topology
@@ -368,3 +368,13 @@ def test_a_plan_is_printed_and_one_that_does_not_fit_ends_with_a_sentence(say, p
     many = ("--train.batch", "1048576", "--model.attention", "plain")
     said = sentence(say, "plan", preset, "--topology", "v5e:1x1", *many)
     assert said.startswith("It does not fit: ")
+
+
+def test_a_program_is_read_when_it_is_written_to_its_end(tmp_path):
+    """Whatever part of the compiler's text has reached the disk, also one that ends with a brace."""
+    whole = "HloModule m\n\n%a (p: f32[]) -> f32[] {\n  ROOT %p = f32[] parameter(0), metadata={a={1}}\n}\n\n"
+    whole += "ENTRY %main (q: f32[]) -> f32[] {\n  ROOT %q = f32[] parameter(0), metadata={a={1}}\n}\n"
+    file = tmp_path / "1.txt"
+    for end in range(len(whole) + 1):
+        file.write_text(whole[:end])
+        assert early._written(tmp_path, "*.txt") == (end >= len(whole) - 1), whole[:end]

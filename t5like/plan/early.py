@@ -77,13 +77,17 @@ def memory_of(buffers: str) -> StepMemory:
 
 
 def _written(folder: pathlib.Path, placed: str) -> bool:
-    """True if the program is there, whole: its last line closes a brace."""
+    """True if the program is there, whole: its entry, which is the last computation, is closed."""
     file = next(folder.glob(placed), None)
     if file is None or not file.stat().st_size:
         return False
     with file.open("rb") as opened:
         opened.seek(max(file.stat().st_size - 3, 0))
-        return opened.read().strip().endswith(b"}")
+        if not opened.read().strip().endswith(b"}"):
+            return False
+    # What is written so far may end with the brace of another computation, or of an instruction.
+    text = file.read_bytes()
+    return b"\nENTRY " in text and text.rstrip().endswith(b"\n}")
 
 
 def _text(folder: pathlib.Path, pattern: str) -> str:
