@@ -17,9 +17,10 @@ from t5like.config.training import Step
 
 def train(config: Config, options: NoOptions) -> None:
     from t5like.processes.preflight import processes
+    from t5like.signals import holding
     from t5like.train.loop import train
 
-    with processes(config, {}, writes=True):
+    with holding("no step was taken, and the run is as it was before"), processes(config, {}, writes=True):
         train(config)
 
 

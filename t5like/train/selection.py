@@ -3,6 +3,7 @@
 from t5like.config import Train
 from t5like.runs.best import Best, after, best_of, evaluations, require_figure
 from t5like.runs.directory import RunDirectory
+from t5like.runs.events import finished
 
 
 class Selection:
@@ -13,10 +14,11 @@ class Selection:
 
     def __init__(self, settings: Train, run: RunDirectory, first: int):
         self._settings, figure = settings, settings.best
-        values = evaluations(run, figure, first) if figure else {}
-        self._steps = run.steps() if figure else []
-        self.best: Best | None = best_of(figure, values, self._steps)
+        values = evaluations(run, figure or "loss", first)
+        self._steps = run.steps()
+        self.best: Best | None = best_of(figure, values, self._steps) if figure else None
         self._evaluated = max(values, default=None)
+        self.noted = finished(run, first)
 
     def __bool__(self) -> bool:
         """True if the run has a figure to be best in."""
@@ -31,7 +33,7 @@ class Selection:
         """True if the run itself, and not one that it branched from, was stopped after it saved this step and before it
         evaluated it."""
         due = step in self._steps and (step % every == 0 or step >= last)
-        return bool(self) and due and self._evaluated != step
+        return due and self._evaluated != step
 
     def add(self, step: int, figures: dict[str, float]) -> bool:
         """Take in an evaluation; True if it is the best so far."""

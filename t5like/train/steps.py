@@ -1,11 +1,11 @@
 """The loop over the steps of a run, with what happens at some of them."""
 
+import contextlib
 import itertools
 
 import jax
 
 from t5like.data.rows.stream import Rows, training_stream
-from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding
 from t5like.processes.batches import GlobalBatches
 from t5like.runs.checkpoints import Checkpoints, State
@@ -20,6 +20,7 @@ from t5like.train.reporter import Reporter
 from t5like.train.selection import Selection
 from t5like.train.state import Training
 from t5like.train.step import Metrics
+from t5like.train.watchdog import Watchdog
 
 
 def run_steps(
@@ -33,20 +34,39 @@ def run_steps(
     logger: Logger,
     began: float,
 ) -> None:
-    """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits.
+    """The evaluation that a run owes since it was stopped before, then the loop. `began` is when the command did, by
+    the monotonic clock.
 
-    An evaluation that may be the best comes before the step is saved, others after it. `began` is when the command did,
-    by the monotonic clock.
+    Raises:
+      InterruptedRunError: a signal asked for the end; the state is saved.
     """
     settings, last = training.config.train, training.config.train.steps
-    every, throughput = training.config.eval.every, Throughput(first, last)
+    throughput = Throughput(first, last)
     report = Reporter(training, logger, throughput, began)
-    milestones = Milestones(training, evaluator, checkpoints, selection, report, logger)
-    if selection.owes(first, every, last):
-        milestones.evaluate(state, first)
-        if first >= last or selection.over:
-            milestones.finish(first)
-            return
+    with Watchdog(settings.limits, path_of(settings.directory)) as watchdog:
+        milestones = Milestones(training, evaluator, checkpoints, selection, report, logger, watchdog)
+        if selection.owes(first, training.config.eval.every, last):
+            with PreemptionHandler(settings, watchdog) as preemption:
+                milestones.evaluate_owed(state, first, preemption)
+        if first < last and not selection.over:
+            first = _loop(training, state, first, rows, milestones, report, throughput, watchdog, logger)
+        milestones.finish(first)
+
+
+def _loop(
+    training: Training,
+    state: State,
+    first: int,
+    rows: Rows,
+    milestones: Milestones,
+    report: Reporter,
+    throughput: Throughput,
+    watchdog: Watchdog,
+    logger: Logger,
+) -> int:
+    """The loop, up to the step that it returns: step N is dispatched before the metrics of step N-1 are read, so that
+    the device never waits."""
+    settings, last = training.config.train, training.config.train.steps
     to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
     stream = training_stream(rows, first, last, settings.batch, to_global.local_rows, settings.row_offset)
@@ -55,8 +75,13 @@ def run_steps(
     profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     step = first
-    with jax.transfer_guard("disallow"), PreemptionHandler() as preemption:
+    with (
+        contextlib.closing(profile),
+        jax.transfer_guard("disallow"),
+        PreemptionHandler(settings, watchdog) as preemption,
+    ):
         for step in range(first + 1, last + 1):
+            watchdog.enters("step" if step > first + 1 else "first_step", step)
             profile.before(step)
             with throughput.waiting():
                 features = next(stream)
@@ -66,24 +91,10 @@ def run_steps(
             if pending:
                 report(*pending)
             pending = step, metrics
-            stopping = preemption.after(step)
-            saves = step % settings.save_every == 0 or step == last or stopping is not None
-            evaluates = step % every == 0 or step == last
-            if saves or evaluates:
+            asked = preemption.after(step)
+            if milestones.due(step, asked):
                 report(*pending)
                 pending = None
-            if saves and not (selection and evaluates and not stopping):
-                milestones.save(state, step)
-            if stopping:
-                profile.end()
-                checkpoints.wait()
-                logger.event("preempted", step=step, signal=stopping.name)
-                raise InterruptedRunError(stopping, step)
-            if evaluates:
-                best = milestones.evaluate(state, step)
-                if selection and (saves or best or selection.over):
-                    milestones.save(state, step)
-                if selection.over:
+                if milestones.reach(state, step, asked, preemption):
                     break
-    profile.end()
-    milestones.finish(step)
+    return step
