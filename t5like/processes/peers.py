@@ -20,7 +20,6 @@ import jax
 
 from t5like.errors import TRY_AGAIN, InterruptedRunError, TransientError
 from t5like.processes.distributed import TOGETHER, Connection
-from t5like.processes.joining import coordinator_address
 from t5like.processes.stacks import stacks
 from t5like.runs.events import add_event
 from t5like.signals import end_now
@@ -35,10 +34,11 @@ REMEDY = "the same command goes on from the newest checkpoint."
 
 
 class Peers:
-    """Watches the other processes. `folder` is the run directory whose events say who was lost, if any."""
+    """Watches the other processes. `address` is that of process 0; `folder` the run directory whose events say who was
+    lost, if any."""
 
-    def __init__(self, connected: Connection, folder: Path | None):
-        self._connected, self._folder = connected, folder
+    def __init__(self, connected: Connection, address: str, folder: Path | None):
+        self._connected, self._address, self._folder = connected, address, folder
         self._pause = max(BEAT, connected.count / 100)
         self._reached = time.monotonic()
         self._beats: dict[int, tuple[int, float]] = {}
@@ -91,13 +91,13 @@ class Peers:
         names = [self._named(number) for number in silent[:10]]
         more = f" and {len(silent) - 10} more" if len(silent) > 10 else ""
         verb = "is" if len(silent) == 1 else "are"
-        return f"{', '.join(names)}{more} {verb} lost: killed, stopped, or without a network"
+        return f"{', '.join(names)}{more} {verb} lost (killed, stopped, or without a network)"
 
     def _is_cut_off(self) -> bool:
         """True if process 0, which has the store, cannot be reached."""
         if time.monotonic() - self._reached > SILENT * self._pause:
             return True
-        host, _, port = coordinator_address().rpartition(":")
+        host, _, port = self._address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=BEAT).close()
         except OSError:

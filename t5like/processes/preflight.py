@@ -25,7 +25,7 @@ from t5like.processes.distributed import (
     is_primary_process,
 )
 from t5like.processes.handshake import PATIENCE, assemble
-from t5like.processes.joining import connect
+from t5like.processes.joining import connect, coordinator_address
 from t5like.processes.peers import Peers
 from t5like.storage import path_of
 from t5like.versions import VERSION, versions
@@ -70,7 +70,8 @@ def processes(config: Config, asked: Mapping[str, object], writes: bool = False)
             require_shared(connected, socket.gethostname(), str(directory))
     with contextlib.ExitStack() as joined:
         if (connected := connection()) is not None:
-            joined.enter_context(Peers(connected, path_of(config.train.directory) if writes else None))
+            folder = path_of(config.train.directory) if writes else None
+            joined.enter_context(Peers(connected, coordinator_address(), folder))
             joined.enter_context(_print_on_primary())
         yield
 

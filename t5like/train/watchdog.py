@@ -37,7 +37,7 @@ USUAL = 10
 """A phase may take so many times as long as one of its kind has taken."""
 WORDS = {
     "first_step": "The first step",
-    "step": "The step",
+    "step": "Step",
     "evaluation": "A batch of the evaluation",
     "save": "The save",
     "barrier": "The agreement of the processes",
@@ -52,7 +52,7 @@ class Watchdog:
         self._phase, self._step, self._since = "", 0, time.monotonic()
         self._longest = dict.fromkeys(vars(limits), 0.0)
         self._stop: tuple[signal.Signals, float] | None = None
-        self._over = threading.Event()
+        self._asks, self._over = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
@@ -112,8 +112,10 @@ class Watchdog:
             )
         elif (seconds := self.late(now)) is not None:
             self._hangs(seconds)
-        elif self._connected and (asked := _value(self._connected, KEY)):
-            self._answer(self._connected, asked)
+        elif self._connected and now > self._asks:
+            self._asks = now + max(2 * LOOKS, self._connected.count / 100)
+            if asked := _value(self._connected, KEY):
+                self._answer(self._connected, asked)
 
     def late(self, now: float) -> float | None:
         """The seconds that the phase has taken, if those are too many."""
