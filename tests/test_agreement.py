@@ -14,7 +14,7 @@ def test_all_do_at_one_moment_what_any_of_them_wants_and_go_on_to_the_next():
     wanted: list[str | None] = [None, "save"]
     heard: list[str] = []
     with connected(free_address(), 2) as processes:
-        agreements = [Agreement(p, lambda p=p: wanted[p.index], heard.append, 60) for p in processes]
+        agreements = [Agreement(p, lambda p=p: wanted[p.index], heard.append, 60.0) for p in processes]
 
         def run(number: int) -> list[tuple[int, str]]:
             found: list[tuple[int, str]] = []

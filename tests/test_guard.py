@@ -54,5 +54,5 @@ def test_a_signal_is_heard_after_the_step_and_between_the_batches_of_an_evaluati
 def test_times_that_are_none_are_no_zero(field):
     with pytest.raises(UserError, match=f"train.{field}=0.0 must be above 0, or None"):
         settings(**{field: 0.0})
-    with pytest.raises(UserError, match="train.limits.step=-1.0 must be above 0, or None"):
+    with pytest.raises(UserError, match=r"train\.limits\.step=-1\.0 must be above 0, or None"):
         Limits(step=-1.0)

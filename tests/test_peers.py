@@ -37,7 +37,8 @@ with Signals(end_at_once), processes(config, {}, writes=True):
     with Watchdog(config.train.limits, folder) as watchdog, PreemptionHandler(config.train, watchdog) as preemption:
         for step in range(1, 10**6):
             if connected.index and step == 5:  # what JAX's service keeps when it is told of a maintenance
-                connected.client.key_value_set("RECEIVED_PREEMPTION_NOTICE", datetime.datetime.now(datetime.UTC).isoformat())
+                now = datetime.datetime.now(datetime.UTC).isoformat()
+                connected.client.key_value_set("RECEIVED_PREEMPTION_NOTICE", now)
             if stop := preemption.after(step).stop:
                 break
             time.sleep(0.002 * (1 + connected.index))
