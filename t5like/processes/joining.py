@@ -7,7 +7,7 @@ import threading
 
 import jax
 from jax._src import distributed
-from jaxlib import _jax
+from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]
 
 from t5like.errors import UserError
 from t5like.processes.distributed import ProcessInfo
