@@ -105,6 +105,19 @@ def earlier_manager(folder: pathlib.Path, keep: int | None = None) -> Iterator[o
             yield manager
 
 
+def test_a_checkpoint_of_an_earlier_version_has_skipped_no_row(training, state, tmp_path):
+    """It has neither that number nor any other in its stead."""
+    args: Any = ocp.args
+    earlier = {name: value for name, value in state._asdict().items() if name != "skipped"}
+    with earlier_manager(tmp_path / "checkpoints") as manager:
+        about = args.JsonSave({"vocabulary_sha256": "", "versions": {}})
+        manager.save(5, args=args.Composite(state=args.PyTreeSave(earlier), about=about))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(training.abstract)
+    assert_same(restored, state._replace(skipped=np.int32(0)))
+    assert restored.skipped.sharding == training.shardings.skipped
+
+
 def files_of(folder: pathlib.Path) -> set[str]:
     """Names of the files of one step; those of arrays are different each time."""
     names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}

@@ -1,8 +1,8 @@
 """Checkpoints: Orbax behind the few calls that a run needs.
 
-A checkpoint holds the state (parameters, optimizer state and the step, which is the data's whole state) and a note
-of the vocabulary and the versions that wrote it. One that was imported has no optimizer state. Parameters can be read
-without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
+A checkpoint holds the state (parameters, optimizer state, the step and the rows skipped, which are the data's whole
+state) and a note of the vocabulary and the versions that wrote it. One that was imported has no optimizer state.
+Parameters can be read without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -30,7 +31,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class State(NamedTuple):
-    """A run after `step` steps, an int32 scalar. The data's whole state is `step` too: rows are addressed by number.
+    """A run after `step` steps. The data's whole state is `step` and `skipped`, int32 scalars: rows are addressed by
+    number, and those of the steps to come lie behind as many that no step learns from.
 
     The same tree holds arrays, their shapes (`jax.ShapeDtypeStruct`) or their shardings.
     """
@@ -38,6 +40,7 @@ class State(NamedTuple):
     step: Any
     params: Params
     opt_state: optax.OptState
+    skipped: Any = np.zeros((), np.int32)
 
 
 class NewestAndBest:
@@ -134,7 +137,8 @@ class Checkpoints:
             )
 
     def restore(self, abstract: State, step: int | None = None) -> State:
-        """The state of a step, or the newest, onto the shardings that `abstract` carries.
+        """The state of a step, or the newest, onto the shardings that `abstract` carries. In checkpoints of earlier
+        versions, which do not say so, no row is skipped.
 
         Raises:
           UserError: no such checkpoint; one without optimizer state or of another vocabulary; or one that does not fit
@@ -143,7 +147,10 @@ class Checkpoints:
         step = self._existing(step)
         self.require_optimizer_state(step)
         self._require_fit(step, abstract.params)
-        return self._read(step, abstract)
+        fields, there = abstract._asdict(), self._described(step)
+        missing: dict[str, Any] = {name: _zeros(fields[name]) for name in fields if name not in there}
+        found = self._read(step, {name: fields[name] for name in fields if name not in missing})
+        return State(**found, **missing)
 
     def restore_params(
         self, abstract: Params, step: int | None = None, left_out: Collection[str] = ()
@@ -245,6 +252,14 @@ def _committed_by_file() -> type[ocp.path.atomicity.CommitFileTemporaryPath]:
 
     open_buckets()
     return ocp.path.atomicity.CommitFileTemporaryPath
+
+
+def _zeros(abstract: jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros in the place of an abstract array."""
+    part = lambda index: np.zeros(abstract.shape, abstract.dtype)[index]  # noqa: E731
+    if abstract.sharding is None:
+        return jnp.zeros(abstract.shape, abstract.dtype)
+    return jax.make_array_from_callback(abstract.shape, abstract.sharding, part)
 
 
 def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:

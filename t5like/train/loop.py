@@ -91,7 +91,7 @@ def train(config: Config) -> None:
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Figures(training.network, vocabulary)
-                logger.say(epochs_seen(rows, config))
+                logger.say(epochs_seen(rows, config, int(jax.device_get(state.skipped))))
                 if selection:
                     require_figure(config.train.best, evaluator.names())
                 run_steps(training, state, first, rows, evaluator, checkpoints, selection, logger, began)
@@ -108,9 +108,10 @@ def is_finished(selection: Selection, step: int, config: Config) -> bool:
     return not owes and (step >= config.train.steps or selection.over)
 
 
-def epochs_seen(rows: Rows, config: Config) -> str:
-    """A line with the epochs of each source in the whole run."""
-    epochs = rows.epochs(config.train.steps * config.train.batch + config.train.row_offset).items()
+def epochs_seen(rows: Rows, config: Config, skipped: int) -> str:
+    """A line with the epochs of each source in the whole run, which has skipped some rows so far."""
+    settings = config.train
+    epochs = rows.epochs(settings.steps * settings.batch + settings.row_offset + skipped).items()
     listed = ", ".join(f"{name} {count:.3g}" for name, count in epochs)
     steps = f", {config.train.steps:,} steps" if config.train.epochs else ""
     return f"Epochs of the whole run{steps}: {listed}."

@@ -50,7 +50,7 @@ def train_step(
         lambda new, old: jnp.where(finite, new, old), (params, opt_state), (trained, state.opt_state)
     )
     rate = jnp.asarray(make_schedule(config.optimizer, config.train.steps)(state.step), jnp.float32)
-    return State(state.step + 1, joined(frozen, params), opt_state), Metrics(
+    return State(state.step + 1, joined(frozen, params), opt_state, state.skipped), Metrics(
         sums, norm, rate, finite.astype(jnp.float32)
     )
 

@@ -49,7 +49,8 @@ def run_steps(
             return
     to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
-    stream = training_stream(rows, first, last, settings.batch, to_global.local_rows, settings.row_offset)
+    offset = settings.row_offset + int(jax.device_get(state.skipped))
+    stream = training_stream(rows, first, last, settings.batch, to_global.local_rows, offset)
     # The first batch starts TensorFlow, which no step has to wait for.
     stream = itertools.chain([next(stream)], stream)
     profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
