@@ -77,7 +77,8 @@ def train(config: Config) -> None:
                 return
             with Logger(run.path if is_primary_process() else None, first, config.train.tensorboard) as logger:
                 begun, count = "resumed" if before else "started", jax.process_count()
-                sizes = {"devices": mesh.size, "processes": count}
+                skipped = int(jax.device_get(state.skipped))
+                sizes = {"devices": mesh.size, "processes": count, "rows_skipped": skipped}
                 changed = source.changed(config) if source and source.start.whole else changed
                 origin = {source.start.field if source else "init_from": str(source or "")}
                 logger.event(begun, step=first, **sizes, changed=changed, **origin)
@@ -91,10 +92,10 @@ def train(config: Config) -> None:
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Figures(training.network, vocabulary)
-                logger.say(epochs_seen(rows, config, int(jax.device_get(state.skipped))))
+                logger.say(epochs_seen(rows, config, skipped))
                 if selection:
                     require_figure(config.train.best, evaluator.names())
-                run_steps(training, state, first, rows, evaluator, checkpoints, selection, logger, began)
+                run_steps(training, state, first, rows, evaluator, checkpoints, source, selection, logger, began)
 
 
 def _prepared(run: RunDirectory, config: Config) -> Vocabulary:
