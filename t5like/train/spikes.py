@@ -5,7 +5,7 @@ and the step itself judges: so all devices and processes decide alike, and a run
 not.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,14 @@ class Recent(NamedTuple):
     """The steps before one, zeros at the start of a run.
 
     `losses` and `norms` are those of the last applied steps, `[window]` float32, the newest in the place
-    (`seen` - 1) % window; `seen` counts applied steps, `left_out` the updates that were left out in a row (int32).
+    (`seen` - 1) % window; `seen` counts applied steps, `left_out` the updates that were left out in a row (int32). The
+    same tree holds arrays, their shapes or their shardings.
     """
 
-    left_out: Array
-    seen: Array
-    losses: Array
-    norms: Array
+    left_out: Any
+    seen: Any
+    losses: Any
+    norms: Any
 
 
 class Verdict(NamedTuple):
