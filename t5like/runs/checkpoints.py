@@ -1,8 +1,8 @@
 """Checkpoints: Orbax behind the few calls that a run needs.
 
-A checkpoint holds the state (parameters, optimizer state and the step, which is the data's whole state) and a note
-of the vocabulary and the versions that wrote it. One that was imported has no optimizer state. Parameters can be read
-without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
+A checkpoint holds the state (parameters, optimizer state, the step and the rows skipped, which are the data's whole
+state) and a note of the vocabulary and the versions that wrote it. One that was imported has no optimizer state.
+Parameters can be read without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -25,12 +26,16 @@ from t5like.storage import Path, is_remote
 from t5like.versions import versions
 
 PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
+ADDED = ("skipped", "recent")
+"""Fields of a state that checkpoints of earlier versions, or of other settings, lack."""
 Shapes = Mapping[str, tuple[int, ...]]
 """Path of each parameter, such as `decoder/blocks/self/query`, to its shape."""
 
 
 class State(NamedTuple):
-    """A run after `step` steps, an int32 scalar. The data's whole state is `step` too: rows are addressed by number.
+    """A run after `step` steps. The data's whole state is `step` and `skipped`, int32 scalars: rows are addressed by
+    number, and those of the steps to come lie behind as many that no step learns from. `recent` is what a step knows
+    of those before it (`train.spikes.Recent`), if it needs to.
 
     The same tree holds arrays, their shapes (`jax.ShapeDtypeStruct`) or their shardings.
     """
@@ -38,6 +43,8 @@ class State(NamedTuple):
     step: Any
     params: Params
     opt_state: optax.OptState
+    skipped: Any = np.zeros((), np.int32)
+    recent: Any = None
 
 
 class NewestAndBest:
@@ -91,7 +98,7 @@ class Checkpoints:
         if step in self.steps():
             return
         about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES)}
-        saved = ocp.args.PyTreeSave(state), ocp.args.JsonSave(about)  # pyright: ignore[reportCallIssue]
+        saved = ocp.args.PyTreeSave(_saved(state)), ocp.args.JsonSave(about)  # pyright: ignore[reportCallIssue]
         with self._reaching():
             self._manager.save(step, args=ocp.args.Composite(state=saved[0], about=saved[1]))
 
@@ -99,6 +106,12 @@ class Checkpoints:
         """Begin to write a checkpoint without optimizer state, which other runs can start from."""
         alone: Any = None  # in the optimizer state's stead
         self.save(State(np.array(step, np.int32), params, alone), step)
+
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps, which a run takes again."""
+        with self._reaching():
+            for later in [each for each in self.steps() if each > step]:
+                self._manager.delete(later)
 
     def wait(self) -> None:
         """Wait until everything that was begun is on disk."""
@@ -134,7 +147,8 @@ class Checkpoints:
             )
 
     def restore(self, abstract: State, step: int | None = None) -> State:
-        """The state of a step, or the newest, onto the shardings that `abstract` carries.
+        """The state of a step, or the newest, onto the shardings that `abstract` carries. Fields that the checkpoint
+        lacks (`ADDED`) are 0: no row is skipped, and nothing is recent.
 
         Raises:
           UserError: no such checkpoint; one without optimizer state or of another vocabulary; or one that does not fit
@@ -143,7 +157,11 @@ class Checkpoints:
         step = self._existing(step)
         self.require_optimizer_state(step)
         self._require_fit(step, abstract.params)
-        return self._read(step, abstract)
+        fields, there = abstract._asdict(), self._described(step)
+        lacking = {name for name in ADDED if shapes_of(there.get(name)) != shapes_of(fields[name])}
+        asked = {name: fields[name] for name in fields if name not in lacking and fields[name] is not None}
+        found = self._read(step, asked, partial_restore=not there.keys() <= asked.keys())
+        return State(**found, **{name: jax.tree.map(_zeros, fields[name]) for name in fields.keys() - asked.keys()})
 
     def restore_params(
         self, abstract: Params, step: int | None = None, left_out: Collection[str] = ()
@@ -245,6 +263,20 @@ def _committed_by_file() -> type[ocp.path.atomicity.CommitFileTemporaryPath]:
 
     open_buckets()
     return ocp.path.atomicity.CommitFileTemporaryPath
+
+
+def _saved(state: State) -> dict[str, Any]:
+    """The fields of a state that a checkpoint holds; of those that earlier versions do not know, only what matters."""
+    matters = {"skipped": int(jax.device_get(state.skipped)) > 0, "recent": state.recent is not None}
+    return {name: value for name, value in state._asdict().items() if matters.get(name, True)}
+
+
+def _zeros(abstract: jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros in the place of an abstract array."""
+    part = lambda index: np.zeros(abstract.shape, abstract.dtype)[index]  # noqa: E731
+    if abstract.sharding is None:
+        return jnp.zeros(abstract.shape, abstract.dtype)
+    return jax.make_array_from_callback(abstract.shape, abstract.sharding, part)
 
 
 def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:

@@ -77,7 +77,8 @@ def train(config: Config) -> None:
                 return
             with Logger(run.path if is_primary_process() else None, first, config.train.tensorboard) as logger:
                 begun, count = "resumed" if before else "started", jax.process_count()
-                sizes = {"devices": mesh.size, "processes": count}
+                skipped = int(jax.device_get(state.skipped))
+                sizes = {"devices": mesh.size, "processes": count, "rows_skipped": skipped}
                 changed = source.changed(config) if source and source.start.whole else changed
                 origin = {source.start.field if source else "init_from": str(source or "")}
                 logger.event(begun, step=first, **sizes, changed=changed, **origin)
@@ -91,10 +92,10 @@ def train(config: Config) -> None:
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Figures(training.network, vocabulary)
-                logger.say(epochs_seen(rows, config))
+                logger.say(epochs_seen(rows, config, skipped))
                 if selection:
                     require_figure(config.train.best, evaluator.names())
-                run_steps(training, state, first, rows, evaluator, checkpoints, selection, logger, began)
+                run_steps(training, state, first, rows, evaluator, checkpoints, source, selection, logger, began)
 
 
 def _prepared(run: RunDirectory, config: Config) -> Vocabulary:
@@ -108,9 +109,10 @@ def is_finished(selection: Selection, step: int, config: Config) -> bool:
     return not owes and (step >= config.train.steps or selection.over)
 
 
-def epochs_seen(rows: Rows, config: Config) -> str:
-    """A line with the epochs of each source in the whole run."""
-    epochs = rows.epochs(config.train.steps * config.train.batch + config.train.row_offset).items()
+def epochs_seen(rows: Rows, config: Config, skipped: int) -> str:
+    """A line with the epochs of each source in the whole run, which has skipped some rows so far."""
+    settings = config.train
+    epochs = rows.epochs(settings.steps * settings.batch + settings.row_offset + skipped).items()
     listed = ", ".join(f"{name} {count:.3g}" for name, count in epochs)
     steps = f", {config.train.steps:,} steps" if config.train.epochs else ""
     return f"Epochs of the whole run{steps}: {listed}."

@@ -36,9 +36,18 @@ def starting_state(training: Training, checkpoints: Checkpoints, source: InitSou
     """The state that a run begins with, and words for where it is from: 1. the newest checkpoint of its directory;
     2. the whole state that `train.branch_from` names; 3. the parameters that `train.init_from` names; 4. scratch."""
     if steps := checkpoints.steps():
-        state = checkpoints.restore(training.own(training.abstract))
-        owner = RunDirectory(checkpoints.folder.parent)
-        return _whole(training, state, owner), f"Resuming at step {steps[-1]}"
+        return own_state(training, checkpoints, steps[-1]), f"Resuming at step {steps[-1]}"
+    return first_state(training, source)
+
+
+def own_state(training: Training, checkpoints: Checkpoints, step: int) -> State:
+    """The state that a run has saved at a step."""
+    state = checkpoints.restore(training.own(training.abstract), step)
+    return _whole(training, state, RunDirectory(checkpoints.folder.parent))
+
+
+def first_state(training: Training, source: InitSource | None) -> tuple[State, str]:
+    """The state that a run without a checkpoint begins with, and words for where it is from."""
     if source:
         start, wanted = source.start, flatten_dict(training.abstract.params, sep="/")
         if start.whole:
