@@ -5,7 +5,6 @@ import itertools
 import jax
 
 from t5like.data.rows.stream import Rows, training_stream
-from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding
 from t5like.processes.batches import GlobalBatches
 from t5like.runs.checkpoints import Checkpoints, State
@@ -45,7 +44,7 @@ def run_steps(
     if selection.owes(first, every, last):
         milestones.evaluate(state, first)
         if first >= last or selection.over:
-            milestones.finish(first)
+            milestones.finish(state, first)
             return
     to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
@@ -55,7 +54,7 @@ def run_steps(
     profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     step = first
-    with jax.transfer_guard("disallow"), PreemptionHandler() as preemption:
+    with jax.transfer_guard("disallow"), PreemptionHandler() as preemption, milestones.saver:
         for step in range(first + 1, last + 1):
             profile.before(step)
             with throughput.waiting():
@@ -66,6 +65,7 @@ def run_steps(
             if pending:
                 report(*pending)
             pending = step, metrics
+            milestones.saver.tell()
             stopping = preemption.after(step)
             saves = step % settings.save_every == 0 or step == last or stopping is not None
             evaluates = step % every == 0 or step == last
@@ -76,9 +76,7 @@ def run_steps(
                 milestones.save(state, step)
             if stopping:
                 profile.end()
-                checkpoints.wait()
-                logger.event("preempted", step=step, signal=stopping.name)
-                raise InterruptedRunError(stopping, step)
+                milestones.stop(state, step, stopping)
             if evaluates:
                 best = milestones.evaluate(state, step)
                 if selection and (saves or best or selection.over):
@@ -86,4 +84,4 @@ def run_steps(
                 if selection.over:
                     break
     profile.end()
-    milestones.finish(step)
+    milestones.finish(state, step)
