@@ -27,6 +27,7 @@ TOWER = {
     "train.steps": 6,
     "train.milestones": 6,
     "train.reporter": 5,
+    "train.saver": 5,
     "train.evaluate": 5,
     "train.compile": 5,
     "train.start": 5,

@@ -7,8 +7,7 @@ comes there without having been at the one of the commit tells the others, and t
 import itertools
 import time
 from collections.abc import Callable
-
-from jaxlib._jax import DistributedRuntimeClient
+from typing import Protocol, runtime_checkable
 
 COMMIT = "async_commit_complete"
 """In the name of Orbax's barrier after the commit of a checkpoint."""
@@ -19,12 +18,21 @@ LOOK = 0.1
 _meetings = itertools.count()
 
 
+@runtime_checkable
+class Values(Protocol):
+    """The key-value store of JAX's coordination service, as far as it is used here."""
+
+    def key_value_set(self, key: str, value: str) -> None: ...
+
+    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]: ...
+
+    def key_value_delete(self, key: str) -> None: ...
+
+
 class Meeting:
     """Barriers for `AsyncOptions.barrier_sync_fn` of Orbax, over the key-value store of JAX's coordination service."""
 
-    def __init__(
-        self, client: DistributedRuntimeClient, index: int, count: int, sleep: Callable[[float], None] = time.sleep
-    ):
+    def __init__(self, client: Values, index: int, count: int, sleep: Callable[[float], None] = time.sleep):
         self._client, self._index, self._count, self._sleep = client, index, count, sleep
         self._prefix, self._save = f"t5like/saves/{next(_meetings)}", 0
         self._came: dict[str, int] = {}

@@ -63,6 +63,8 @@ class Checkpoints:
         self.folder, self._vocabulary_hash = folder, vocabulary_hash
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(without_orbax())
+        if keep is not None:
+            ignore_late_arrays()
         with self._reaching():
             self._saves = Saves(folder, None if keep is None else Kept(keep, keep_every))
         self._manager = self._saves.manager

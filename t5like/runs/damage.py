@@ -118,7 +118,7 @@ def _strays(run: RunDirectory) -> dict[int, str]:
     if is_remote(run.checkpoints):  # where it is what a killed save has left, which Orbax removes
         return {}
     found = [path for path in run.checkpoints.glob("*") if is_step(path.name) and not is_whole(path)]
-    return {int(path.name): "it is empty" if path.is_dir() else "it is no folder" for path in found}
+    return {int(path.name): "it is empty" if path.is_dir() else "it is no folder" for path in sorted(found)}
 
 
 def _free(folder: Path, name: str, end: str = "") -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +29,8 @@ def ignore_late_arrays() -> None:
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
+    # Where the logger was made before absl was imported, as by the command line, records name absl itself.
+    return not any(library in record.pathname for library in ("orbax", f"absl{os.sep}logging"))
 
 
 def _came_too_late(given: Any) -> bool:

@@ -130,6 +130,7 @@ class Saves:
 
     def _failed(self, step: int, error: Exception) -> Outcome:
         """Remove what a save has left, which takes the place that the next one may need."""
+        reason = self._replaced() or reason_of(error)
         if is_primary_process() and not is_remote(self.folder):
             shutil.rmtree(self._unfinished(step), ignore_errors=True)
             if _identity(self.folder) != self._opened:
@@ -138,14 +139,19 @@ class Saves:
                         made.rmdir()
         with contextlib.suppress(Exception):
             self.manager.reload()  # it has forgotten the checkpoints that this one would have replaced
-        return Outcome(step, reason_of(error), "retry attempts failed" in str(error))
+        return Outcome(step, reason, "retry attempts failed" in str(error))
 
     def _before_commit(self) -> None:
         """Write the checksums; process 0 does it once all have written their parts."""
-        if _identity(self.folder) != self._opened:
-            raise FileNotFoundError(f"{self.folder} was removed or replaced while the run went on")
+        if reason := self._replaced():
+            raise FileNotFoundError(reason)
         assert self._step is not None
         checksums.write(self._unfinished(self._step))
+
+    def _replaced(self) -> str:
+        """The reason why nothing is saved any more, if the folder is not that which was opened."""
+        same = _identity(self.folder) == self._opened
+        return "" if same else f"{self.folder} was removed or replaced while the run went on"
 
     def _unfinished(self, step: int) -> Path:
         """The folder in which a checkpoint is written."""
