@@ -28,6 +28,7 @@ TOWER = {
     "train.milestones": 6,
     "train.recovery": 6,
     "train.reporter": 5,
+    "train.saver": 5,
     "train.evaluate": 5,
     "train.compile": 5,
     "train.start": 5,
