@@ -147,8 +147,9 @@ def require_same_model(run: RunDirectory, config: Config) -> None:
 
 def differences(run: RunDirectory, config: Config) -> Changes:
     """The fields in which a config differs from the run's own; the path of a vocabulary that lies in the run directory
-    and was relocated with it does not count."""
-    return presets.differences(with_vocabulary_in(run.config(), config.train.directory), config)
+    and was relocated with it does not count, nor does the folder of compiled programs, which no run says."""
+    changed = presets.differences(with_vocabulary_in(run.config(), config.train.directory), config)
+    return {name: pair for name, pair in changed.items() if name != "train.compilation_cache"}
 
 
 def listed(changed: Changes) -> str:
