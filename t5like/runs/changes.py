@@ -14,7 +14,7 @@ from t5like.config.training import ENDING
 from t5like.errors import UserError
 from t5like.lock import locked
 from t5like.runs.branch import OWN, command_for, may_branch
-from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, with_vocabulary_in
+from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, relocated, with_vocabulary_in
 from t5like.storage import path_of
 
 RESUMABLE = (
@@ -176,7 +176,7 @@ def inherited_vocabulary(data: Data, init_from: str, directory: str, other_text:
         return begun if inherited else data.vocabulary
     if not (source.path / presets.FILE).is_file():
         return data.vocabulary
-    there = source.config().data
+    there = relocated(source.config(), str(source.path)).data
     if not other_text and not is_other_text(data, there):
         return data.vocabulary
     settings = kept_vocabulary(there.vocabulary, str(source.vocabulary))
