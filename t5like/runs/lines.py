@@ -9,14 +9,15 @@ than needed. Lines that are damaged, or that a kill cut short, are no records.
 """
 
 import contextlib
+import datetime
 import itertools
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from t5like.json_files import parse
 from t5like.storage import Path, is_remote, size_of
+from t5like.strict_json import dumps
 
 PART = 2**16
 BLOCK = 2**18
@@ -24,6 +25,12 @@ BLOCK = 2**18
 SETTLED = 2**16
 """Bytes of lines to keep in a row before which no line is looked at: lines of neighbouring steps may change places."""
 Record = dict[str, Any]
+
+
+def event(name: str, **fields: Any) -> Record:
+    """A record of events.jsonl, with the time of now."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"event": name, "time": now, **fields}
 
 
 class Appended:
@@ -40,7 +47,7 @@ class Appended:
             self._file.write("\n")
 
     def append(self, record: Record) -> None:
-        line = json.dumps(record) + "\n"
+        line = dumps(record) + "\n"
         if self._file is not None:
             self._file.write(line)
             self._file.flush()

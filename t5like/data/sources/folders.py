@@ -1,6 +1,7 @@
 """Files of a source: those of a glob, or those of a folder that Hugging Face's `datasets` saved."""
 
-from typing import Literal, TypedDict
+import re
+from typing import Annotated, Literal, TypedDict
 
 from etils import epath
 
@@ -10,7 +11,7 @@ from t5like.data.sources.matching import by_fsspec, matching_files, reached
 from t5like.data.sources.parallel import parallel_files
 from t5like.errors import UserError, did_you_mean
 from t5like.json_files import Name, read_object
-from t5like.storage import etils_path
+from t5like.storage import etils_path, inside
 
 AGAIN = "save the data set again"
 
@@ -20,7 +21,7 @@ class _Splits(TypedDict):
 
 
 class _File(TypedDict):
-    filename: Name
+    filename: Annotated[str, re.compile(r"[^\0]{1,1000}")]
 
 
 class _State(TypedDict):
@@ -76,7 +77,7 @@ def is_saved(path: str) -> bool:
 def _saved(folder: epath.Path) -> list[tuple[str, int]]:
     """The files of one saved split, in their order."""
     files = read_object(folder / "state.json", _State, AGAIN)["_data_files"]
-    paths = [folder / file["filename"] for file in files]
+    paths = [folder / inside(file["filename"], folder / "state.json", folders=True) for file in files]
     if lost := [path.name for path in paths if not path.exists()]:
         raise UserError(f"{folder} lacks {lost[0]}, which its state.json names: {AGAIN}.")
     return [(str(path), path.stat().length) for path in paths]
