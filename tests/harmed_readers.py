@@ -162,7 +162,7 @@ def _of_stores(folder: pathlib.Path) -> dict[str, Reader]:
     base = small_config("gpt", train__directory=str(run.path), model__vocab=512)
     run.path.mkdir()
     presets.write(base, run.path)
-    (run.checkpoints / "4").mkdir(parents=True)
+    (run.checkpoints / "4" / "state").mkdir(parents=True)
     there = prepared(store)
     assert there is not None
     units = store / "units"

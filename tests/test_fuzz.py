@@ -19,7 +19,9 @@ def made(tmp_path_factory) -> dict[str, Reader]:
     return readers(pathlib.Path(tmp_path_factory.mktemp("harmed")))
 
 
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(
+    max_examples=18, deadline=None, derandomize=True, database=None, phases=[hypothesis.Phase.generate]
+)
 @hypothesis.given(seed=st.integers(0, 2**32))
 def harm_each(made: dict[str, Reader], seed: int) -> None:
     for name, reader in made.items():

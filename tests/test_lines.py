@@ -85,7 +85,7 @@ def test_a_long_log_is_neither_read_nor_written_whole(tmp_path, monkeypatch):
     assert sum(map(len, read)) < 2 * lines.SETTLED
     assert (file.read_bytes()[: 2**20], file.stat().st_ino) == (begin, place)
     for step in (49_900, 49_990):
-        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+        (tmp_path / "checkpoints" / str(step) / "state").mkdir(parents=True)
     read.clear()
     assert list(evaluations(RunDirectory(tmp_path), "loss", 49_980)) == list(range(49_900, 49_981))
     assert len(read) < 100

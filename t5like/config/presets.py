@@ -134,8 +134,9 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
     require(
         not isinstance(values, str) or "\0" not in values, f"{where}: {values!r} has a zero byte, which no text has."
     )
-    whole = kind is float and isinstance(values, int) and not isinstance(values, bool)
-    return float(values) if whole and abs(values) < 2**63 else values
+    if kind is float and isinstance(values, int) and not isinstance(values, bool) and abs(values) < 2**63:
+        return float(values)
+    return values
 
 
 def _without_idle_decays(fields: dict[str, Any]) -> dict[str, Any]:

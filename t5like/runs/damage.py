@@ -14,7 +14,7 @@ from t5like.processes.distributed import is_primary_process, run_on_primary
 from t5like.runs.best import Chosen, choose
 from t5like.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from t5like.runs.directory import RunDirectory, is_step, is_whole
-from t5like.runs.lines import Appended, event, read_lines
+from t5like.runs.lines import Appended, event, read_lines, records_back
 from t5like.storage import Path, is_remote
 
 DAMAGED = "damaged"
@@ -110,7 +110,7 @@ def begin_again(run: RunDirectory) -> None:
 
 
 def _has(run: RunDirectory, log: str) -> bool:
-    return bool(read_lines(run.path / f"{log}.jsonl"))
+    return next(records_back(run.path / f"{log}.jsonl"), None) is not None
 
 
 def _strays(run: RunDirectory) -> dict[int, str]:

@@ -79,7 +79,7 @@ def _arrow_errors(name: str) -> Iterator[None]:
     try:
         yield
     except pyarrow.ArrowException as error:
-        raise DamagedError(f"{name} cannot be read: {str(error).rstrip('.')}.") from None
+        raise DamagedError(f"{name} cannot be read: {' '.join(str(error).split()).rstrip('.')}.") from None
 
 
 def _columns(wanted: Wanted, schema: Any, name: str) -> list[str]:

@@ -254,9 +254,7 @@ class Vocabulary:
         extra = [name for name in self.special if name not in pieces.special and not SENTINEL.fullmatch(name)]
         description = {
             "kind": {"spiece.model": "sentencepiece", "tokenizer.json": "tokenizers", "": "bytes"}[pieces.file],
-            "extra": extra,
-            "sentinels": len(self.sentinels),
-            "control": pieces.control._asdict(),
+            "extra": extra, "sentinels": len(self.sentinels), "control": pieces.control._asdict(),
             **({"roles": dict(pieces.roles)} if pieces.roles else {}),
             **({} if self.frame is None else {"frame": self.frame._asdict()}),
             "sha256": self.hash,
@@ -291,8 +289,7 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     if not (folder / "vocabulary.json").exists():
         raise UserError(f"{folder} holds no vocabulary: vocabulary.json is missing.")
     description = read_object(folder / "vocabulary.json", forms.Described, "put back the one that was saved")
-    files = {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}
-    file = folder / files.get(description["kind"], "vocabulary.json")
+    file = folder / {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}.get(description["kind"], "")
     pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
     sides = description.get("frame")
     frame = None if sides is None else Frame(tuple(sides["before"]), tuple(sides["behind"]))
