@@ -22,16 +22,14 @@ import math
 import multiprocessing
 import os
 import pathlib
-import resource
 import sys
 import tempfile
-import time
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
 from decode_t5x import t5x
-from decoders import Case, LeftOutError, convert_folder, ctranslate2, ours, transformers, write_folder
+from decoders import Case, convert_folder, ctranslate2, ours, transformers, write_folder
+from turns import Contender
 
 from t5like.plan.hlo import Module, called, read_module
 
@@ -44,8 +42,6 @@ CASES = {
 }
 DECODERS = {"ours": ours, "transformers": transformers, "CTranslate2": ctranslate2, "T5X": t5x}
 USUAL = ("t5", "t5_beam", "gpt2_1", "gpt2_8")
-PAUSE = 0.3
-"""Seconds after which the threads of the process before have stopped to wait for more work."""
 MOVES = ("copy", "transpose", "gather", "concatenate")
 
 
@@ -61,55 +57,16 @@ class Found(NamedTuple):
     megabytes: int
 
 
-class Child:
-    """A process that decodes one case."""
-
-    def __init__(self, name: str, case: Case, folder: pathlib.Path, checkout: str):
-        context = multiprocessing.get_context("spawn")
-        self._here, there = context.Pipe()
-        self._process = context.Process(target=serve, args=(there, name, case, folder, checkout), daemon=True)
-        self._process.start()
-        there.close()
-        self.left_out: str = self._here.recv()
-        """The reason for which it does not; empty where it does."""
-
-    def decode(self, tokens: int) -> tuple[float, np.ndarray, int]:
-        """Seconds, answers, and megabytes of memory so far at most."""
-        time.sleep(PAUSE)
-        self._here.send(tokens)
-        return self._here.recv()
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.join()
-
-
-def serve(there: Connection, name: str, case: Case, folder: pathlib.Path, checkout: str) -> None:
-    """Answers numbers of tokens with measurements."""
-    try:
-        decode = DECODERS[name](case, folder, checkout)
-    except LeftOutError as reason:
-        there.send(str(reason))
-        return
-    there.send("")
-    while True:
-        tokens = there.recv()
-        started = time.perf_counter()
-        answers = decode(tokens)
-        seconds = time.perf_counter() - started
-        there.send((seconds, answers, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000))
-
-
 def measure(case: Case, folder: pathlib.Path, names: list[str], rounds: int, checkout: str) -> dict[str, Found | str]:
     """The measurements of each decoder, or the reason that there are none."""
-    children = {name: Child(name, case, folder, checkout) for name in names}
+    children = {name: Contender(DECODERS[name], case, folder, checkout) for name in names}
     runs = {name: child for name, child in children.items() if not child.left_out}
-    colds = {name: [child.decode(1), child.decode(case.tokens)][1] for name, child in runs.items()}
+    colds = {name: [child(1), child(case.tokens)][1] for name, child in runs.items()}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     last = dict(colds)
     for _ in range(rounds):
         for name, child in runs.items():
-            first, last[name] = child.decode(1), child.decode(case.tokens)
+            first, last[name] = child(1), child(case.tokens)
             seconds[name].append((first[0], last[name][0]))
     found: dict[str, Found | str] = {name: child.left_out for name, child in children.items()}
     for name, each in seconds.items():
@@ -199,11 +156,11 @@ def print_loop(case: Case, folder: pathlib.Path) -> None:
     """Lists what the compiled loop over tokens moves: of the loops in a program, that of the most instructions."""
     with tempfile.TemporaryDirectory() as dump:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} --xla_dump_hlo_as_text"
-        child = Child("ours", case, folder, "")
+        child = Contender(ours, case, folder, "")
         if child.left_out:
             print(f"\n{case.name}: {child.left_out}")
             return
-        child.decode(case.tokens)
+        child(case.tokens)
         child.close()
         programs = pathlib.Path(dump).glob("*after_optimizations.txt")
         module = read_module(max((file.read_text("utf-8") for file in programs), key=len))

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import sys
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from decoders import EOS, MODELS, Case, Decoder, LeftOutError, network_of, params_of
+from decoders import EOS, MODELS, Case, Decoder, network_of, params_of
 from flax.traverse_util import flatten_dict, unflatten_dict
+from t5x_sources import open_t5x
+from turns import LeftOutError
 
 from t5like.config import Model
 from t5like.convert.layout import leaves_of, names_of, to_theirs
@@ -23,14 +24,9 @@ KEY = {"params": jax.random.key(0)}
 
 def t5x(case: Case, folder: pathlib.Path, checkout: str) -> Decoder:
     """T5X's network and decoding, as its model's predict_batch calls them, from a checkout of its sources alone."""
-    if not checkout:
-        raise LeftOutError("give --t5x a checkout of google-research/t5x")
     if MODELS[case.model].family != "encoder-decoder":
         raise LeftOutError("it is asked for T5 alone")
-    # The package's own __init__ imports what cannot be installed any more.
-    package = types.ModuleType("t5x")
-    package.__path__ = [str(pathlib.Path(checkout) / "t5x")]
-    sys.modules["t5x"] = package
+    open_t5x(checkout)
     from t5x import decoding  # pyright: ignore[reportMissingImports]
     from t5x.examples.t5 import network  # pyright: ignore[reportMissingImports]
 

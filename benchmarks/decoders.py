@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax.traverse_util import unflatten_dict
+from turns import require_package
 
 from t5like.config import Config, Data, Eval, Model, Objective, Optimizer, Train, Vocabulary
 from t5like.config.beams import BeamSearch
@@ -72,10 +73,6 @@ class Case(NamedTuple):
         return np.random.default_rng(0).integers(3, MODELS[self.model].vocab, (self.rows, self.prompt))
 
 
-class LeftOutError(Exception):
-    """A program that cannot decode a case here, with the reason."""
-
-
 Decoder = Callable[[int], np.ndarray]
 """A number of tokens to the answers of a case, [rows, tokens]."""
 
@@ -130,7 +127,7 @@ def transformers(case: Case, folder: pathlib.Path, checkout: str) -> Decoder:
 
 def ctranslate2(case: Case, folder: pathlib.Path, checkout: str) -> Decoder:
     """CTranslate2 in float32, from its own converter."""
-    _require("ctranslate2")
+    require_package("ctranslate2")
     import ctranslate2  # pyright: ignore[reportMissingImports]
 
     decodes, names = MODELS[case.model].family == "decoder", [str(n) for n in range(MODELS[case.model].vocab)]
@@ -177,15 +174,10 @@ def convert_folder(name: str, folder: pathlib.Path) -> None:
     spec.save(str(folder / "ctranslate2"))
 
 
-def _require(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise LeftOutError(f"{package} is not installed")
-
-
 def _original(case: Case, folder: pathlib.Path) -> tuple[Any, Any]:
     """torch and the model of a folder as transformers has it."""
     for package in ("torch", "transformers"):
-        _require(package)
+        require_package(package)
     import torch  # pyright: ignore[reportMissingImports]
     import transformers  # pyright: ignore[reportMissingImports]
 
