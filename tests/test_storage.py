@@ -105,7 +105,7 @@ def test_files_and_folders_have_the_modes_that_the_umask_leaves(tmp_path, mask):
 def test_of_two_that_write_a_folder_the_second_is_refused_and_harms_nothing(tmp_path):
     with whole_folder(tmp_path / "out") as first:
         (first / "a").write_text("a")
-        with pytest.raises(TransientError, match="out.partial is in use by"), whole_folder(tmp_path / "out"):
+        with pytest.raises(TransientError, match=r"out\.partial is in use by"), whole_folder(tmp_path / "out"):
             pass
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/a"]
 

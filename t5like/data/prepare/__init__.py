@@ -39,7 +39,7 @@ from t5like.data.vocabulary import (
 )
 from t5like.errors import UserError
 from t5like.lock import locked
-from t5like.storage import etils_path, is_remote
+from t5like.storage import etils_path, is_remote, path_of
 
 SMALL = 2**23
 """Bytes of input that are not worth the start of other processes."""
@@ -94,7 +94,7 @@ def _alone(folder: epath.Path, report: Report) -> Iterator[None]:
     """Make the folder, and wait while another process prepares it, which may finish it."""
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locked(folder, "prepare", report, wait=True))
+            held.enter_context(locked(path_of(str(folder)), "prepare", report, wait=True))
         except OSError as error:
             raise UserError(f"data.store={folder} cannot be written: {error.strerror or error}.") from None
         yield
