@@ -37,8 +37,8 @@ def train(config: Config, from_scratch: bool = False) -> None:
 
     Raises:
       UserError: the run directory belongs to another config, cannot be written or has lost its checkpoints, the run
-        cannot start from
-        `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide over the devices.
+        cannot start from `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide
+        over the devices.
       InterruptedRunError: a signal asked for the end; the state is saved.
       TransientError: another process trains in the run directory.
     """

@@ -94,7 +94,7 @@ def _alone(folder: epath.Path, report: Report) -> Iterator[None]:
     """Make the folder, and wait while another process prepares it, which may finish it."""
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locked(path_of(str(folder)), "prepare", report, wait=True))
+            held.enter_context(locked(path_of(folder), "prepare", report, wait=True))
         except OSError as error:
             raise UserError(f"data.store={folder} cannot be written: {error.strerror or error}.") from None
         yield
