@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path as LocalPath
 
-from t5like.errors import TRY_AGAIN, TransientError, UserError
+from t5like.errors import TRY_AGAIN, StorageError, TransientError, UserError
 from t5like.storage import Path, is_remote
 
 FILE = "lock.json"
@@ -221,13 +221,18 @@ def _beating(place: _Place, own: Holder, folder: Path) -> Iterator[None]:
 
     thread = threading.Thread(target=beat, name="t5like lock", daemon=True)
     thread.start()
+    reached = True
     try:
         yield
+    except StorageError:  # of a bucket that would not take the lock's end either, after as long a time
+        reached = False
+        raise
     finally:
         end.set()
-        thread.join()
-        with contextlib.suppress(OSError, UserError):
-            place.exchange(content, None)
+        if reached:
+            thread.join()
+            with contextlib.suppress(OSError, UserError):
+                place.exchange(content, None)
 
 
 def _lose(folder: Path, other: Holder | None) -> None:
