@@ -254,7 +254,9 @@ class Vocabulary:
         extra = [name for name in self.special if name not in pieces.special and not SENTINEL.fullmatch(name)]
         description = {
             "kind": {"spiece.model": "sentencepiece", "tokenizer.json": "tokenizers", "": "bytes"}[pieces.file],
-            "extra": extra, "sentinels": len(self.sentinels), "control": pieces.control._asdict(),
+            "extra": extra,
+            "sentinels": len(self.sentinels),
+            "control": pieces.control._asdict(),
             **({"roles": dict(pieces.roles)} if pieces.roles else {}),
             **({} if self.frame is None else {"frame": self.frame._asdict()}),
             "sha256": self.hash,
