@@ -197,7 +197,7 @@ def test_a_run_goes_back_behind_the_rows_of_a_bad_step_interrupted_or_not(corpus
     back = [e for e in lines(tmp_path / "whole", "events.jsonl") if e["event"] == "rolled_back"]
     assert [(e["step"], e["to"], e["rows_skipped"]) for e in back] == [(4, 2, 16), (4, 2, 32)]
     run = RunDirectory(tmp_path / "parts")
-    assert [rows_skipped(run, step) for step in (1, 2, 3, 6)] == [0, 0, 32, 32]
+    assert [rows_skipped(run)(step) for step in (1, 2, 3, 6)] == [0, 0, 32, 32]
 
 
 @pytest.mark.slow

@@ -76,20 +76,22 @@ class Recovery:
         settings = self._training.config.train
         self._count(bad, why, settings)
         self._checkpoints.wait()
-        step = self._step_before(bad, settings)
+        step, before = self._step_before(bad, settings), upcoming.skipped
         with jax.transfer_guard("allow"):
             state = own_state(self._training, self._checkpoints, step) if step else self._first()
             step = step or settings.branched_at
-            skipped = upcoming.skipped + (bad - step) * settings.batch
+            skipped = before + (bad - step) * settings.batch
             state = state._replace(skipped=replicated(self._training.mesh, np.array(skipped, np.int32)))
         self._checkpoints.drop_after(step)
         self._logger.go_back(step)
         self._selection.go_back(step)
         self._throughput.go_back(step)
         upcoming.set_back(step, skipped)
-        self._logger.event("rolled_back", step=bad, to=step, rows_skipped=skipped, reason=why)
+        rows = {"rows_skipped": skipped, "rows_skipped_before": before}
+        self._logger.event("rolled_back", step=bad, to=step, **rows, reason=why)
         self._logger.say(
-            f"{why}: going back to step {step:,}, and on behind the {(bad - step) * settings.batch:,} rows since."
+            f"{why}: going back to step {step:,}, and on behind the {skipped - before:,} rows since; look at it by "
+            f"`t5like why {settings.directory} --step {bad} --skipped {before}`."
         )
         return state
 
