@@ -29,6 +29,7 @@ TOWER = {
     "train.recovery": 6,
     "train.why": 6,
     "train.reporter": 5,
+    "train.saver": 5,
     "train.evaluate": 5,
     "train.compile": 5,
     "train.start": 5,

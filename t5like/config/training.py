@@ -141,6 +141,10 @@ class Train:
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 3
     """Newest checkpoints that are kept."""
+    keep_every: int | None = None
+    """Steps between checkpoints that are kept for ever, besides the newest; a multiple of train.save_every."""
+    failed_saves: int = 3
+    """Saves that fail one after the other before the run ends; each is tried again at the next moment for one."""
     best: str = ""
     """Figure of the evaluation, such as loss, accuracy or SOURCE/accuracy, by which the best checkpoint is saved and
     kept beside the newest; later commands use it. Losses, perplexity and bits per byte shall be low, all else high."""
@@ -155,7 +159,7 @@ class Train:
 
     def __post_init__(self) -> None:
         require_fields("train", self)
-        require_positive("train", self, "batch", "accumulate", "log_every", "save_every", "keep")
+        require_positive("train", self, "batch", "accumulate", "log_every", "save_every", "keep", "failed_saves")
         require_positive("train", self, "skips", "spike_window")
         for name in ("spike_loss", "spike_norm"):
             times = getattr(self, name)
@@ -188,6 +192,11 @@ class Train:
         require(
             self.batch % self.accumulate == 0,
             f"train.batch={self.batch} is not a multiple of train.accumulate={self.accumulate}.",
+        )
+
+        require(
+            self.keep_every is None or (self.keep_every > 0 and self.keep_every % self.save_every == 0),
+            f"train.keep_every={self.keep_every} must be a multiple of train.save_every={self.save_every}, or None.",
         )
 
     def _check_course(self) -> None:

@@ -6,6 +6,7 @@ bytes: so no line is lost to a kill, and none to another process that takes the 
 """
 
 import contextlib
+import datetime
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,12 @@ from t5like.strict_json import dumps
 
 PART = 2**16
 Record = dict[str, Any]
+
+
+def event(name: str, **fields: Any) -> Record:
+    """A record of events.jsonl, with the time of now."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"event": name, "time": now, **fields}
 
 
 class Appended:

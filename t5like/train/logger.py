@@ -4,7 +4,6 @@ On a terminal the line is rewritten in place; elsewhere (a file, a pipe, a pod's
 """
 
 import contextlib
-import datetime
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from t5like.errors import UserError
-from t5like.runs.lines import Appended, drop_lines
+from t5like.runs.lines import Appended, drop_lines, event
 from t5like.storage import Path
 from t5like.train.board import Board
 
@@ -60,8 +59,7 @@ class Logger:
 
     def event(self, name: str, **fields: Any) -> None:
         """Keep that something happened, with its time."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        _append(self._events, {"event": name, "time": now, **fields})
+        _append(self._events, event(name, **fields))
 
     def say(self, text: str) -> None:
         """A line that stays."""

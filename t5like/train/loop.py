@@ -13,6 +13,7 @@ from t5like.runs.base import keep_base
 from t5like.runs.best import require_figure
 from t5like.runs.changes import acquire, with_schedule_of, with_words_of
 from t5like.runs.checkpoints import Checkpoints
+from t5like.runs.damage import begin_again, require_never_saved
 from t5like.runs.directory import RunDirectory
 from t5like.runs.epochs import with_steps_of, with_steps_of_epochs
 from t5like.runs.rows import keep_rows, prepare_rows
@@ -28,11 +29,13 @@ from t5like.train.steps import run_steps
 from t5like.xla import keep_programs
 
 
-def train(config: Config) -> None:
-    """Run the config's training to its last step, from where `starting_state` says.
+def train(config: Config, from_scratch: bool = False) -> None:
+    """Run the config's training to its last step, from where `starting_state` says. A run that has lost its checkpoints
+    begins again only with `from_scratch`.
 
     Raises:
-      UserError: the run directory belongs to another config or cannot be written, the run cannot start from
+      UserError: the run directory belongs to another config, cannot be written or has lost its checkpoints, the run
+        cannot start from
         `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide over the devices.
       InterruptedRunError: a signal asked for the end; the state is saved.
     """
@@ -44,6 +47,7 @@ def train(config: Config) -> None:
         config = with_steps_of_epochs(config, _prepared(run, config))
     config = with_schedule_of(run, config)
     start = check_start(run, config)
+    run_on_primary("look at its logs", lambda: begin_again(run) if from_scratch else require_never_saved(run))
     changed = run_on_primary("take the run directory", lambda: acquire(run, config))
     mesh = make_mesh(config.mesh)
     keep_programs(config.train.compilation_cache, mesh)
@@ -64,7 +68,7 @@ def train(config: Config) -> None:
             keep_rows(run, config)
             if start:
                 run.take_hugging_face(start.run)
-        with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
+        with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash, config.train.keep_every) as checkpoints:
             state, started_from = starting_state(training, checkpoints, source)
             base = starting_base(training, run, state, source.start if source else None)
             if base and source and is_primary_process():

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import jax
 
 from t5like.data.rows.stream import Features, Rows, training_stream
-from t5like.errors import InterruptedRunError
 from t5like.model.sharding import batch_sharding
 from t5like.processes.batches import GlobalBatches
 from t5like.runs.checkpoints import Checkpoints, State
@@ -48,7 +47,7 @@ def run_steps(
     if selection.owes(first, every, last):
         milestones.evaluate(state, first)
         if first >= last or selection.over:
-            milestones.finish(first)
+            milestones.finish(state, first)
             return
     to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
@@ -62,7 +61,7 @@ def run_steps(
     profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     step = first
-    with jax.transfer_guard("disallow"), PreemptionHandler() as preemption:
+    with jax.transfer_guard("disallow"), PreemptionHandler() as preemption, milestones.saver:
         for step in upcoming:
             profile.before(step)
             with throughput.waiting():
@@ -72,6 +71,7 @@ def run_steps(
                 logger.say(f"The trace of steps up to {step:,} is in {traced}.")
             due = [pending] if pending else []
             pending = step, metrics
+            milestones.saver.tell()
             stopping = preemption.after(upcoming.taken)
             saves = step % settings.save_every == 0 or step == last or stopping is not None
             evaluates = step % every == 0 or step == last
@@ -86,9 +86,7 @@ def run_steps(
                 milestones.save(state, step)
             if stopping:
                 profile.end()
-                checkpoints.wait()
-                logger.event("preempted", step=step, signal=stopping.name)
-                raise InterruptedRunError(stopping, step)
+                milestones.stop(state, step, stopping)
             if evaluates:
                 best = milestones.evaluate(state, step)
                 if selection and (saves or best or selection.over):
@@ -96,4 +94,4 @@ def run_steps(
                 if selection.over:
                     break
     profile.end()
-    milestones.finish(step)
+    milestones.finish(state, step)
