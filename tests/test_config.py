@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import importlib
 import inspect
 import math
@@ -249,12 +250,8 @@ def _floats() -> list[tuple[type, str]]:
     modules = [importlib.import_module(f"t5like.config.{file.stem}") for file in CONFIG_FILES]
     kinds = {kind for module in modules for kind in vars(module).values() if dataclasses.is_dataclass(kind)}
     kinds = {kind for kind in {*kinds, *OPTIONS, Sampling} if isinstance(kind, type)}
-    found = [
-        (kind, name)
-        for kind in kinds
-        for name, hint in field_types(kind).items()
-        if re.search(r"\bfloat\b", _shown(hint))
-    ]
+    fields = ((kind, name, hint) for kind in kinds for name, hint in field_types(kind).items())
+    found = [(kind, name) for kind, name, hint in fields if re.search(r"\bfloat\b", _shown(hint))]
     return sorted(found, key=lambda pair: (pair[0].__name__, pair[1]))
 
 
@@ -269,4 +266,5 @@ def test_no_float_of_a_config_or_option_may_be_infinite_or_no_number(value):
             object.__setattr__(owner, field.name, given)
         hint = _shown(field_types(kind)[name])
         object.__setattr__(owner, name, (value,) if hint.startswith("tuple") else value)
-        assert "must be a finite number" in sentence(owner.__post_init__), (kind, name)
+        check = functools.partial(config.Groups, head=owner) if kind is config.Group else owner.__post_init__
+        assert "must be a finite number" in sentence(check), (kind, name)
