@@ -124,11 +124,12 @@ def inspect(config: Config, options: InspectOptions) -> None:
 
 def _run_of(config: Config) -> t5like.runs.directory.RunDirectory | None:
     """The run of this very data in the config's directory, if there is one."""
-    from t5like.runs.directory import RunDirectory
+    from t5like.runs.directory import RunDirectory, relocated
 
     run = RunDirectory(path_of(config.train.directory))
-    there = (run.vocabulary / "vocabulary.json").exists() and run.exists() and run.config().data == config.data
-    return run if there else None
+    if not (run.vocabulary / "vocabulary.json").exists() or not run.exists():
+        return None
+    return run if relocated(run.config(), str(run.path)).data == config.data else None
 
 
 def _vocabulary_of_run(
