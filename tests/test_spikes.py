@@ -100,10 +100,8 @@ def test_settings_that_make_no_sense_are_sentences(changes, message):
 
 def skipped_by(folder: pathlib.Path, *events: tuple[str, int, int, int]) -> list[int]:
     """The rows that a run has skipped before each of its steps 1 to 8, after events: name, step, to, rows."""
-    known = [
-        {"event": "saved", "step": 2},
-        *({"event": n, "step": s, "to": t, "rows_skipped": r} for n, s, t, r in events),
-    ]
+    names = ("event", "step", "to", "rows_skipped")
+    known = [{"event": "saved", "step": 2}, *(dict(zip(names, event, strict=True)) for event in events)]
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in known))
     skipped = rows_skipped(RunDirectory(folder))
     return [skipped(step) for step in range(1, 9)]
@@ -122,9 +120,8 @@ def test_rows_are_skipped_from_the_step_on_that_a_run_went_back_to(tmp_path):
 
 def test_figures_that_are_no_numbers_are_null_in_logs_and_never_the_best(tmp_path):
     log = Appended(tmp_path / "metrics.jsonl")
-    log.append(
-        {"step": 1, "eval/loss": float("nan"), "others": [float("inf"), {"norm": np.float64("nan")}], "name": "NaN"}
-    )
+    others = [float("inf"), {"norm": np.float64("nan")}]
+    log.append({"step": 1, "eval/loss": float("nan"), "others": others, "name": "NaN"})
     log.append({"step": 2, "eval/loss": 1.5})
     log.close()
     text = (tmp_path / "metrics.jsonl").read_text()

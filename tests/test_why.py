@@ -32,7 +32,7 @@ def test_a_step_is_made_again_as_it_was(trained, say):
     found = json.loads(say("why", directory, "--step", 3, "--json"))
     metrics = [json.loads(line) for line in (pathlib.Path(directory) / "metrics.jsonl").read_text().splitlines()]
     (logged,) = (line for line in metrics if line["step"] == 3 and "gradient_norm" in line)
-    assert found["parameters_of"] == 2
+    assert found["parameters_of"] == 2 and found["parameters_not_finite"] == {}
     assert found["loss"] == pytest.approx(logged["loss"], rel=1e-6)
     assert found["gradient_norm"] == pytest.approx(logged["gradient_norm"], rel=1e-5)
     squares = sum(group["norm"] ** 2 for group in found["groups"].values())

@@ -79,6 +79,7 @@ def _record(found: Why, labels: bool) -> dict[str, object]:
         "parameters_of": found.parameters_of,
         "loss": found.loss,
         "gradient_norm": found.gradient_norm,
+        "parameters_not_finite": found.broken,
         "groups": {name: group._asdict() for name, group in found.groups.items()},
         "rows": shown,
     }
@@ -89,6 +90,8 @@ def _lines(config: Config, found: Why) -> Iterator[str]:
         f"Step {found.step:,} of {config.train.directory}, with the parameters of step {found.parameters_of:,}: loss "
         f"{found.loss:.4g}, gradient norm {found.gradient_norm:.4g}."
     )
+    for path, count in found.broken.items():
+        yield f"  The parameter {path} itself has {count:,} numbers that are not finite."
     width, whole = max(map(len, found.groups)), found.gradient_norm**2
     for name, group in found.groups.items():
         share = f"{group.norm**2 / whole:7.1%}" if whole and math.isfinite(whole) else ""

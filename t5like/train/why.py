@@ -64,6 +64,8 @@ class Why(NamedTuple):
     loss: float
     gradient_norm: float
     groups: dict[str, GroupNorm]
+    broken: dict[str, int]
+    """Numbers that are not finite in the parameters themselves, by the paths of those that have any."""
     rows: list[RowLoss]
     features: Features
     vocabulary: Vocabulary
@@ -110,6 +112,7 @@ def explain_step(
         state = state._replace(step=replicated(mesh, np.array(step - 1, np.int32)))
         losses = _row_losses(training, state.params, batch_of(step))
         loss, norm, groups = _gradient(training, state, batch_of(step))
+        broken = _not_finite(state.params)
     origins = rows.origins(numbers(step))
     ranked = [RowLoss(row, *each, origin) for row, (each, origin) in enumerate(zip(losses, origins, strict=True))]
     return Why(
@@ -118,6 +121,7 @@ def explain_step(
         loss,
         norm,
         dict(sorted(groups.items(), key=lambda item: _largest_first(item[1].norm))),
+        broken,
         sorted(ranked, key=lambda row: _largest_first(row.loss)),
         rows(numbers(step)),
         vocabulary,
@@ -167,7 +171,7 @@ def _gradient(
         targets = jnp.maximum(sums["objective"].count, 1)
         leaves = {path_name(path): leaf / targets for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)}
         squares = {path: jnp.sum(jnp.square(leaf)) for path, leaf in leaves.items()}
-        return sums["loss"], squares, {path: jnp.sum(~jnp.isfinite(leaf)) for path, leaf in leaves.items()}
+        return sums["loss"], squares, _bad_numbers(leaves)
 
     loss, squares, not_finite = jax.device_get(measured(state, batch))
     groups: dict[str, list[str]] = {}
@@ -179,6 +183,16 @@ def _gradient(
         for name, paths in groups.items()
     }
     return float(loss.mean()), _norm(squares, list(squares)), norms
+
+
+def _bad_numbers(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """How many numbers of each array are not finite."""
+    return {path: jnp.sum(~jnp.isfinite(leaf)) for path, leaf in leaves.items()}
+
+
+def _not_finite(params: Params) -> dict[str, int]:
+    leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    return {path: int(count) for path, count in jax.device_get(jax.jit(_bad_numbers)(leaves)).items() if count}
 
 
 def _norm(squares: dict[str, np.ndarray], paths: list[str]) -> float:
