@@ -91,7 +91,7 @@ def _lines(config: Config, found: Why) -> Iterator[str]:
         f"{found.loss:.4g}, gradient norm {found.gradient_norm:.4g}."
     )
     for path, count in found.broken.items():
-        yield f"  The parameter {path} itself has {count:,} numbers that are not finite."
+        yield f"  The parameter {path} itself is not finite in {count:,} of its numbers."
     width, whole = max(map(len, found.groups)), found.gradient_norm**2
     for name, group in found.groups.items():
         share = f"{group.norm**2 / whole:7.1%}" if whole and math.isfinite(whole) else ""
