@@ -40,11 +40,12 @@ def training() -> Training:
 
 @pytest.fixture(scope="module")
 def state(training) -> State:
-    """Random numbers in every leaf: Orbax stores no zeros."""
+    """Random numbers in every leaf but the rows that are skipped: Orbax stores no zeros."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(
+    random = jax.tree.map(
         lambda x: jax.device_put(np.asarray(rng.integers(1, 99, x.shape), x.dtype), x.sharding), training.abstract
     )
+    return random._replace(skipped=0 * random.skipped)
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +111,37 @@ def earlier_manager(folder: pathlib.Path, keep: int | None = None) -> Iterator[o
             yield manager
 
 
+def test_a_checkpoint_of_an_earlier_version_has_skipped_no_row(training, state, tmp_path):
+    """It has neither that number nor any other in its stead."""
+    args: Any = ocp.args
+    earlier = {name: value for name, value in state._asdict().items() if name != "skipped"}
+    with earlier_manager(tmp_path / "checkpoints") as manager:
+        about = args.JsonSave({"vocabulary_sha256": "", "versions": {}})
+        manager.save(5, args=args.Composite(state=args.PyTreeSave(earlier), about=about))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(training.abstract)
+    assert_same(restored, state._replace(skipped=np.int32(0)))
+    assert restored.skipped.sharding == training.shardings.skipped
+
+
 def files_of(folder: pathlib.Path) -> set[str]:
     """Names of the files of one step; those of arrays are different each time."""
     names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     return {name for name in names if "/d/" not in name}
+
+
+def test_rows_that_are_skipped_and_recent_steps_come_back(state, tmp_path):
+    """Those of another window do not, and the rest is read without them."""
+    watching, other = (training_of(train__spike_norm=9.0, train__spike_window=window) for window in (4, 5))
+    recent = jax.tree.map(lambda x: jax.device_put(np.ones(x.shape, x.dtype), x.sharding), watching.abstract.recent)
+    whole = state._replace(skipped=state.skipped + 8, recent=recent)
+    with Checkpoints(tmp_path / "checkpoints", 3) as checkpoints:
+        checkpoints.save(whole, 5)
+        checkpoints.wait()
+        assert_same(checkpoints.restore(watching.abstract), whole)
+        none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), other.abstract.recent)
+        assert_same(checkpoints.restore(other.abstract), whole._replace(recent=none))
+        assert_same(checkpoints.restore(training_of().abstract), whole._replace(recent=None))
 
 
 def test_checkpoints_written_with_the_earlier_arguments_are_read_and_go_on(training, state, tmp_path):
@@ -136,12 +164,14 @@ def test_checkpoints_written_with_the_earlier_arguments_are_read_and_go_on(train
 def test_checkpoints_are_read_with_the_earlier_arguments_too(folder, training, state):
     """So a run may go on with the version of before."""
     args: Any = ocp.args
-    shardings = ocp.checkpoint_utils.construct_restore_args(training.abstract)
+    abstract, known = training.abstract._asdict(), ("step", "params", "opt_state")
+    abstract = {name: abstract[name] for name in known}
+    shardings = ocp.checkpoint_utils.construct_restore_args(abstract)
     with earlier_manager(folder) as manager:
         assert sorted(manager.all_steps()) == [5, 9]
-        wanted = args.PyTreeRestore(training.abstract, restore_args=shardings)
+        wanted = args.PyTreeRestore(abstract, restore_args=shardings)
         restored = manager.restore(5, args=args.Composite(state=wanted, about=args.JsonRestore()))
-    assert_same(restored["state"], state)
+    assert_same(restored["state"], {name: getattr(state, name) for name in known})
     assert restored["about"]["vocabulary_sha256"] == "abc"
 
 

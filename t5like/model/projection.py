@@ -6,7 +6,7 @@ changes the product of a weight, such as low-rank adapters or quantisation, atta
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,10 @@ def project(
 ) -> Float[Array, "*outputs"]:
     """The einsum of `x` and a float32 kernel in the type of `x`, plus a bias; `wide` gives float32 sums instead."""
     narrow = kernel.astype(x.dtype)
-    y = jnp.einsum(equation, x, narrow, preferred_element_type=jnp.float32) if wide else product(equation, x, narrow)
+    if wide:
+        y = jnp.einsum(equation, x, narrow, preferred_element_type=jnp.float32)
+    else:
+        y = cast(Array, product(equation, x, narrow))
     return y if bias is None else add_bias(y, bias)
 
 

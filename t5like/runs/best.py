@@ -44,7 +44,8 @@ def after(best: Best | None, figure: str, step: int, value: float) -> Best | Non
 def evaluations(run: RunDirectory, figure: str, last: int | None = None) -> dict[int, float]:
     """Step -> figure of each evaluation, up to the step `last`, that the run keeps."""
     name, lines = f"eval/{figure}", read_lines(run.path / "metrics.jsonl")
-    return {line["step"]: line[name] for line in lines if name in line and (last is None or line["step"] <= last)}
+    there = ((line["step"], line[name]) for line in lines if name in line and (last is None or line["step"] <= last))
+    return {step: math.nan if value is None else value for step, value in there}
 
 
 def best_of(figure: str, values: Mapping[int, float], steps: Collection[int]) -> Best | None:

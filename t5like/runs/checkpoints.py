@@ -1,8 +1,8 @@
 """Checkpoints: Orbax behind the few calls that a run needs.
 
-A checkpoint holds the state (parameters, optimizer state and the step, which is the data's whole state) and a note
-of the vocabulary and the versions that wrote it. One that was imported has no optimizer state. Parameters can be read
-without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
+A checkpoint holds the state (parameters, optimizer state, the step and the rows skipped, which are the data's whole
+state) and a note of the vocabulary and the versions that wrote it. One that was imported has no optimizer state.
+Parameters can be read without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
 """
 
 import contextlib
@@ -24,15 +24,19 @@ from t5like.runs import checksums
 from t5like.runs.directory import is_whole
 from t5like.runs.quiet import ignore_late_arrays, without_orbax
 from t5like.runs.saving import Kept, Outcome, Saves, failure, reason_of
-from t5like.runs.shapes import first_difference, shapes_of
+from t5like.runs.shapes import first_difference, shapes_of, zeros
 from t5like.storage import Path, is_remote
 from t5like.versions import versions
 
 PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
+ADDED = ("skipped", "recent")
+"""Fields of a state that checkpoints of earlier versions, or of other settings, lack."""
 
 
 class State(NamedTuple):
-    """A run after `step` steps, an int32 scalar. The data's whole state is `step` too: rows are addressed by number.
+    """A run after `step` steps. The data's whole state is `step` and `skipped`, int32 scalars: rows are addressed by
+    number, and those of the steps to come lie behind as many that no step learns from. `recent` is what a step knows
+    of those before it (`train.spikes.Recent`), if it needs to.
 
     The same tree holds arrays, their shapes (`jax.ShapeDtypeStruct`) or their shardings.
     """
@@ -40,6 +44,8 @@ class State(NamedTuple):
     step: Any
     params: Params
     opt_state: optax.OptState
+    skipped: Any = np.zeros((), np.int32)
+    recent: Any = None
 
 
 class DamagedCheckpointError(UserError):
@@ -108,6 +114,12 @@ class Checkpoints:
         """Wait until the save that was begun has ended; None if there is none. All processes get the same."""
         return self._saves.outcome()
 
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps, which a run takes again."""
+        with self._reaching():
+            for later in [each for each in self.steps() if each > step]:
+                self._manager.delete(later)
+
     def wait(self) -> None:
         """Wait until what was begun is on disk.
 
@@ -162,7 +174,8 @@ class Checkpoints:
             )
 
     def restore(self, abstract: State, step: int | None = None) -> State:
-        """The state of a step, or the newest, onto the shardings that `abstract` carries.
+        """The state of a step, or the newest, onto the shardings that `abstract` carries. Fields that the checkpoint
+        lacks (`ADDED`) are 0: no row is skipped, and nothing is recent.
 
         Raises:
           UserError: no such checkpoint; one without optimizer state or of another vocabulary; or one that does not fit
@@ -172,7 +185,11 @@ class Checkpoints:
         self.require_whole(step)
         self.require_optimizer_state(step)
         self._require_fit(step, abstract.params)
-        return self._read(step, abstract)
+        fields, there = abstract._asdict(), self._described(step)
+        lacking = {name for name in ADDED if shapes_of(there.get(name)) != shapes_of(fields[name])}
+        asked = {name: fields[name] for name in fields if name not in lacking and fields[name] is not None}
+        found = self._read(step, asked, partial_restore=not there.keys() <= asked.keys())
+        return State(**found, **{name: jax.tree.map(zeros, fields[name]) for name in fields.keys() - asked.keys()})
 
     def restore_params(
         self, abstract: Params, step: int | None = None, left_out: Collection[str] = ()
@@ -215,7 +232,7 @@ class Checkpoints:
     def _items(self, state: State) -> Any:
         about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES), checksums.MARK: "crc32c"}
         args: Any = ocp.args  # their fields are not known to type checkers
-        return args.Composite(state=args.PyTreeSave(state), about=args.JsonSave(about))
+        return args.Composite(state=args.PyTreeSave(_saved(state)), about=args.JsonSave(about))
 
     def _existing(self, step: int | None) -> int:
         steps = self.steps()
@@ -274,3 +291,9 @@ class Checkpoints:
             raise
         except Exception as error:
             raise DamagedCheckpointError(self.folder / str(step), reason_of(error)) from error
+
+
+def _saved(state: State) -> dict[str, Any]:
+    """The fields of a state that a checkpoint holds; of those that earlier versions do not know, only what matters."""
+    matters = {"skipped": int(jax.device_get(state.skipped)) > 0, "recent": state.recent is not None}
+    return {name: value for name, value in state._asdict().items() if matters.get(name, True)}

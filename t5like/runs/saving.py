@@ -172,8 +172,10 @@ def reason_of(error: BaseException) -> str:
     """The reason of a failure as part of a sentence, from what a library makes of it."""
     text = str(error)
     known = next((reason for reason in REASONS if reason in text), None)
-    if known or (isinstance(error, OSError) and error.strerror):
-        return known or str(error.strerror)
+    if known:
+        return known
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     first = next(iter(text.strip().splitlines()), "") or type(error).__name__
     return re.sub(r"\s+", " ", first).rstrip(":. ")[:200]
 

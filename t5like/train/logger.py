@@ -23,7 +23,7 @@ class Logger:
     """
 
     def __init__(self, folder: Path | None, first_step: int, tensorboard: bool):
-        self._width, self._live = 0, sys.stdout.isatty()
+        self._width, self._live, self._folder = 0, sys.stdout.isatty(), folder
         self._metrics = self._events = self._board = None
         if folder is None:
             return
@@ -45,6 +45,17 @@ class Logger:
         _append(self._metrics, {"step": step, **values})
         if self._board:
             self._board.add(step, values)
+
+    def go_back(self, step: int) -> None:
+        """Drop the metrics of the steps after one, to which the run goes back."""
+        if self._folder is None or self._metrics is None:
+            return
+        self._metrics.close()
+        drop_lines(self._metrics.log, lambda record: record["step"] <= step)
+        self._metrics = Appended(self._metrics.log)
+        if self._board:
+            self._board.close()
+            self._board = Board(self._folder / "tensorboard", max(step, 1))
 
     def event(self, name: str, **fields: Any) -> None:
         """Keep that something happened, with its time."""
@@ -106,6 +117,11 @@ class Throughput:
         speed = Speed(speed, speed * (self._last_step - step), self._waited / seconds)
         self._step, self._time, self._waited = step, now, 0.0
         return speed
+
+    def go_back(self, step: int) -> None:
+        """Count from an earlier step on, to which the run goes back."""
+        self._step = step
+        self.restart()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

@@ -40,9 +40,20 @@ def starting_state(training: Training, checkpoints: Checkpoints, source: InitSou
     Raises:
       UserError: the run has lost its checkpoints, or the one that it starts from is damaged.
     """
-    if found := restored_newest(checkpoints, lambda step: checkpoints.restore(training.own(training.abstract), step)):
+    if found := restored_newest(checkpoints, lambda step: own_state(training, checkpoints, step)):
         step, state = found
-        return _whole(training, state, RunDirectory(checkpoints.folder.parent)), f"Resuming at step {step}"
+        return state, f"Resuming at step {step}"
+    return first_state(training, source)
+
+
+def own_state(training: Training, checkpoints: Checkpoints, step: int) -> State:
+    """The state that a run has saved at a step."""
+    state = checkpoints.restore(training.own(training.abstract), step)
+    return _whole(training, state, RunDirectory(checkpoints.folder.parent))
+
+
+def first_state(training: Training, source: InitSource | None) -> tuple[State, str]:
+    """The state that a run without a checkpoint begins with, and words for where it is from."""
     if source:
         start, wanted = source.start, flatten_dict(training.abstract.params, sep="/")
         if start.whole:
