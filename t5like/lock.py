@@ -24,13 +24,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path as LocalPath
 
-from t5like.errors import TRY_AGAIN, TransientError, UserError
+from t5like.errors import TRY_AGAIN, StorageError, TransientError, UserError
 from t5like.storage import Path, is_remote
 
 FILE = "lock.json"
 BEAT, STALE, LOOK = 15.0, 60.0, 1.0
 """Seconds between two beats of a holder, without one after which it is gone, and between two looks of who waits."""
-SIZE = 1024
+SIZE = 4096
 """Bytes of a lock on a disk, which are overwritten in one piece."""
 Say = Callable[[str], None]
 
@@ -81,7 +81,8 @@ class _File:
 
     def read(self) -> bytes | None:
         try:
-            return self._path.read_bytes().strip() or None
+            with self._path.open("rb") as file:
+                return file.read(SIZE).strip() or None
         except FileNotFoundError:
             return None
 
@@ -93,6 +94,7 @@ class _File:
                 self._path.unlink()
             else:
                 os.pwrite(file, new.ljust(SIZE), 0)
+                os.truncate(file, SIZE)
             return True
 
     @contextlib.contextmanager
@@ -219,13 +221,18 @@ def _beating(place: _Place, own: Holder, folder: Path) -> Iterator[None]:
 
     thread = threading.Thread(target=beat, name="t5like lock", daemon=True)
     thread.start()
+    reached = True
     try:
         yield
+    except StorageError:  # of a bucket that would not take the lock's end either, after as long a time
+        reached = False
+        raise
     finally:
         end.set()
-        thread.join()
-        with contextlib.suppress(OSError, UserError):
-            place.exchange(content, None)
+        if reached:
+            thread.join()
+            with contextlib.suppress(OSError, UserError):
+                place.exchange(content, None)
 
 
 def _lose(folder: Path, other: Holder | None) -> None:
@@ -244,9 +251,15 @@ def _same(one: bytes, other: bytes) -> bool:
 def _holder(content: bytes) -> Holder | None:
     """The holder that a lock names; None if it is damaged."""
     try:
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError):
+        found = Holder(**json.loads(content))
+        kinds = {
+            field.name: (int, float) if field.type is float else field.type for field in dataclasses.fields(Holder)
+        }
+        whole = all(isinstance(getattr(found, name), kind) for name, kind in kinds.items())
+        str(found)
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError):
         return None
+    return found if whole and 0 < found.process < 2**31 else None
 
 
 def _name(holder: Holder | None) -> str:

@@ -75,14 +75,32 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over_at_once_and_explained(
     assert len(said) == 1 and "was left locked by t5like train (process" in said[0] and "is taken over" in said[0]
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"host": 3}', b"\xff\xfe"])
-def test_a_damaged_lock_is_taken_over_as_one_that_gives_no_sign(tmp_path, quick, content):
+def damaged(**changes) -> bytes:
+    return json.dumps(dataclasses.asdict(HERE) | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"{", b"[1]", b'{"host": 3}', b"\xff\xfe", b"[" * 10**5),
+        *(
+            damaged(since="now"),
+            damaged(since=1e300),
+            damaged(process="1"),
+            damaged(process=10**30),
+            damaged(process=0),
+        ),
+    ],
+    ids=range(10),
+)
+def test_a_damaged_lock_is_taken_over_as_one_that_gives_no_sign(tmp_path, quick, monkeypatch, content):
+    monkeypatch.setattr(lock, "STALE", 0.1)
     (tmp_path / FILE).write_bytes(content)
     said: list[str] = []
     began = time.monotonic()
     with locked(tmp_path, "train", said.append):
         pass
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began > 0.1
     assert len(said) == 2 and "a process that its damaged lock does not name" in said[1]
 
 

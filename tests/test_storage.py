@@ -19,6 +19,7 @@ from t5like.convert.t5x_files import _from_metadata, _leaf
 from t5like.data.prepare import prepare
 from t5like.data.sources.folders import _saved
 from t5like.data.store import Store, read_tables
+from t5like.errors import TransientError
 from t5like.lock import FILE, locked
 from t5like.runs.lines import Appended
 from t5like.storage import inside, path_of, require_no_secret, write_small
@@ -99,6 +100,14 @@ def test_files_and_folders_have_the_modes_that_the_umask_leaves(tmp_path, mask):
         os.umask(before)
     assert made / FILE in modes and len(modes) > 12
     assert modes == {path: (0o777 if path.is_dir() else 0o666) & ~mask for path in modes}
+
+
+def test_of_two_that_write_a_folder_the_second_is_refused_and_harms_nothing(tmp_path):
+    with whole_folder(tmp_path / "out") as first:
+        (first / "a").write_text("a")
+        with pytest.raises(TransientError, match=r"out\.partial is in use by"), whole_folder(tmp_path / "out"):
+            pass
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out", "out/a"]
 
 
 def test_compiled_programs_are_never_taken_from_where_a_run_directory_says(tmp_path):
