@@ -294,7 +294,7 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     file = folder / {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}.get(description["kind"], "")
     pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
     sides = description.get("frame")
-    frame = None if sides is None else Frame(tuple(sides["before"]), tuple(sides["behind"]))
+    frame = sides and Frame(tuple(sides["before"]), tuple(sides["behind"]))
     vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"], frame)
     named = {*(description.get("control") or {}).values(), *itertools.chain(*(frame or ()))} - {None}
     if vocabulary.hash != description["sha256"] or max(named, default=0) >= vocabulary.size:
