@@ -252,10 +252,8 @@ def _holder(content: bytes) -> Holder | None:
     """The holder that a lock names; None if it is damaged."""
     try:
         found = Holder(**json.loads(content))
-        kinds = {
-            field.name: (int, float) if field.type is float else field.type for field in dataclasses.fields(Holder)
-        }
-        whole = all(isinstance(getattr(found, name), kind) for name, kind in kinds.items())
+        words = (found.command, found.host, found.began, found.system, found.key)
+        whole = all(isinstance(word, str) for word in words) and isinstance(found.process, int)
         str(found)
     except (ValueError, TypeError, OverflowError, OSError, RecursionError):
         return None
