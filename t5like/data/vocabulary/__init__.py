@@ -235,11 +235,9 @@ class Vocabulary:
     @functools.cached_property
     def begins_word(self) -> Bool[np.ndarray, " size"]:
         """True for tokens that begin a word (`tables.begins_word`), every special one among them."""
-        return np.pad(begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
-
-    @property
-    def _more(self) -> int:
-        return self.size - self.pieces.size
+        return (
+            np.pad(begins_word(self.pieces), (0, self.size - self.pieces.size), constant_values=True) | self.is_special
+        )
 
     @property
     def hash(self) -> str:
