@@ -15,7 +15,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import jaxtyping
 import numpy as np
+from beartype.roar import BeartypeCallHintViolation
 from etils import epath
 from harms import harmed
 from preparations import settings
@@ -85,6 +87,9 @@ def outcomes(reader: Reader, seeds: Iterator[int]) -> Iterator[Outcome]:
             found, outcome = reader.read(), None
         except UserError as error:
             outcome = Outcome(True, False, str(error))
+        except (jaxtyping.TypeCheckError, BeartypeCallHintViolation):
+            # In tests annotations are checked before all else; `benchmarks/fuzz.py` tries the readers' own checks.
+            outcome = Outcome(True, False, "A value is of another type.")
         except BaseException as error:
             error.add_note(f"{reader.file.name}, seed {seed}")
             raise
