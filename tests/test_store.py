@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -31,8 +32,12 @@ def write_store(folder, kind: str = "<u2") -> np.ndarray:
         counts = {"tokens": count, "documents": len(lengths)}
         files.append({**names, **counts, "sha256": hashes[0], "documents_sha256": hashes[1]})
         first += count
-    splits = {"train": {"files": files}, "validation": {"files": []}}
-    manifest = {"format": 2, "dtype": kind, "sources": [{"parts": 1, "splits": splits}]}
+    counts = dict.fromkeys(("documents", "bytes", "tokens", "longest"), 0)
+    splits = {"train": {**counts, "files": files}, "validation": {**counts, "files": []}}
+    read = {"documents": 0, "bytes": 0}
+    source = {"name": "a", "kind": "text", "parts": 1, "units": 1, "read": read, "splits": splits, "filters": []}
+    manifest = {"format": 2, "dtype": kind, "vocabulary_sha256": "", "created_with": {}, "invalid_sequences": 0}
+    manifest["sources"] = [source]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return tokens
 
@@ -145,6 +150,20 @@ def test_a_remote_file_that_lost_its_end_is_a_sentence(tmp_path):
         tokens.read(np.array([10]), np.array([5]))
 
 
+@pytest.mark.parametrize("opened", [True, False], ids=["mapped", "read"])
+def test_a_file_that_is_cut_while_it_is_used_is_named_and_ends_no_process(tmp_path, monkeypatch, opened):
+    write_store(tmp_path)
+    monkeypatch.setattr("t5like.data.store.arrays._may_stay_open", lambda files: opened)
+    tokens = tokens_of(tmp_path)
+    assert tokens.read(np.array([6]), np.array([3])).tolist() == [106, 107, 108]
+    os.truncate(tmp_path / "train" / "00002.bin", 0)
+    assert tokens.read(np.array([0]), np.array([6])).tolist() == [100, 101, 102, 103, 104, 105]
+    with pytest.raises(UserError, match=r"00002\.bin is missing, or shorter than its manifest says\.$"):
+        tokens.read(np.array([4]), np.array([3]))
+    with pytest.raises(UserError, match=r"00002\.bin is missing, or shorter than its manifest says\.$"):
+        Array(tokens.folder, tokens.names, LENGTHS, tokens.kind).read(np.array([6]), np.array([3]))
+
+
 def test_a_store_without_its_manifest_is_a_sentence(tmp_path):
     write_store(tmp_path)
     (tmp_path / "manifest.json").unlink()
@@ -156,7 +175,7 @@ def test_a_store_without_its_manifest_is_a_sentence(tmp_path):
 def test_a_damaged_manifest_is_a_sentence(tmp_path, content):
     write_store(tmp_path)
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(UserError, match=r"manifest\.json is damaged or of another version of t5like: delete .* and pr"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged \(.+\): delete .* and prepare it again, if"):
         Store(epath.Path(tmp_path))
 
 

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from t5like.commands import Command, NoOptions
+from t5like.commands import Command
 from t5like.commands.output import keep, note_step
 from t5like.commands.tasks import judge
 from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import repeatable
 from t5like.config.training import Step
+from t5like.strict_json import dumps
 
 
-def train(config: Config, options: NoOptions) -> None:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of `t5like train`."""
+
+    from_scratch: bool = False
+    """Begin again from the first step where the run has lost its checkpoints; the old logs get another name."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+
+
+def train(config: Config, options: TrainOptions) -> None:
     from t5like.processes.preflight import processes
     from t5like.signals import holding
     from t5like.train.loop import train
 
     with holding("no step was taken, and the run is as it was before"), processes(config, {}, writes=True):
-        train(config)
+        train(config, options.from_scratch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +47,7 @@ class BranchOptions:
 
 
 def branch(config: Config, options: BranchOptions) -> None:
-    train(config, NoOptions())
+    train(config, TrainOptions())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +76,7 @@ def evaluate(config: Config, options: EvalOptions) -> None:
         prepare_store(restored)
         figures = Evaluator(restored.network, restored.vocabulary)(restored.params)
         record = {"step": restored.step, **figures}
-        keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
+        keep(restored.run.path / "eval.json", dumps(record, indent=2) + "\n")
         if "targets" in figures:
             print(f"{restored.of_step}, {figures['targets']:,.0f} held-out labels:")
             if "accuracy" in figures:
@@ -121,9 +132,7 @@ def fill(config: Config, options: FillOptions) -> None:
         for text in options.text:
             masks = run.fill(text, top=options.top)[0].masks
             if options.json:
-                print(
-                    json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)
-                )
+                print(dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False))
                 continue
             print(text)
             for number, candidates in enumerate(masks, 1):
@@ -132,7 +141,13 @@ def fill(config: Config, options: FillOptions) -> None:
 
 
 COMMANDS = (
-    Command("train", "config", "train from scratch or --train.init_from RUN, or go on where the run stands", train),
+    Command(
+        "train",
+        "config",
+        "train from scratch or --train.init_from RUN, or go on where the run stands",
+        train,
+        TrainOptions,
+    ),
     Command(
         "branch", "branch", "go on from a step of a run in a new folder, with other settings", branch, BranchOptions
     ),

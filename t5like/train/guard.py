@@ -1,16 +1,15 @@
-"""Guards of a run: signals that ask it to stop, and the clock that asks it to save, are heard between steps and between
-the batches of an evaluation; losses that are not finite stop it."""
+"""The guard of a run: signals that ask it to stop, and the clock that asks it to save, are heard between steps and
+between the batches of an evaluation."""
 
 import contextlib
 import signal
 import time
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jax.experimental import multihost_utils
 
 from t5like.config import Train
-from t5like.errors import UserError
 from t5like.processes.agreement import Agreement
 from t5like.processes.distributed import connection
 from t5like.processes.joining import notices_preemption
@@ -46,7 +45,8 @@ class PreemptionHandler:
         self.signal: signal.Signals | None = None
         self._settings, self._watchdog, self._saved = settings, watchdog, time.monotonic()
         self._ends = False  # the processes agree on it
-        self._late = False  # a save that was asked for within an evaluation
+        self._stopping: signal.Signals | None = None
+        self._late = False  # a save is asked for
         self._context = contextlib.ExitStack()
         connected, self._primary = connection(), True
         self._agreement = None
@@ -67,12 +67,11 @@ class PreemptionHandler:
             self._agreement.end()
 
     def after(self, step: int) -> Asked:
-        """What this step ends with, whichever process was sent a signal."""
+        """What this step ends with, whichever process was sent a signal; asked for until it is done, since a run that
+        goes back does not do it now."""
         stop, save = self._now()
-        save, self._late = save or self._late, False
-        if stop or save:
-            self._saved = time.monotonic()
-        return Asked(stop, save)
+        self._stopping, self._late = self._stopping or stop, self._late or save
+        return Asked(self._stopping, self._late)
 
     def between_batches(self) -> None:
         """Between the batches of an evaluation.
@@ -88,7 +87,7 @@ class PreemptionHandler:
 
     def saved(self) -> None:
         """Begin anew to count the time until the next save."""
-        self._saved = time.monotonic()
+        self._saved, self._late = time.monotonic(), False
 
     def _now(self) -> Asked:
         if self._agreement is None:
@@ -120,16 +119,3 @@ class PreemptionHandler:
         within = f" within {self._settings.grace:.0f} s" if self._settings.grace else ""
         print(f"\n{number.name}: finishing the step and saving{within}; once more to stop at once.", flush=True)
         self._watchdog.expects_end(number, self._settings.grace)
-
-
-def check_finite(finite: float, step: int, policy: Literal["stop", "skip"]) -> None:
-    """Stop the run at a loss or gradient that is not finite, if the policy says so.
-
-    Raises:
-      UserError: with the policy `stop`; the update was left out, and the last checkpoint is good.
-    """
-    if not finite and policy == "stop":
-        raise UserError(
-            f"Loss or gradient of step {step} is not finite, and its update was left out: let such steps pass with "
-            "train.non_finite=skip, or start a new run with a lower optimizer.learning_rate or an optimizer.clip."
-        )

@@ -3,12 +3,13 @@
 import signal
 from typing import NoReturn
 
-from t5like.errors import InterruptedRunError
+from t5like.errors import InterruptedRunError, UserError
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.tasks.figures import Figures
 from t5like.train.guard import Asked, PreemptionHandler, StoppedEvaluationError
 from t5like.train.logger import Logger
 from t5like.train.reporter import Reporter
+from t5like.train.saver import Saver
 from t5like.train.selection import Selection
 from t5like.train.state import Training
 from t5like.train.watchdog import Watchdog
@@ -27,8 +28,9 @@ class Milestones:
         logger: Logger,
         watchdog: Watchdog,
     ):
-        self._training, self._evaluator, self._checkpoints = training, evaluator, checkpoints
+        self._training, self._evaluator = training, evaluator
         self._selection, self._report, self._logger, self._watchdog = selection, report, logger, watchdog
+        self.saver = Saver(checkpoints, training.config.train, logger)
 
     def due(self, step: int, asked: Asked) -> bool:
         """True if something is to be done after a step."""
@@ -47,7 +49,7 @@ class Milestones:
             self.save(state, step)
             preemption.saved()
         if asked.stop:
-            self._stop(step, asked.stop)
+            self.stop(state, step, asked.stop)
         if not evaluates:
             return False
         try:
@@ -55,7 +57,7 @@ class Milestones:
         except StoppedEvaluationError as stopped:
             if waits or not saves:
                 self.save(state, step)
-            self._stop(step, stopped.signal)
+            self.stop(state, step, stopped.signal)
         if self._selection and (saves or best or self._selection.over):
             self.save(state, step)
             preemption.saved()
@@ -70,7 +72,7 @@ class Milestones:
         try:
             self._evaluate(state, step, preemption)
         except StoppedEvaluationError as stopped:
-            self._stop(step, stopped.signal)
+            self.stop(state, step, stopped.signal)
 
     def _saves(self, step: int, asked: Asked) -> bool:
         settings = self._training.config.train
@@ -92,20 +94,27 @@ class Milestones:
     def save(self, state: State, step: int) -> None:
         """Begin to save a step."""
         with self._watchdog.phase("save", step):
-            self._checkpoints.save(self._training.own(state), step, self._selection.step)
-        self._logger.event("saved", step=step)
+            self.saver.begin(self._training.own(state), step, self._selection.step)
 
-    def _stop(self, step: int, number: signal.Signals) -> NoReturn:
-        """End the run as a signal asks, after a step whose save has begun."""
+    def stop(self, state: State, step: int, number: signal.Signals) -> NoReturn:
+        """End the run at a signal, once its step is saved.
+
+        Raises:
+          InterruptedRunError: always.
+        """
+        unsaved = ""
         with self._watchdog.phase("save", step):
-            self._checkpoints.wait()
+            try:
+                self.saver.ensure(self._training.own(state), step, self._selection.step)
+            except UserError as error:
+                unsaved = str(error)
         self._logger.event("preempted", step=step, signal=number.name)
-        raise InterruptedRunError(number, step)
+        raise InterruptedRunError(number, step, unsaved)
 
-    def finish(self, step: int) -> None:
+    def finish(self, state: State, step: int) -> None:
         """End the run after its last step, or after one that was the last for want of better ones."""
         with self._watchdog.phase("save", step):
-            self._checkpoints.wait()
+            self.saver.ensure(self._training.own(state), step, self._selection.step)
         settings, best = self._training.config.train, self._selection.best
         early = self._selection.over and step < settings.steps
         fields = ({"stopped": "patience"} if early else {}) | ({"best": best._asdict()} if best else {})

@@ -13,12 +13,17 @@ class Selection:
     """
 
     def __init__(self, settings: Train, run: RunDirectory, first: int):
-        self._settings, figure = settings, settings.best
-        values = evaluations(run, figure or "loss", first)
-        self._steps = run.steps()
+        self._settings, self._run = settings, run
+        self.go_back(first)
+        self.noted = finished(run, first)
+
+    def go_back(self, first: int) -> None:
+        """Follow the figure from what is kept of evaluations up to a step on."""
+        figure = self._settings.best
+        values = evaluations(self._run, figure or "loss", first)
+        self._steps = self._run.steps()
         self.best: Best | None = best_of(figure, values, self._steps) if figure else None
         self._evaluated = max(values, default=None)
-        self.noted = finished(run, first)
 
     def __bool__(self) -> bool:
         """True if the run has a figure to be best in."""

@@ -25,13 +25,14 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt64
 
+from t5like.data.store import forms
 from t5like.data.store.arrays import Array
 from t5like.errors import UserError
-from t5like.storage import is_remote
+from t5like.json_files import read_object
+from t5like.storage import inside, is_remote
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
-FORMAT = 2
 REMEDY = "delete the folder {} and run the same command again"
 """Remedy of a damaged pack table."""
 VERIFIED = 2**28
@@ -66,14 +67,15 @@ class Store:
             raise UserError(f"The store {folder} is not finished: run `t5like prepare`.")
         self.folder, self.manifest, self.remote = folder, manifest, remote
         self.kind = np.dtype(manifest["dtype"])
+        files = list(self._files())
         if not is_remote(folder):
-            self._check_sizes()
+            self._check_sizes(files)
 
-    def _check_sizes(self) -> None:
+    def _check_sizes(self, files: Iterable[tuple[Split, str, int, str]]) -> None:
         # A folder is listed at once: there may be thousands of files.
         folders = [(split, self.folder / split) for split in SPLITS if (self.folder / split).exists()]
         lengths = {(split, file.name): file.stat().st_size for split, path in folders for file in os.scandir(path)}
-        for split, name, size, _ in self._files():
+        for split, name, size, _ in files:
             if (length := lengths.get((split, name), 0)) != size:
                 raise UserError(
                     f"{self.folder / split / name} has {length} bytes where the manifest has {size}: "
@@ -146,7 +148,7 @@ class Store:
                 yield f"{path} has changed since it was written: delete the store and prepare it again."
         for described in (self.folder / "packs").glob("*/table.json"):
             try:
-                tables = read_tables(described.parent)
+                tables = read_tables(described.parent)["tables"]
             except UserError as error:
                 yield str(error)
                 continue
@@ -169,12 +171,16 @@ class Store:
         return sum(size for _, _, size, _ in self._files())
 
     def _files(self) -> Iterator[tuple[Split, str, int, str]]:
-        """Split, name, size in bytes and SHA-256 of every file of tokens and of documents."""
+        """Split, name, size in bytes and SHA-256 of every file of tokens and of documents.
+
+        Raises:
+          UserError: a name leads out of the folder.
+        """
         for source in self.manifest["sources"]:
             columns = source["parts"] + 2
             for split in SPLITS:
                 for file in source["splits"][split]["files"]:
-                    name = file["name"]
+                    name = inside(file["name"], self.folder / "manifest.json")
                     yield split, name, file["tokens"] * self.kind.itemsize, file["sha256"]
                     yield split, documents_name(name), file["documents"] * columns * 8, file["documents_sha256"]
 
@@ -198,26 +204,23 @@ def read_manifest(store: epath.Path) -> dict[str, Any] | None:
     path = store / "manifest.json"
     if not path.exists():
         return None
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path} is damaged or of another version of t5like: delete {store} and prepare it again.")
-    return manifest
+    remedy = f"delete {store} and prepare it again, if it is not of another version of t5like"
+    return read_object(path, forms.Manifest, remedy)
 
 
-def read_tables(folder: epath.Path) -> dict[str, TableEntry]:
-    """The description of each pack table in a folder, from `table.json`.
+def read_tables(folder: epath.Path) -> dict[str, Any]:
+    """The description of the pack tables in a folder: `table.json`, whose `tables` are `TableEntry`s by name.
 
     Raises:
       UserError: it is missing or damaged.
     """
     path = folder / "table.json"
-    try:
-        return json.loads(path.read_text())["tables"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is missing or damaged: {REMEDY.format(folder)}.") from None
+    described = read_object(path, forms.Tables, REMEDY.format(folder))
+    for name, table in described["tables"].items():
+        inside(name, path)
+        if len(table["tokens"]) != len(described["lengths"]):
+            raise UserError(f"{path} is damaged ({name} has other stacks than it): {REMEDY.format(folder)}.")
+    return described
 
 
 def fills(tables: Iterable[TableEntry], lengths: Mapping[str, int]) -> list[float]:
