@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jax.experimental import multihost_utils
 
 from t5like.config import Train
+from t5like.errors import InterruptedRunError
 from t5like.processes.agreement import Agreement
 from t5like.processes.distributed import connection
 from t5like.processes.joining import notices_preemption
@@ -64,7 +65,7 @@ class PreemptionHandler:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._context.close()
         if self._agreement:
-            self._agreement.end()
+            self._agreement.end(kind in (None, InterruptedRunError))
 
     def after(self, step: int) -> Asked:
         """What this step ends with, whichever process was sent a signal; asked for until it is done, since a run that
@@ -104,8 +105,10 @@ class PreemptionHandler:
 
     def _wanted(self) -> str | None:
         """What this process asks the others for; by time process 0 alone."""
+        if self._ends:
+            return None
         if self.signal:
-            return None if self._ends else self.signal.name
+            return self.signal.name
         return SAVE if self._primary and not self._late and self._is_late() else None
 
     def _heard(self, asked: str) -> None:
