@@ -84,10 +84,14 @@ def read_only(trial: Trial) -> None:
 
 
 def _a_save_later(trial: Trial) -> Callable[[], bool]:
-    """A condition that holds two steps after the next save should have begun."""
+    """A condition that holds once a save has failed, or should have begun and ended, since the next one begins."""
     every = trial.drill.course.save_every
-    step = (watch.last_step(trial.path) // every + 1) * every + 2
-    return lambda: watch.last_step(trial.path) >= step
+    step = (watch.last_step(trial.path) // every + 2) * every + 1
+    return lambda: _failed_saves(trial) or watch.last_step(trial.path) >= step
+
+
+def _failed_saves(trial: Trial) -> bool:
+    return any(event.get("event") == "save_failed" for event in watch.records(trial.path / "events.jsonl"))
 
 
 def slow_disk(trial: Trial) -> None:

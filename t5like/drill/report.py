@@ -9,6 +9,9 @@ from t5like.drill.trial import Trial
 
 HEADER = ("", "runs", "disturbed", "starts", "steps lost", "s to end", *COMPARED, "endings")
 
+SHOWN = 4
+"""Complaints of a trial that its line has."""
+
 
 def figures(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
     """The figures of each kind: runs, disturbances, starts, the most steps that one lost, the most seconds to an end
@@ -47,7 +50,8 @@ def table(found: dict[str, dict[str, Any]]) -> Iterator[str]:
 def line(trial: Trial) -> str:
     """A trial in a line: what disturbed it, and what is wrong with it."""
     what = "; ".join(trial.disturbances) or ("nothing" if trial.kind == "undisturbed" else "nothing, it came too late")
-    wrong = "; ".join(f"{aspect}: {sentence}" for aspect, sentence in trial.found)
+    wrong = "; ".join(f"{aspect}: {sentence}" for aspect, sentence in trial.found[:SHOWN])
+    wrong += f"; and {len(trial.found) - SHOWN} more" if len(trial.found) > SHOWN else ""
     return f"{trial.number} {trial.kind}: {what}: {f'WRONG, {wrong}' if wrong else 'right'}"
 
 
