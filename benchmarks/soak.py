@@ -149,7 +149,7 @@ def log(folder: pathlib.Path, lines: int) -> dict:
             file.write(json.dumps({"step": 1 + number * 199 // lines, **line}) + "\n")
         file.write((run / "metrics.jsonl").read_text())
     for name in ("short", "long"):
-        flags = ["--train.steps", "220", "--optimizer.final", "0.1"]
+        flags = ["--train.steps", "220"]
         followed = Followed(folder, "train", str(folder / f"run_{name}"), *flags)
         megabytes = max(row[2] for row in followed.rows)
         found[name] = {"cpu_seconds": round(followed.cpu, 1), "megabytes": round(megabytes)}

@@ -72,7 +72,7 @@ class DrillOptions:
 def _named(flag: str, given: str, there: Iterable[str]) -> list[str]:
     names = [name for name in given.replace(",", " ").split() if name]
     if unknown := [name for name in names if name not in there]:
-        raise UserError(f"{flag} {unknown[0]} is none{did_you_mean(unknown[0], there)}")
+        raise UserError(f"{flag} {unknown[0]} is none that there is{did_you_mean(unknown[0], there)}")
     return list(dict.fromkeys(names))
 
 

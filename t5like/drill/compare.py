@@ -86,7 +86,7 @@ def complaints(undisturbed: Undisturbed, run: pathlib.Path, forgiven: Collection
     purpose, and need not be there."""
     return [
         *_of_checkpoints(undisturbed, run),
-        *_of_metrics(_figures(undisturbed.path), _figures(run), forgiven),
+        *of_metrics(_figures(undisturbed.path), _figures(run), forgiven),
         *of_events(watch.records(undisturbed.path / "events.jsonl"), watch.records(run / "events.jsonl")),
         *_of_rows(undisturbed, run),
     ]
@@ -123,7 +123,7 @@ def _figures(run: pathlib.Path) -> Figures:
     return Figures(lines, order)
 
 
-def _of_metrics(before: Figures, now: Figures, forgiven: Collection[int]) -> Iterator[Complaint]:
+def of_metrics(before: Figures, now: Figures, forgiven: Collection[int]) -> Iterator[Complaint]:
     """Compare the lines of each step, those of evaluations apart."""
     if now.order != sorted(now.order):
         yield "metrics", "the steps of metrics.jsonl do not ascend"

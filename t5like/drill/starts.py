@@ -152,7 +152,7 @@ class Group:
         while not self.ended:
             if time.monotonic() > deadline:
                 self.send(signal.SIGKILL)
-                self.wait(60)
+                self.wait(60.0)
                 return None
             time.sleep(0.02)
         return [status for status in self.statuses() if status is not None]
