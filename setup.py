@@ -46,6 +46,7 @@ setup(
         "numpy>=2.0",
         "etils[epath]>=1.13",
         "obstore>=0.12",
+        "google-crc32c>=1.8,<2.0",
         "jaxtyping>=0.3.7",
         "tyro>=1.0",
         "rich>=13",

@@ -27,7 +27,7 @@ PROGRAM = "import sys; from t5like.cli import main; sys.argv = ['t5like', *sys.a
 
 def write_folder(folder: pathlib.Path, name: str, **changes: int) -> int:
     """A Hugging Face folder of the architecture with random weights, in files of 500 MB; returns the bytes of them."""
-    from t5like.runs.checkpoints import shapes_of
+    from t5like.runs.shapes import shapes_of
 
     model = architecture(name, dtype="float32", **changes)
     folder.mkdir()

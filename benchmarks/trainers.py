@@ -21,15 +21,14 @@ from t5like.xla import set_flags
 
 THREADS = 2
 SENTINELS = 100
-WIDE = dict(embed=512, heads=8, kv=64, mlp=2048, dtype="float32", gated=False, norm="layer", bias=True, tied=True)
-WIDE |= dict(positions="learned", max_positions=512, scale_attention=True)
+SIX = dict(embed=512, heads=8, kv=64, mlp=2048, max_positions=512, dtype="float32")
 MODELS = {
     "t5_small": architecture("t5_1_1_small", dtype="float32"),
     "t5_tiny": Model(
         encoder_layers=2, decoder_layers=2, embed=128, heads=4, kv=32, mlp=256, vocab=4096, dtype="float32"
     ),
-    "gpt": Model(decoder_layers=6, vocab=50_304, activation="gelu_tanh", **WIDE),
-    "bert": Model(encoder_layers=6, vocab=30_592, norm_position="post", embedding_norm=True, activation="gelu", **WIDE),
+    "gpt": architecture("gpt2_small", decoder_layers=6, **SIX),
+    "bert": architecture("bert_base", encoder_layers=6, **SIX),
 }
 
 

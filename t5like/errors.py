@@ -29,10 +29,11 @@ class TransientError(Exception):
 
 
 class InterruptedRunError(Exception):
-    """The run was asked to stop and has saved its state; `status` is what a shell expects of the signal."""
+    """The run was asked to stop and has saved its state, or says why not; `status` is what a shell expects of it."""
 
-    def __init__(self, number: signal.Signals, step: int):
-        super().__init__(f"{number.name} at step {step}; the state is saved, and the same command goes on from there.")
+    def __init__(self, number: signal.Signals, step: int, unsaved: str = ""):
+        saved = "the state is saved, and the same command goes on from there."
+        super().__init__(f"{number.name} at step {step}; {unsaved or saved}")
         self.status = 128 + number
 
 

@@ -11,7 +11,7 @@ from t5like.config.training import Step
 from t5like.library import Run
 from t5like.runs.changes import require_same_model
 from t5like.runs.directory import RunDirectory, config_of, relocated
-from t5like.runs.opened import open_run, without_notes
+from t5like.runs.opened import open_run
 from t5like.storage import path_of
 
 
@@ -34,7 +34,7 @@ def load(run: str | os.PathLike[str], *, step: Step = None, config: Mapping[str,
         flags = [word for name, value in config.items() for word in _flag(name, value)]
         settings, _ = override(settings, NoOptions, flags, "t5like.load")
     require_same_model(found, settings)
-    with without_notes(), open_run(settings, step) as restored:
+    with open_run(settings, step) as restored:
         return Run(restored)
 
 

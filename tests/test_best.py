@@ -44,7 +44,7 @@ BEST = dict(
 def run_of(folder: pathlib.Path, values: dict[int, float], steps: list[int]) -> RunDirectory:
     """A run directory with evaluations by accuracy, and checkpoints of some steps."""
     for step in steps:
-        (folder / "checkpoints" / str(step)).mkdir(parents=True)
+        (folder / "checkpoints" / str(step) / "state").mkdir(parents=True)
     lines = [{"step": step, "eval/accuracy": value, "loss": 1.0} for step, value in values.items()]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return RunDirectory(folder)

@@ -32,7 +32,7 @@ def source(text, tmp_path) -> Config:
     """A run that has got to step 4, by the names of its folders."""
     config = run_config(text, tmp_path / "run", train__steps=4, data__vocabulary=BYTES, optimizer__schedule="linear")
     for step in (2, 4):
-        (tmp_path / "run" / "checkpoints" / str(step)).mkdir(parents=True)
+        (tmp_path / "run" / "checkpoints" / str(step) / "state").mkdir(parents=True)
     presets.write(config, tmp_path / "run")
     return config
 
@@ -100,7 +100,7 @@ def test_a_branch_that_cannot_be_is_refused_in_a_sentence(flags, expected, sourc
 
 def test_a_branch_is_not_mixed_with_another_one(source, branched, tmp_path):
     first = branched("--at", 2, "--optimizer.learning_rate", 0.5)
-    (tmp_path / "run_at_2" / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "run_at_2" / "checkpoints" / "3" / "state").mkdir(parents=True)
     presets.write(first, tmp_path / "run_at_2")
     assert branched("--at", 2, "--optimizer.learning_rate", 0.5, "--train.log_every", 7).train.log_every == 7
     assert sentence(branched, "--at", 2, "--optimizer.learning_rate", 0.6) == (

@@ -1,7 +1,9 @@
 """Checkpoints: the same bits on any mesh, parameters without the rest, and a sentence for what cannot be read."""
 
 import contextlib
+import json
 import pathlib
+import shutil
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +18,10 @@ from small import small_config
 from t5like import config
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
-from t5like.runs.checkpoints import Checkpoints, State, first_difference, shapes_of
+from t5like.runs import checksums
+from t5like.runs.checkpoints import Checkpoints, DamagedCheckpointError, State
+from t5like.runs.checksums import FILE, MARK
+from t5like.runs.shapes import first_difference, shapes_of
 from t5like.train.state import Training, make_training
 
 
@@ -35,11 +40,12 @@ def training() -> Training:
 
 @pytest.fixture(scope="module")
 def state(training) -> State:
-    """Random numbers in every leaf: Orbax stores no zeros."""
+    """Random numbers in every leaf but the rows that are skipped: Orbax stores no zeros."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(
+    random = jax.tree.map(
         lambda x: jax.device_put(np.asarray(rng.integers(1, 99, x.shape), x.dtype), x.sharding), training.abstract
     )
+    return random._replace(skipped=0 * random.skipped)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +111,37 @@ def earlier_manager(folder: pathlib.Path, keep: int | None = None) -> Iterator[o
             yield manager
 
 
+def test_a_checkpoint_of_an_earlier_version_has_skipped_no_row(training, state, tmp_path):
+    """It has neither that number nor any other in its stead."""
+    args: Any = ocp.args
+    earlier = {name: value for name, value in state._asdict().items() if name != "skipped"}
+    with earlier_manager(tmp_path / "checkpoints") as manager:
+        about = args.JsonSave({"vocabulary_sha256": "", "versions": {}})
+        manager.save(5, args=args.Composite(state=args.PyTreeSave(earlier), about=about))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        restored = checkpoints.restore(training.abstract)
+    assert_same(restored, state._replace(skipped=np.int32(0)))
+    assert restored.skipped.sharding == training.shardings.skipped
+
+
 def files_of(folder: pathlib.Path) -> set[str]:
     """Names of the files of one step; those of arrays are different each time."""
     names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     return {name for name in names if "/d/" not in name}
+
+
+def test_rows_that_are_skipped_and_recent_steps_come_back(state, tmp_path):
+    """Those of another window do not, and the rest is read without them."""
+    watching, other = (training_of(train__spike_norm=9.0, train__spike_window=window) for window in (4, 5))
+    recent = jax.tree.map(lambda x: jax.device_put(np.ones(x.shape, x.dtype), x.sharding), watching.abstract.recent)
+    whole = state._replace(skipped=state.skipped + 8, recent=recent)
+    with Checkpoints(tmp_path / "checkpoints", 3) as checkpoints:
+        checkpoints.save(whole, 5)
+        checkpoints.wait()
+        assert_same(checkpoints.restore(watching.abstract), whole)
+        none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), other.abstract.recent)
+        assert_same(checkpoints.restore(other.abstract), whole._replace(recent=none))
+        assert_same(checkpoints.restore(training_of().abstract), whole._replace(recent=None))
 
 
 def test_checkpoints_written_with_the_earlier_arguments_are_read_and_go_on(training, state, tmp_path):
@@ -125,18 +158,20 @@ def test_checkpoints_written_with_the_earlier_arguments_are_read_and_go_on(train
         checkpoints.save(state, 7)
         checkpoints.wait()
         assert checkpoints.steps() == [6, 7]
-    assert files_of(tmp_path / "checkpoints" / "6") == files_of(tmp_path / "checkpoints" / "7")
+    assert files_of(tmp_path / "checkpoints" / "6") == files_of(tmp_path / "checkpoints" / "7") - {FILE}
 
 
 def test_checkpoints_are_read_with_the_earlier_arguments_too(folder, training, state):
     """So a run may go on with the version of before."""
     args: Any = ocp.args
-    shardings = ocp.checkpoint_utils.construct_restore_args(training.abstract)
+    abstract, known = training.abstract._asdict(), ("step", "params", "opt_state")
+    abstract = {name: abstract[name] for name in known}
+    shardings = ocp.checkpoint_utils.construct_restore_args(abstract)
     with earlier_manager(folder) as manager:
         assert sorted(manager.all_steps()) == [5, 9]
-        wanted = args.PyTreeRestore(training.abstract, restore_args=shardings)
+        wanted = args.PyTreeRestore(abstract, restore_args=shardings)
         restored = manager.restore(5, args=args.Composite(state=wanted, about=args.JsonRestore()))
-    assert_same(restored["state"], state)
+    assert_same(restored["state"], {name: getattr(state, name) for name in known})
     assert restored["about"]["vocabulary_sha256"] == "abc"
 
 
@@ -234,29 +269,95 @@ def test_a_checkpoint_that_is_not_there_or_of_another_vocabulary_is_one_sentence
         checkpoints.restore_params(params)
 
 
+ARRAYS = "state/d/*"
+
+
+def flip(file: pathlib.Path) -> None:
+    """Flip one bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "reason"),
+    ("name", "harm", "reason"),
     [
-        ("state/_METADATA", None, "its description is missing"),
-        ("state/_METADATA", b"{", "Expecting property name enclosed in double quotes"),
-        ("about/metadata", None, ""),
-        ("about/metadata", b"{}", "vocabulary_sha256"),
+        (ARRAYS, flip, " has other bytes than were written"),
+        (ARRAYS, lambda file: file.write_bytes(file.read_bytes()[:-1]), " were written"),
+        (ARRAYS, lambda file: file.write_bytes(bytes(file.stat().st_size)), " has other bytes than were written"),
+        (ARRAYS, pathlib.Path.unlink, " is missing"),
+        ("state/_METADATA", flip, "state/_METADATA has other bytes than were written"),
+        ("state", shutil.rmtree, " is missing"),
+        ("about/metadata", pathlib.Path.unlink, "about/metadata is missing"),
+        (FILE, pathlib.Path.unlink, f"{FILE} is damaged"),
+        (FILE, lambda file: file.write_text("[1]"), f"{FILE} is damaged"),
     ],
 )
-def test_a_damaged_checkpoint_is_one_sentence(name, content, reason, training, state, tmp_path):
-    folder = tmp_path / "checkpoints"
-    with Checkpoints(folder, 1, "abc") as checkpoints:
-        checkpoints.save(state, 5)
-        checkpoints.wait()
-    (folder / "5" / name).unlink() if content is None else (folder / "5" / name).write_bytes(content)
-    with Checkpoints(folder, vocabulary_hash="abc") as checkpoints:
+def test_damage_of_any_file_is_one_sentence(name, harm, reason, folder, training, tmp_path):
+    shutil.copytree(folder / "5", tmp_path / "5")
+    harm(max((tmp_path / "5").glob(name), key=lambda file: file.stat().st_size))
+    with Checkpoints(tmp_path, vocabulary_hash="abc") as checkpoints:
         for read in (
             lambda: checkpoints.restore(training.abstract),
             lambda: checkpoints.restore_params(training.abstract.params),
         ):
-            with pytest.raises(UserError) as raised:
+            with pytest.raises(DamagedCheckpointError) as raised:
                 read()
             said = str(raised.value)
-            assert said.startswith(f"The checkpoint {folder}/5 cannot be read (")
-            assert reason in said
-            assert said.endswith("): delete it to go on from the one before.") and "\n" not in said
+            assert said.startswith(f"The checkpoint {tmp_path}/5 is damaged (")
+            assert f"{reason}): put it back as it was" in said and "\n" not in said
+
+
+@pytest.fixture(scope="module")
+def older(folder, tmp_path_factory) -> pathlib.Path:
+    """A checkpoint as versions wrote it that knew of no checksums."""
+    there = tmp_path_factory.mktemp("older")
+    shutil.copytree(folder / "5", there / "5")
+    (there / "5" / FILE).unlink()
+    note = there / "5" / "about" / "metadata"
+    note.write_text(json.dumps({name: value for name, value in json.loads(note.read_text()).items() if name != MARK}))
+    return there
+
+
+def test_an_older_checkpoint_without_checksums_is_read(older, training, state):
+    with Checkpoints(older, vocabulary_hash="abc") as checkpoints:
+        assert_same(checkpoints.restore(training.abstract), state)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("state/_METADATA", pathlib.Path.unlink),
+        ("state/_METADATA", lambda file: file.write_bytes(b"{")),
+        ("about/metadata", pathlib.Path.unlink),
+        ("about/metadata", lambda file: file.write_bytes(b"{}")),
+        ("state/manifest.ocdbt", lambda file: file.write_bytes(bytes(9))),
+        (ARRAYS, pathlib.Path.unlink),
+        (ARRAYS, lambda file: file.write_bytes(b"")),
+    ],
+)
+def test_damage_of_an_older_checkpoint_is_one_sentence_where_it_is_noticed(name, harm, older, training, tmp_path):
+    shutil.copytree(older / "5", tmp_path / "5")
+    for file in (tmp_path / "5").glob(name):
+        harm(file)
+    with Checkpoints(tmp_path, vocabulary_hash="abc") as checkpoints, pytest.raises(DamagedCheckpointError) as raised:
+        checkpoints.restore(training.abstract)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_checksum_is_that_of_the_standard(tmp_path):
+    """The check value of CRC32C, with the polynomial of RFC 3720."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "file").write_bytes(b"123456789")
+    checksums.write(tmp_path)
+    assert json.loads((tmp_path / FILE).read_text()) == {"crc32c": {"state/file": [9, "e3069283"]}}
+
+
+def test_several_processes_read_each_file_once(tmp_path):
+    for name in range(5):
+        (tmp_path / str(name)).write_bytes(bytes(name))
+    checksums.write(tmp_path)
+    for name in range(5):
+        (tmp_path / str(name)).write_bytes(b"others")
+    found = [checksums.find_damage(tmp_path, index, 5) for index in range(5)]
+    assert sorted(reason.split()[0] for reason in found) == ["0", "1", "2", "3", "4"]

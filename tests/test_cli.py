@@ -126,7 +126,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence(arguments, expected, tmp_
 
 
 def test_checkpoints_without_a_config_are_not_touched(tmp_path):
-    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "3" / "state").mkdir(parents=True)
     expected = f"{tmp_path} has checkpoints but no config.json: put that file back, or choose another train.directory."
     assert refusal("train", tmp_path) == expected
     assert refusal("eval", tmp_path) == expected

@@ -209,7 +209,7 @@ def test_a_run_goes_on_with_other_logging_but_not_with_another_model(tmp_path):
     more = dataclasses.replace(valid().train, steps=20, non_finite="skip")
     wider = dataclasses.replace(valid().model, embed=16)
     assert claim(tmp_path) == {}
-    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "3" / "state").mkdir(parents=True)
     assert claim(tmp_path, train=more) == {"train.non_finite": ("stop", "skip"), "train.steps": (10, 20)}
     assert sentence(claim, tmp_path, train=more, model=wider) == (
         f"{tmp_path} belongs to a run with another model.embed (8 there, 16 now): choose another train.directory, "
@@ -220,7 +220,7 @@ def test_a_run_goes_on_with_other_logging_but_not_with_another_model(tmp_path):
 
 def test_a_run_goes_on_with_another_test_split(tmp_path):
     claim(tmp_path)
-    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "3" / "state").mkdir(parents=True)
     source, *others = valid().data.sources
     other = dataclasses.replace(valid().data, sources=(dataclasses.replace(source, test="b.txt"), *others))
     assert claim(tmp_path, data=other) == {"data.sources.0.test": ("", "b.txt")}

@@ -156,7 +156,7 @@ def desk(tmp_path_factory) -> pathlib.Path:
     for line in OURS:
         if line.words[1] == "branch":
             step = line.words[line.words.index("--at") + 1]
-            (folder / line.words[2] / "checkpoints" / step).mkdir(parents=True, exist_ok=True)
+            (folder / line.words[2] / "checkpoints" / step / "state").mkdir(parents=True, exist_ok=True)
         for word in line.words:
             if re.fullmatch(r"(bucket/)?runs/\w+", word) and not (folder / word / FILE).exists():
                 (folder / word).mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def test_a_run_that_goes_on_keeps_its_steps_for_the_same_epochs(tmp_path):
     run = RunDirectory(tmp_path)
     resolved = replace(valid(), train=replace(valid().train, directory=str(tmp_path), steps=40, epochs=2.0))
     acquire(run, resolved)
-    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "20" / "state").mkdir(parents=True)
     asked = of_epochs(2.0, directory=str(tmp_path))
     assert with_steps_of(run, asked) == run.config() == resolved
     assert acquire(run, with_schedule_of(run, with_steps_of(run, asked))) == {}

@@ -20,9 +20,10 @@ from t5like.config import Config
 from t5like.data.rows.stream import Rows
 from t5like.model.sharding import make_mesh
 from t5like.runs.changes import acquire
-from t5like.runs.checkpoints import Checkpoints, State, shapes_of
+from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.opened import open_run
+from t5like.runs.shapes import shapes_of
 from t5like.runs.start import find_start
 from t5like.train.loop import check_start, find_source, starting_state, train
 from t5like.train.losses import weighted_sums

@@ -13,10 +13,12 @@ from small import replace, small_config
 
 from t5like import config
 from t5like.config import Config
+from t5like.data.rows.stream import Rows
 from t5like.errors import UserError
 from t5like.model.sharding import make_mesh
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
+from t5like.runs.skipped import rows_skipped
 from t5like.train.loop import train
 from t5like.train.state import make_training
 
@@ -152,8 +154,58 @@ def test_a_loss_that_is_not_finite_stops_the_run_or_is_passed_over(corpus, tmp_p
         train(run_config(corpus, tmp_path / "stop", **explode))
     train(run_config(corpus, tmp_path / "skip", train__non_finite="skip", **explode))
     assert "skipped" in [e["event"] for e in lines(tmp_path / "skip", "events.jsonl")]
+    text = (tmp_path / "skip" / "metrics.jsonl").read_text()
+    assert "null" in text and "NaN" not in text and "Infinity" not in text
     state = final_state(run_config(corpus, tmp_path / "skip", **explode))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+@pytest.fixture
+def bad_rows(monkeypatch) -> set[int]:
+    """Rows whose loss is not finite, of a run that is trained now."""
+    bad, features_of = set(), Rows.__call__
+
+    def features(rows: Rows, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        found = features_of(rows, numbers)
+        if rows.split == "train" and (here := np.isin(numbers, list(bad))).any():
+            weights = found["decoder_loss_weights"]
+            found["decoder_loss_weights"] = np.where(here[:, None], np.float32(np.inf), weights)
+        return found
+
+    monkeypatch.setattr(Rows, "__call__", features)
+    return bad
+
+
+BACK: dict[str, Any] = dict(train__non_finite="rollback", train__save_every=2, mesh__data=1, train__batch=8)
+
+
+@pytest.mark.slow
+def test_a_run_goes_back_behind_the_rows_of_a_bad_step_interrupted_or_not(corpus, tmp_path, alone, bad_rows):
+    """Step 4 is bad twice: with the rows 24 to 31, and, after the run went back to step 2, with 40 to 47."""
+    bad_rows |= {30, 45}
+    whole = run_config(corpus, tmp_path / "whole", **BACK)
+    train(whole)
+    train(run_config(corpus, tmp_path / "parts", **BACK, train__steps=3))
+    train(run_config(corpus, tmp_path / "parts", **BACK))
+    states = [final_state(run_config(corpus, tmp_path / name, **BACK)) for name in ("whole", "parts")]
+    assert int(states[0].skipped) == 32 and np.isfinite(states[0].params["embedding"]).all()
+    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_array_equal(a, b)
+    metrics = [[x for x in lines(tmp_path / name, "metrics.jsonl") if not is_timing(x)] for name in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
+    assert [line["step"] for line in metrics[0] if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    back = [e for e in lines(tmp_path / "whole", "events.jsonl") if e["event"] == "rolled_back"]
+    assert [(e["step"], e["to"], e["rows_skipped"]) for e in back] == [(4, 2, 16), (4, 2, 32)]
+    run = RunDirectory(tmp_path / "parts")
+    assert [rows_skipped(run, step) for step in (1, 2, 3, 6)] == [0, 0, 32, 32]
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_get_farther_stops(corpus, tmp_path, alone, bad_rows):
+    """Also one that has no checkpoint yet, and so goes back to its beginning."""
+    bad_rows |= set(range(1, 10**5, 8))
+    with pytest.raises(UserError, match=r"step 1 is not finite, and the run has gone back 2 times .*`t5like why"):
+        train(run_config(corpus, tmp_path / "run", **BACK, train__skips=2))
 
 
 @pytest.mark.slow

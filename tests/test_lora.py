@@ -25,7 +25,8 @@ from t5like.model.transformer import Transformer
 from t5like.optim.groups import frozen_and_trained, joined, parted
 from t5like.plan import figures, report
 from t5like.plan.topology import topology
-from t5like.runs.checkpoints import State, shapes_of
+from t5like.runs.checkpoints import State
+from t5like.runs.shapes import shapes_of
 from t5like.train.state import make_training
 from t5like.train.step import train_step
 

@@ -49,7 +49,7 @@ def begun(folder: pathlib.Path, old: bool = False, **optimizer: Any) -> Config:
     """A run of 10 steps that has a checkpoint; an old one has a config without `schedule_steps`."""
     config = valid(optimizer=Optimizer(learning_rate=0.2, **optimizer))
     acquire(RunDirectory(folder), config)
-    (folder / "checkpoints" / "10").mkdir(parents=True)
+    (folder / "checkpoints" / "10" / "state").mkdir(parents=True)
     if old:
         tree = json.loads((folder / presets.FILE).read_text())
         del tree["optimizer"]["schedule_steps"]
@@ -130,7 +130,7 @@ def test_more_accumulation_with_dropout_is_refused(tmp_path):
     dropped = valid(model=dataclasses.replace(valid().model, dropout=0.1))
     run = RunDirectory(tmp_path)
     acquire(run, dropped)
-    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "10" / "state").mkdir(parents=True)
     assert sentence(acquire, run, replaced(dropped, train__accumulate=2)).startswith(
         "train.accumulate=2 draws other masks for model.dropout=0.1 than the run's 1"
     )

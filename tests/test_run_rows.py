@@ -33,7 +33,7 @@ def begin(folder: pathlib.Path, **changes) -> tuple[RunDirectory, Config]:
     presets.write(config, run.path)
     prepare_rows(run, config).save(run.vocabulary)
     keep_rows(run, config)
-    (run.checkpoints / "4").mkdir(parents=True)
+    (run.checkpoints / "4" / "state").mkdir(parents=True)
     return run, config
 
 

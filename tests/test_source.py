@@ -178,7 +178,7 @@ def test_a_run_that_has_begun_goes_on_with_its_vocabulary_without_its_source(tex
     presets.write(config, tmp_path / "source")
     flags = ("--train.init_from", tmp_path / "source", "--train.directory", tmp_path / "run", "--data.held_out", 0.3)
     begun = with_flags(config, *flags)
-    (tmp_path / "run" / "checkpoints" / "2").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "2" / "state").mkdir(parents=True)
     presets.write(begun, tmp_path / "run")
     (tmp_path / "source" / presets.FILE).unlink()
     assert with_flags(config, *flags) == begun

@@ -153,16 +153,22 @@ def test_the_first_loss_is_near_that_of_an_even_guess(one_device):
 
 
 def test_an_update_that_is_not_finite_is_left_out_and_counted(one_device):
-    settings = small_config("gpt", mesh__fsdp=1)
+    """The next one has the rate of its step, which is the one that is logged: not that of the update's number."""
+    settings = small_config("gpt", mesh__fsdp=1, optimizer__schedule="linear")
     batch = random_batch(settings)
-    batch["decoder_loss_weights"] = batch["decoder_loss_weights"].at[0, 0].set(jnp.inf)
+    bad = batch | {"decoder_loss_weights": batch["decoder_loss_weights"].at[0, 0].set(jnp.inf)}
     found = program(settings, 1)
-    before, batch = found.begin(batch)
-    after, metrics, _ = found.step(before, batch)
-    assert not metrics.finite
+    before, bad = found.begin(bad)
+    after, metrics, _ = found.step(before, bad)
+    assert not metrics.verdict.finite and int(metrics.verdict.left_out) == 1
     assert int(after.step) == 1
     assert_trees_close(after.params, before.params, rtol=0)
     assert_trees_close(after.opt_state, before.opt_state, rtol=0)
+    late, metrics, _ = found.step(after, batch)
+    assert float(metrics.learning_rate) == pytest.approx(0.03 * 0.9)
+    early, _, _ = found.step(before, batch)
+    moved = [jax.tree.map(lambda new, old: new - old, x.params, before.params) for x in (late, early)]
+    assert_trees_close(moved[0], jax.tree.map(lambda x: 0.9 * x, moved[1]), rtol=1e-3, atol=1e-6)
 
 
 def test_optimizer_moments_live_with_their_parameters(mesh):

@@ -110,7 +110,7 @@ def test_a_run_that_began_before_goes_on_with_the_words_of_pieces(tmp_path):
     stored = json.loads((tmp_path / "config.json").read_text())
     del stored["data"]["objective"]["words"], stored["data"]["objective"]["suffix_first_rate"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
-    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "3" / "state").mkdir(parents=True)
     run = RunDirectory(tmp_path)
     assert presets.read(tmp_path).data.objective.words == "pieces"
     assert with_words_of(run, base).data.objective.words == "pieces"

@@ -166,12 +166,12 @@ def finetune(words: Sequence[str], fields: Sequence[str], options: FinetuneOptio
 
 def _carry_out(plan: Planned) -> None:
     """Train, score the test split, or the validation split where there is none, and say what comes next."""
-    from t5like.commands.models import train
+    from t5like.commands.models import TrainOptions, train
     from t5like.commands.tasks import judge
     from t5like.convert.kinds import kind_of
 
     print("\n".join(plan.choices), flush=True)
-    train(plan.config, NoOptions())
+    train(plan.config, TrainOptions())
     tested = bool(plan.config.data.sources[0].test or plan.config.data.held_out_test)
     run, split = plan.config.train.directory, "test" if tested else "validation"
     print()

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from t5like.commands import Command, NoOptions
+from t5like.commands import Command
 from t5like.commands.output import keep, note_step
 from t5like.commands.tasks import judge
 from t5like.config import Config
@@ -15,12 +15,23 @@ from t5like.config.marks import repeatable
 from t5like.config.training import Step
 
 
-def train(config: Config, options: NoOptions) -> None:
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of `t5like train`."""
+
+    from_scratch: bool = False
+    """Begin again from the first step where the run has lost its checkpoints; the old logs get another name."""
+
+    def __post_init__(self) -> None:
+        require_fields(FLAGS, self)
+
+
+def train(config: Config, options: TrainOptions) -> None:
     from t5like.processes.preflight import processes
     from t5like.train.loop import train
 
     with processes(config, {}, writes=True):
-        train(config)
+        train(config, options.from_scratch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +46,7 @@ class BranchOptions:
 
 
 def branch(config: Config, options: BranchOptions) -> None:
-    train(config, NoOptions())
+    train(config, TrainOptions())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +142,13 @@ def fill(config: Config, options: FillOptions) -> None:
 
 
 COMMANDS = (
-    Command("train", "config", "train from scratch or --train.init_from RUN, or go on where the run stands", train),
+    Command(
+        "train",
+        "config",
+        "train from scratch or --train.init_from RUN, or go on where the run stands",
+        train,
+        TrainOptions,
+    ),
     Command(
         "branch", "branch", "go on from a step of a run in a new folder, with other settings", branch, BranchOptions
     ),

@@ -124,14 +124,27 @@ class Train:
     """Weight of each class in the loss, for labels of rows or tokens: the loss is the weighted mean."""
     ema: float | None = None
     """Decay of an exponential moving average of the parameters, such as 0.999; None keeps none. eval.ema uses it."""
-    non_finite: Literal["stop", "skip"] = "stop"
-    """Stop the run or skip the step where the loss or a gradient is not finite; the update is left out in any case."""
+    non_finite: Literal["stop", "skip", "rollback"] = "stop"
+    """Course after a step whose loss or gradient is not finite, or a spike; its update is left out in any case. Stop
+    the run; skip the step; or go back to the checkpoint of train.save_every before it, and on behind its rows."""
+    skips: Annotated[int, applies_to("non_finite", "skip", "rollback")] = 10
+    """Steps in a row that may be skipped, or times that the run may go back without coming farther; then it stops."""
+    spike_loss: float | None = None
+    """Times the running median above which a loss is a spike, such as 1.5; None finds none."""
+    spike_norm: float | None = None
+    """Times the running median above which the norm of a gradient is a spike, such as 10; None finds none."""
+    spike_window: Annotated[int, applies_to("finds_spikes", words="train.spike_loss or spike_norm")] = 128
+    """Steps of which the median is taken; before there are as many, nothing is a spike."""
     log_every: int = 10
     """Steps between lines of metrics."""
     save_every: int = 1000
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 3
     """Newest checkpoints that are kept."""
+    keep_every: int | None = None
+    """Steps between checkpoints that are kept for ever, besides the newest; a multiple of train.save_every."""
+    failed_saves: int = 3
+    """Saves that fail one after the other before the run ends; each is tried again at the next moment for one."""
     best: str = ""
     """Figure of the evaluation, such as loss, accuracy or SOURCE/accuracy, by which the best checkpoint is saved and
     kept beside the newest; later commands use it. Losses, perplexity and bits per byte shall be low, all else high."""
@@ -146,7 +159,11 @@ class Train:
 
     def __post_init__(self) -> None:
         require_fields("train", self)
-        require_positive("train", self, "batch", "accumulate", "log_every", "save_every", "keep")
+        require_positive("train", self, "batch", "accumulate", "log_every", "save_every", "keep", "failed_saves")
+        require_positive("train", self, "skips", "spike_window")
+        for name in ("spike_loss", "spike_norm"):
+            times = getattr(self, name)
+            require(times is None or times > 1, f"train.{name}={times} must be above 1, or None.")
         self._check_course()
         require_seed("train", self)
         require_steps("train", self, "steps")
@@ -177,12 +194,22 @@ class Train:
             f"train.batch={self.batch} is not a multiple of train.accumulate={self.accumulate}.",
         )
 
+        require(
+            self.keep_every is None or (self.keep_every > 0 and self.keep_every % self.save_every == 0),
+            f"train.keep_every={self.keep_every} must be a multiple of train.save_every={self.save_every}, or None.",
+        )
+
     def _check_course(self) -> None:
         """Check what says how long the run is."""
         given = self.steps > 0 or (self.steps == 0 and self.epochs is not None)
         require(given, f"train.steps={self.steps} must be above 0, or train.epochs must be set.")
         require(self.epochs is None or self.epochs > 0, f"train.epochs={self.epochs} must be above 0, or None.")
         require(self.patience is None or self.patience > 0, f"train.patience={self.patience} must be above 0, or None.")
+
+    @property
+    def finds_spikes(self) -> bool:
+        """True if a loss or a gradient may be a spike."""
+        return self.spike_loss is not None or self.spike_norm is not None
 
     @property
     def branched_at(self) -> int:

@@ -35,8 +35,9 @@ from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabula
 from t5like.errors import UserError
 from t5like.model.network import make_network
 from t5like.model.sharding import Params, make_mesh
-from t5like.runs.checkpoints import Checkpoints, shapes_of
+from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.directory import RunDirectory
+from t5like.runs.shapes import shapes_of
 from t5like.storage import Path, local_copy, path_of
 
 LONGEST = 512
@@ -258,7 +259,6 @@ def _write(found: Imported, config: Config, abstract: Params, run: RunDirectory)
     params = read_params(tensors, found.mappings, abstract, found.non_finite)
     with Checkpoints(run.checkpoints, 1, found.vocabulary.hash) as checkpoints:
         checkpoints.save_params(params, 0)
-        checkpoints.wait()
     if found.settings and found.family:
         before = dataclasses.replace(found.model, vocab=found.model.vocab - found.added)
         keep(run, found.settings, found.family, before, special_ids(found.vocabulary, before))

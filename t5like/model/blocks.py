@@ -148,9 +148,8 @@ class Mlp(nn.Module):
         def wide(name: str) -> Array:
             return dense(name, "bld,dm->blm", (m.embed, m.mlp), ("embed", "mlp"))(x)
 
-        y = layers.activate(wide("gate" if m.gated else "up"), m.activation)
-        if m.gated:
-            y *= wide("up")
+        gate, up = wide("gate" if m.gated else "up"), wide("up") if m.gated else None
+        y = layers.activated(gate, up, m.activation)
         y = shard(maybe_drop(self, y, m.dropout), rules, "batch", "length", "act_mlp")
         return checkpoint_name(dense("down", "blm,md->bld", (m.mlp, m.embed), ("mlp", "embed"))(y), "mlp")
 

@@ -47,6 +47,16 @@ def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
     }[name](x)
 
 
+@functools.partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
+def activated(x: Float[Array, "*shape"], up: Float[Array, "*shape"] | None, name: str) -> Float[Array, "*shape"]:
+    """The activation of `x` that `config.model.activation` names, times `up` where the layer is gated (Shazeer 2020).
+
+    For the backward pass `jax.checkpoint` keeps `x` and `up` alone: GELU's own six arrays in between are as large.
+    """
+    y = activate(x, name)
+    return y if up is None else y * up
+
+
 def dropout(x: Float[Array, "*shape"], rate: float, key: Array) -> Float[Array, "*shape"]:
     """Zero a share of `x` and scale the rest; one mask serves all positions along the second-last axis, as in T5."""
     shape = (*x.shape[:-2], 1, x.shape[-1])

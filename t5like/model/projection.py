@@ -4,9 +4,11 @@ Every product with a parameter goes through `project`, and every weight of a lay
 changes the product of a weight, such as low-rank adapters or quantisation, attaches here.
 """
 
+import functools
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -37,8 +39,42 @@ def project(
     wide: bool = False,
 ) -> Float[Array, "*outputs"]:
     """The einsum of `x` and a float32 kernel in the type of `x`, plus a bias; `wide` gives float32 sums instead."""
-    y = jnp.einsum(equation, x, kernel.astype(x.dtype), preferred_element_type=jnp.float32 if wide else None)
+    narrow = kernel.astype(x.dtype)
+    if wide:
+        y = jnp.einsum(equation, x, narrow, preferred_element_type=jnp.float32)
+    else:
+        y = cast(Array, product(equation, x, narrow))
     return y if bias is None else add_bias(y, bias)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def product(equation: str, x: Float[Array, "*inputs"], kernel: Float[Array, "*shape"]) -> Float[Array, "*outputs"]:
+    """The einsum of `x` and a kernel of its type, whose gradient takes the narrower of two arrays first.
+
+    The kernel's gradient is a product over all tokens, of which XLA for CPUs copies the first array, transposed, with
+    all that leads to it: JAX's own rule puts the gradient of the output there, and the upward matrix of a feed-forward
+    layer, 512 to 1,024, took twice as long.
+    """
+    return jnp.einsum(equation, x, kernel)
+
+
+def _product_forward(equation: str, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return jnp.einsum(equation, x, kernel), (x, kernel)
+
+
+def _product_backward(equation: str, kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """With y = x W over tokens: dx = dy W^T, and dW = x^T dy = (dy^T x)^T."""
+    (x, kernel), (operands, _, outputs) = kept, equation.partition("->")
+    inputs, _, weights = operands.partition(",")
+    by_x = jnp.einsum(f"{outputs},{weights}->{inputs}", gradient, kernel)
+    if x.size <= gradient.size:
+        return by_x, jnp.einsum(f"{inputs},{outputs}->{weights}", x, gradient)
+    swapped = "".join(sorted(weights, key=lambda letter: letter in inputs))
+    by_kernel = jax.lax.optimization_barrier(jnp.einsum(f"{outputs},{inputs}->{swapped}", gradient, x))
+    return by_x, by_kernel.transpose([swapped.index(letter) for letter in weights])
+
+
+product.defvjp(_product_forward, _product_backward)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,14 @@ def make_optimizer(
     return optax.GradientTransformation(chain.init, _with_promotion(chain.update))
 
 
+def at_step(opt_state: optax.OptState, step: jax.Array) -> optax.OptState:
+    """An optimizer's state whose next update has the learning rate of a step. Left to itself optax counts updates, and
+    the rate would stay behind its schedule by those that were left out."""
+    counts = lambda node: isinstance(node, optax.ScaleByScheduleState)  # noqa: E731
+    move = lambda node: node._replace(count=step) if counts(node) else node  # noqa: E731
+    return jax.tree.map(move, opt_state, is_leaf=counts)
+
+
 def _scale_and_decay(settings: config.Optimizer, axes: Axes) -> optax.GradientTransformation:
     adam = optax.scale_by_adam(settings.beta1, settings.beta2)
     scales = {

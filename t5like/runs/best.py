@@ -44,7 +44,8 @@ def after(best: Best | None, figure: str, step: int, value: float) -> Best | Non
 def evaluations(run: RunDirectory, figure: str, last: int | None = None) -> dict[int, float]:
     """Step -> figure of each evaluation, up to the step `last`, that the run keeps."""
     name, lines = f"eval/{figure}", read_lines(run.path / "metrics.jsonl")
-    return {line["step"]: line[name] for line in lines if name in line and (last is None or line["step"] <= last)}
+    there = ((line["step"], line[name]) for line in lines if name in line and (last is None or line["step"] <= last))
+    return {step: math.nan if value is None else value for step, value in there}
 
 
 def best_of(figure: str, values: Mapping[int, float], steps: Collection[int]) -> Best | None:
@@ -72,20 +73,28 @@ class Chosen(NamedTuple):
     why: str = ""
 
 
-def choose(run: RunDirectory, figure: str, asked: Step = None) -> Chosen:
-    """The checkpoint that `--step` asks for; by default the best where the run has one, else the newest.
+def choose(run: RunDirectory, figure: str, asked: Step = None, damaged: Collection[int] = ()) -> Chosen:
+    """The checkpoint that `--step` asks for; by default the best where the run has one, else the newest. Those of the
+    steps `damaged` do not count.
 
     Raises:
       UserError: there is no such checkpoint.
     """
-    steps = run.steps()
+    steps = [step for step in run.steps() if step not in damaged]
+    if not steps and damaged:
+        listed = ", ".join(map(str, sorted(damaged)))
+        raise UserError(f"{run.checkpoints} holds no good checkpoint: {listed} cannot be read; put one back.")
     if not steps:
         raise UserError(f"{run.checkpoints} holds no checkpoint: train first.")
     best = best_of(figure, evaluations(run, figure), steps) if figure and asked in (None, "best") else None
-    if asked == "best" and best is None:
+    if asked == "best" and best is None and not damaged:
         raise UserError(
             f"{run.path} has no best checkpoint, which train.best and an evaluation make: leave --step out."
         )
     if isinstance(asked, int):
         return Chosen(asked)
-    return Chosen(best.step, str(best)) if best else Chosen(steps[-1], "the newest" if figure or asked else "")
+    newest = "the newest" if figure or asked else ""
+    if damaged:
+        why = f"{best or newest or 'the newest'} of those that are good"
+        return Chosen(best.step if best else steps[-1], why)
+    return Chosen(best.step, str(best)) if best else Chosen(steps[-1], newest)

@@ -16,7 +16,8 @@ from t5like.storage import path_of
 
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
-    *("train.epochs", "train.best", "train.patience"),
+    *("train.epochs", "train.best", "train.patience", "train.skips", "train.keep_every", "train.failed_saves"),
+    *("train.spike_loss", "train.spike_norm", "train.spike_window"),
     *("train.tensorboard", "train.compilation_cache", "train.profile_steps", "train.accumulate", "model.remat"),
 )
 """Fields that a resumed run may change without a change of its numbers, besides those of `RESUMABLE_GROUPS`."""

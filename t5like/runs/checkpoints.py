@@ -1,12 +1,12 @@
 """Checkpoints: Orbax behind the few calls that a run needs.
 
-A checkpoint holds the state (parameters, optimizer state and the step, which is the data's whole state) and a note
-of the vocabulary and the versions that wrote it. One that was imported has no optimizer state. Parameters can be read
-without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
+A checkpoint holds the state (parameters, optimizer state, the step and the rows skipped, which are the data's whole
+state) and a note of the vocabulary and the versions that wrote it. One that was imported has no optimizer state.
+Parameters can be read without the rest. Saving goes on in the background; a checkpoint appears whole or not at all.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -18,19 +18,25 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from t5like.config import Lora, Optimizer
 from t5like.errors import UserError
-from t5like.model.network import path_name
 from t5like.model.sharding import Params
 from t5like.optim.average import trained
+from t5like.runs import checksums
+from t5like.runs.directory import is_whole
+from t5like.runs.quiet import ignore_late_arrays, without_orbax
+from t5like.runs.saving import Kept, Outcome, Saves, failure, reason_of
+from t5like.runs.shapes import first_difference, shapes_of, zeros
 from t5like.storage import Path, is_remote
 from t5like.versions import versions
 
 PACKAGES = ("t5like", "jax", "flax", "optax", "orbax-checkpoint")
-Shapes = Mapping[str, tuple[int, ...]]
-"""Path of each parameter, such as `decoder/blocks/self/query`, to its shape."""
+ADDED = ("skipped", "recent")
+"""Fields of a state that checkpoints of earlier versions, or of other settings, lack."""
 
 
 class State(NamedTuple):
-    """A run after `step` steps, an int32 scalar. The data's whole state is `step` too: rows are addressed by number.
+    """A run after `step` steps. The data's whole state is `step` and `skipped`, int32 scalars: rows are addressed by
+    number, and those of the steps to come lie behind as many that no step learns from. `recent` is what a step knows
+    of those before it (`train.spikes.Recent`), if it needs to.
 
     The same tree holds arrays, their shapes (`jax.ShapeDtypeStruct`) or their shardings.
     """
@@ -38,72 +44,106 @@ class State(NamedTuple):
     step: Any
     params: Params
     opt_state: optax.OptState
+    skipped: Any = np.zeros((), np.int32)
+    recent: Any = None
 
 
-class NewestAndBest:
-    """Orbax's rule of what stays: the newest checkpoints, and that of the step `best`."""
+class DamagedCheckpointError(UserError):
+    """A checkpoint that cannot be restored, for a reason that is part of a sentence; others of the run may be good."""
 
-    def __init__(self, newest: int | None):
-        self._newest = ocp.checkpoint_managers.LatestN(newest)
-        self.best: int | None = None
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        newest = self._newest.should_preserve(checkpoints, context=context)
-        return [stays or each.step == self.best for stays, each in zip(newest, checkpoints, strict=True)]
+    def __init__(self, checkpoint: Path, reason: str):
+        super().__init__(
+            f"The checkpoint {checkpoint} is damaged ({reason}): put it back as it was, or name another step; where "
+            "none is named, the last good one is taken."
+        )
+        self.reason = reason
 
 
 class Checkpoints:
     """The checkpoints of one run, `<folder>/<step>/`."""
 
-    def __init__(self, folder: Path, keep: int | None = None, vocabulary_hash: str = ""):
-        """Without `keep` the checkpoints can only be read; with it, the newest `keep` of them stay, and the best. A
-        `vocabulary_hash` is written into checkpoints, and those of another vocabulary are not read."""
-        self.folder, self._vocabulary_hash, self._kept = folder, vocabulary_hash, NewestAndBest(keep)
-        writes = keep is not None
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._kept,
-            read_only=not writes,
-            create=writes,
-            cleanup_tmp_directories=writes,
-            temporary_path_class=_committed_by_file() if is_remote(folder) else None,
-        )
-        handlers = ocp.handlers.create_default_handler_registry(
-            state=ocp.PyTreeCheckpointHandler(), about=ocp.JsonCheckpointHandler()
-        )
+    def __init__(self, folder: Path, keep: int | None = None, vocabulary_hash: str = "", keep_every: int | None = None):
+        """Without `keep` the checkpoints can only be read; with it, the newest `keep` of them stay, the best, and those
+        of every `keep_every`th step. A `vocabulary_hash` is written into checkpoints, and those of another vocabulary
+        are not read."""
+        self.folder, self._vocabulary_hash = folder, vocabulary_hash
+        self._quiet = contextlib.ExitStack()
+        self._quiet.enter_context(without_orbax())
+        if keep is not None:
+            ignore_late_arrays()
         with self._reaching():
-            self._manager = ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=handlers)
+            self._saves = Saves(folder, None if keep is None else Kept(keep, keep_every))
+        self._manager = self._saves.manager
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._reaching():
-            self._manager.close()
+        with self._quiet, self._reaching():
+            self._saves.close()
 
     def steps(self) -> list[int]:
-        """The steps that have a whole checkpoint, ascending."""
-        return sorted(self._manager.all_steps())
+        """The steps that have a checkpoint, ascending; one of them may be damaged."""
+        return sorted(step for step in self._manager.all_steps() if is_whole(self.folder / str(step)))
 
     def save(self, state: State, step: int, best: int | None = None) -> None:
-        """Begin to write the state of a step in the background; return as soon as its arrays may be donated. The
-        checkpoint of the step `best` stays."""
-        self._kept.best = best
-        if step in self.steps():
-            return
-        about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES)}
-        saved = ocp.args.PyTreeSave(state), ocp.args.JsonSave(about)  # pyright: ignore[reportCallIssue]
-        with self._reaching():
-            self._manager.save(step, args=ocp.args.Composite(state=saved[0], about=saved[1]))
+        """Begin to write the state of a step in the background, unless it is there; return as soon as its arrays may be
+        donated. The checkpoint of the step `best` stays. `outcome` says how it ended, and is asked for before the next.
+        """
+        self._saves.begin(step, self._items(state), best)
 
     def save_params(self, params: Params, step: int) -> None:
-        """Begin to write a checkpoint without optimizer state, which other runs can start from."""
+        """Write a checkpoint without optimizer state, which other runs can start from.
+
+        Raises:
+          UserError: it cannot be written.
+        """
         alone: Any = None  # in the optimizer state's stead
         self.save(State(np.array(step, np.int32), params, alone), step)
+        self.wait()
+
+    def ended(self) -> Outcome | None:
+        """How the save that was begun has ended in this process, without waiting; None while it goes on."""
+        return self._saves.own_outcome() if self._saves.over() else None
+
+    def finish(self) -> None:
+        """Wait until the save that was begun has ended in this process, well or not."""
+        self._saves.own_outcome()
+
+    def outcome(self) -> Outcome | None:
+        """Wait until the save that was begun has ended; None if there is none. All processes get the same."""
+        return self._saves.outcome()
+
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps, which a run takes again."""
+        with self._reaching():
+            for later in [each for each in self.steps() if each > step]:
+                self._manager.delete(later)
 
     def wait(self) -> None:
-        """Wait until everything that was begun is on disk."""
-        with self._reaching():
-            self._manager.wait_until_finished()
+        """Wait until what was begun is on disk.
+
+        Raises:
+          UserError: it could not be written.
+          StorageError: its bucket did not answer.
+        """
+        outcome = self.outcome()
+        if outcome and outcome.reason:
+            raise failure(self.folder, outcome)
+
+    def require_whole(self, step: int) -> None:
+        """Hold a checkpoint against its checksums, each process a share of it.
+
+        Raises:
+          DamagedCheckpointError: it is not as it was written.
+          UserError: it cannot be read.
+        """
+        if reason := checksums.agreed_damage(self.folder / str(step)):
+            raise DamagedCheckpointError(self.folder / str(step), reason)
+
+    def reload(self) -> None:
+        """Look again at which checkpoints there are."""
+        self._manager.reload()
 
     def param_shapes(self, step: int | None = None) -> dict[str, tuple[int, ...]]:
         """Path and shape of every parameter of a step, or the newest, without reading any.
@@ -134,16 +174,22 @@ class Checkpoints:
             )
 
     def restore(self, abstract: State, step: int | None = None) -> State:
-        """The state of a step, or the newest, onto the shardings that `abstract` carries.
+        """The state of a step, or the newest, onto the shardings that `abstract` carries. Fields that the checkpoint
+        lacks (`ADDED`) are 0: no row is skipped, and nothing is recent.
 
         Raises:
           UserError: no such checkpoint; one without optimizer state or of another vocabulary; or one that does not fit
             the config.
         """
         step = self._existing(step)
+        self.require_whole(step)
         self.require_optimizer_state(step)
         self._require_fit(step, abstract.params)
-        return self._read(step, abstract)
+        fields, there = abstract._asdict(), self._described(step)
+        lacking = {name for name in ADDED if shapes_of(there.get(name)) != shapes_of(fields[name])}
+        asked = {name: fields[name] for name in fields if name not in lacking and fields[name] is not None}
+        found = self._read(step, asked, partial_restore=not there.keys() <= asked.keys())
+        return State(**found, **{name: jax.tree.map(zeros, fields[name]) for name in fields.keys() - asked.keys()})
 
     def restore_params(
         self, abstract: Params, step: int | None = None, left_out: Collection[str] = ()
@@ -156,6 +202,7 @@ class Checkpoints:
           UserError: no such checkpoint; one of another vocabulary; or one with other parameters than `abstract`.
         """
         step = self._existing(step)
+        self.require_whole(step)
         self._require_fit(step, abstract, left_out)
         return step, self._read(step, {"params": abstract}, partial_restore=True)["params"]
 
@@ -168,6 +215,7 @@ class Checkpoints:
           UserError: as there, or the checkpoint has no averages.
         """
         step = self._existing(step)
+        self.require_whole(step)
         self._require_fit(step, abstract)
         described = self._described(step)["opt_state"]
         if not (isinstance(described, dict) and "average" in described):
@@ -180,6 +228,11 @@ class Checkpoints:
         found = self._read(step, asked, partial_restore=True)
         parts = [flatten_dict(part, sep="/") for part in (found.get("params", {}), found["opt_state"]["average"])]
         return step, unflatten_dict(parts[0] | parts[1], sep="/")
+
+    def _items(self, state: State) -> Any:
+        about = {"vocabulary_sha256": self._vocabulary_hash, "versions": versions(PACKAGES), checksums.MARK: "crc32c"}
+        args: Any = ocp.args  # their fields are not known to type checkers
+        return args.Composite(state=args.PyTreeSave(_saved(state)), about=args.JsonSave(about))
 
     def _existing(self, step: int | None) -> int:
         steps = self.steps()
@@ -211,6 +264,8 @@ class Checkpoints:
         args: Any = ocp.args  # their fields are not known to type checkers
         shardings = ocp.checkpoint_utils.construct_restore_args(abstract)
         state = args.PyTreeRestore(abstract, restore_args=shardings, partial_restore=partial_restore)
+        if not (self.folder / str(step) / checksums.FILE).exists():
+            ignore_late_arrays()
         with self._sentences(step):
             about = self._manager.restore(step, args=args.Composite(about=args.JsonRestore()))["about"]
             if self._vocabulary_hash not in ("", about["vocabulary_sha256"]):
@@ -228,33 +283,17 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _sentences(self, step: int) -> Iterator[None]:
-        """Turn the errors of Orbax into a sentence."""
+        """Turn the errors of Orbax, which are of all kinds, into a sentence."""
         try:
             with self._reaching():
                 yield
-        except (ValueError, OSError, KeyError) as error:
-            raise UserError(
-                f"The checkpoint {self.folder / str(step)} cannot be read "
-                f"({str(error).strip().splitlines()[0].rstrip(':.')}): delete it to go on from the one before."
-            ) from error
+        except (UserError, MemoryError, PermissionError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:
+            raise DamagedCheckpointError(self.folder / str(step), reason_of(error)) from error
 
 
-def _committed_by_file() -> type[ocp.path.atomicity.CommitFileTemporaryPath]:
-    """Make ready for checkpoints in a bucket; they are whole once a file says so, since folders are not renamed."""
-    from t5like.runs.bucket_checkpoints import open_buckets
-
-    open_buckets()
-    return ocp.path.atomicity.CommitFileTemporaryPath
-
-
-def shapes_of(params: Any) -> dict[str, tuple[int, ...]]:
-    """Path and shape of every parameter of a tree."""
-    return {path_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-
-
-def first_difference(there: Shapes, here: Shapes) -> str | None:
-    """The first difference of two trees of parameters, as part of a sentence; None where they agree."""
-    for path in sorted(there.keys() | here.keys()):
-        if there.get(path) != here.get(path):
-            return f"the parameter {path} is {there.get(path, 'missing')} there and {here.get(path, 'missing')} here"
-    return None
+def _saved(state: State) -> dict[str, Any]:
+    """The fields of a state that a checkpoint holds; of those that earlier versions do not know, only what matters."""
+    matters = {"skipped": int(jax.device_get(state.skipped)) > 0, "recent": state.recent is not None}
+    return {name: value for name, value in state._asdict().items() if matters.get(name, True)}

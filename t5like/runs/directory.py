@@ -52,8 +52,8 @@ class RunDirectory:
 
     def steps(self) -> list[int]:
         """The steps that have a whole checkpoint, ascending."""
-        named = [step for step in self.checkpoints.glob("*") if step.name.isdecimal()]
-        return sorted(int(step.name) for step in named if not is_remote(step) or (step / COMMITTED).exists())
+        named = [step for step in self.checkpoints.glob("*") if is_step(step.name)]
+        return sorted(int(step.name) for step in named if is_whole(step))
 
     def begun(self) -> bool:
         """True if the run has a checkpoint."""
@@ -77,6 +77,18 @@ class RunDirectory:
         """The config that the run was last started with."""
         self.exists()
         return presets.read(self.path)
+
+
+def is_step(name: str) -> bool:
+    """True if a file is named as the folder of a step's checkpoint is, such as `500`."""
+    return name.isascii() and name.isdecimal() and name == str(int(name))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """True if a folder holds a checkpoint that was written to its end, be it damaged since; an empty one holds none."""
+    if is_remote(checkpoint):
+        return (checkpoint / COMMITTED).exists()
+    return checkpoint.is_dir() and any(checkpoint.iterdir())
 
 
 def named_checkpoint(given: str) -> tuple[RunDirectory, int | None]:

@@ -6,14 +6,22 @@ bytes: so no line is lost to a kill, and none to another process that takes the 
 """
 
 import contextlib
+import datetime
 import json
 from collections.abc import Callable
 from typing import Any
 
 from t5like.storage import Path, is_remote, write_small
+from t5like.strict_json import dumps
 
 PART = 2**16
 Record = dict[str, Any]
+
+
+def event(name: str, **fields: Any) -> Record:
+    """A record of events.jsonl, with the time of now."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"event": name, "time": now, **fields}
 
 
 class Appended:
@@ -28,7 +36,7 @@ class Appended:
         self._file = None if is_remote(log) else log.open("a", encoding="utf-8")
 
     def append(self, record: Record) -> None:
-        line = json.dumps(record) + "\n"
+        line = dumps(record) + "\n"
         if self._file is not None:
             self._file.write(line)
             self._file.flush()

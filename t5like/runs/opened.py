@@ -6,7 +6,6 @@ The optimizer state is not read, so that a run that was imported, which has none
 import contextlib
 import dataclasses
 import functools
-import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,9 +24,9 @@ from t5like.model.sharding import Params, make_mesh
 from t5like.optim.groups import own_params
 from t5like.processes.distributed import run_on_primary
 from t5like.runs.base import with_base
-from t5like.runs.best import choose
 from t5like.runs.changes import is_other_text
 from t5like.runs.checkpoints import Checkpoints
+from t5like.runs.damage import with_good
 from t5like.runs.directory import RunDirectory, kept_vocabulary
 from t5like.storage import path_of
 from t5like.xla import keep_programs
@@ -84,27 +83,20 @@ def open_run(config: Config, step: Step = None) -> Iterator[Restored]:
         network = make_network(config, mesh)
         own = own_params(network.params, config.model.lora)
         with Checkpoints(run.checkpoints, vocabulary_hash=vocabulary.hash) as checkpoints:
-            step, why = choose(run, config.train.best, step)
-            if config.eval.ema:
-                _, params = checkpoints.restore_averaged(own, config.optimizer, config.model.lora, step)
-                why = f"{why}, averaged".removeprefix(", ")
-            else:
-                _, params = checkpoints.restore_params(own, step)
+            read = functools.partial(_params, checkpoints, config, own)
+            (step, why), params = with_good(run, config.train.best, step, read)
+        if config.eval.ema:
+            why = f"{why}, averaged".removeprefix(", ")
         if config.model.lora.rank:
             params = with_base(params, network.params, run, config)
         yield Restored(run, network, vocabulary, step, params, why)
 
 
-@contextlib.contextmanager
-def without_notes() -> Iterator[None]:
-    """Within, Orbax does not warn that checkpoints are opened to be read alone."""
-    orbax = logging.getLogger("absl")
-    serious = lambda record: record.levelno >= logging.ERROR or "orbax" not in record.pathname  # noqa: E731
-    orbax.addFilter(serious)
-    try:
-        yield
-    finally:
-        orbax.removeFilter(serious)
+def _params(checkpoints: Checkpoints, config: Config, own: Params, step: int) -> Params:
+    """The parameters of a step, or the averaged ones."""
+    if config.eval.ema:
+        return checkpoints.restore_averaged(own, config.optimizer, config.model.lora, step)[1]
+    return checkpoints.restore_params(own, step)[1]
 
 
 def with_merged_adapters(restored: Restored) -> Restored:

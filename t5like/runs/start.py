@@ -5,6 +5,7 @@ other labels, but not where the whole state is taken. All of it is checked befor
 known by then.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -18,10 +19,11 @@ from t5like.model.adapters import is_adapter
 from t5like.model.network import Network
 from t5like.optim.groups import group_of, is_own
 from t5like.runs.base import base_of
-from t5like.runs.best import choose
 from t5like.runs.changes import UNTRAINED, Changes, branch_changes, differences, is_other_text, listed
-from t5like.runs.checkpoints import Checkpoints, first_difference, shapes_of
+from t5like.runs.checkpoints import Checkpoints, DamagedCheckpointError
+from t5like.runs.damage import with_good
 from t5like.runs.directory import RunDirectory, named_checkpoint
+from t5like.runs.shapes import first_difference, shapes_of
 from t5like.storage import is_remote, path_of
 
 BODY = ("embedding", "positions", "token_types", "embedding_norm", "encoder", "decoder")
@@ -104,7 +106,10 @@ def find_start(config: Config) -> Start:
             f"{given} holds adapters alone: name {base_of(run).path}, or make one run of both by `t5like export "
             f"{run.path} FOLDER` and `t5like import FOLDER RUN`."
         )
-    step, why = choose(run, run.config().train.best, step)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        # One that is named is checked when it is read.
+        check = checkpoints.require_whole if step is None else lambda step: None
+        (step, why), _ = with_good(run, run.config().train.best, step, check)
     return Start(run, step, whole, why)
 
 
@@ -115,9 +120,12 @@ def check_start(run: RunDirectory, config: Config) -> Start | None:
       UserError: the run's own newest checkpoint has no optimizer state, or `train.init_from` names no checkpoint, or
         one of another vocabulary, as far as that is known before data is prepared, or none where there are adapters.
     """
-    if run.exists() and run.steps():
+    if run.exists() and (steps := run.steps()):
         with Checkpoints(run.checkpoints) as checkpoints:
-            checkpoints.require_optimizer_state()
+            for step in reversed(steps):
+                with contextlib.suppress(DamagedCheckpointError):
+                    checkpoints.require_optimizer_state(step)
+                    break
         return None
     if not (config.train.init_from or config.train.branch_from):
         if rank := config.model.lora.rank:

@@ -1,4 +1,4 @@
-"""Guards of a run: signals that ask it to stop are handled between steps, losses that are not finite stop it."""
+"""The guard of a run: signals that ask it to stop are handled between steps."""
 
 import contextlib
 import itertools
@@ -7,11 +7,9 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Literal
 
 import jax
 
-from t5like.errors import UserError
 from t5like.processes.distributed import Connection, connection
 
 AGREED_WITHIN = 600
@@ -88,7 +86,7 @@ class StopConsensus:
         """The signal if this is the step to stop after; to be called after each step."""
         with self._held:
             self._step = step
-            return self._signal if step == self._last else None
+            return self._signal if 0 <= self._last <= step else None
 
     def _watch(self) -> None:
         client = self._connected.client
@@ -113,16 +111,3 @@ class StopConsensus:
             print(f"The processes did not agree on a step to stop after: {error}", file=sys.stderr, flush=True)
             return
         self._last = 1 + max(int(step) for _, step in client.key_value_dir_get(f"{self._key}/"))
-
-
-def check_finite(finite: float, step: int, policy: Literal["stop", "skip"]) -> None:
-    """Stop the run at a loss or gradient that is not finite, if the policy says so.
-
-    Raises:
-      UserError: with the policy `stop`; the update was left out, and the last checkpoint is good.
-    """
-    if not finite and policy == "stop":
-        raise UserError(
-            f"Loss or gradient of step {step} is not finite, and its update was left out: let such steps pass with "
-            "train.non_finite=skip, or start a new run with a lower optimizer.learning_rate or an optimizer.clip."
-        )

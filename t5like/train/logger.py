@@ -4,7 +4,6 @@ On a terminal the line is rewritten in place; elsewhere (a file, a pipe, a pod's
 """
 
 import contextlib
-import datetime
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from t5like.errors import UserError
-from t5like.runs.lines import Appended, drop_lines
+from t5like.runs.lines import Appended, drop_lines, event
 from t5like.storage import Path
 from t5like.train.board import Board
 
@@ -24,7 +23,7 @@ class Logger:
     """
 
     def __init__(self, folder: Path | None, first_step: int, tensorboard: bool):
-        self._width, self._live = 0, sys.stdout.isatty()
+        self._width, self._live, self._folder = 0, sys.stdout.isatty(), folder
         self._metrics = self._events = self._board = None
         if folder is None:
             return
@@ -47,10 +46,20 @@ class Logger:
         if self._board:
             self._board.add(step, values)
 
+    def go_back(self, step: int) -> None:
+        """Drop the metrics of the steps after one, to which the run goes back."""
+        if self._folder is None or self._metrics is None:
+            return
+        self._metrics.close()
+        drop_lines(self._metrics.log, lambda record: record["step"] <= step)
+        self._metrics = Appended(self._metrics.log)
+        if self._board:
+            self._board.close()
+            self._board = Board(self._folder / "tensorboard", max(step, 1))
+
     def event(self, name: str, **fields: Any) -> None:
         """Keep that something happened, with its time."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        _append(self._events, {"event": name, "time": now, **fields})
+        _append(self._events, event(name, **fields))
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -108,6 +117,11 @@ class Throughput:
         speed = Speed(speed, speed * (self._last_step - step), self._waited / seconds)
         self._step, self._time, self._waited = step, now, 0.0
         return speed
+
+    def go_back(self, step: int) -> None:
+        """Count from an earlier step on, to which the run goes back."""
+        self._step = step
+        self.restart()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

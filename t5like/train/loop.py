@@ -13,6 +13,7 @@ from t5like.runs.base import keep_base
 from t5like.runs.best import require_figure
 from t5like.runs.changes import acquire, with_schedule_of, with_words_of
 from t5like.runs.checkpoints import Checkpoints
+from t5like.runs.damage import begin_again, require_never_saved
 from t5like.runs.directory import RunDirectory
 from t5like.runs.epochs import with_steps_of, with_steps_of_epochs
 from t5like.runs.rows import keep_rows, prepare_rows
@@ -28,11 +29,13 @@ from t5like.train.steps import run_steps
 from t5like.xla import keep_programs
 
 
-def train(config: Config) -> None:
-    """Run the config's training to its last step, from where `starting_state` says.
+def train(config: Config, from_scratch: bool = False) -> None:
+    """Run the config's training to its last step, from where `starting_state` says. A run that has lost its checkpoints
+    begins again only with `from_scratch`.
 
     Raises:
-      UserError: the run directory belongs to another config or cannot be written, the run cannot start from
+      UserError: the run directory belongs to another config, cannot be written or has lost its checkpoints, the run
+        cannot start from
         `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide over the devices.
       InterruptedRunError: a signal asked for the end; the state is saved.
     """
@@ -44,6 +47,7 @@ def train(config: Config) -> None:
         config = with_steps_of_epochs(config, _prepared(run, config))
     config = with_schedule_of(run, config)
     start = check_start(run, config)
+    run_on_primary("look at its logs", lambda: begin_again(run) if from_scratch else require_never_saved(run))
     changed = run_on_primary("take the run directory", lambda: acquire(run, config))
     mesh = make_mesh(config.mesh)
     keep_programs(config.train.compilation_cache, mesh)
@@ -64,7 +68,7 @@ def train(config: Config) -> None:
             keep_rows(run, config)
             if start:
                 run.take_hugging_face(start.run)
-        with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash) as checkpoints:
+        with Checkpoints(run.checkpoints, config.train.keep, vocabulary.hash, config.train.keep_every) as checkpoints:
             state, started_from = starting_state(training, checkpoints, source)
             base = starting_base(training, run, state, source.start if source else None)
             if base and source and is_primary_process():
@@ -77,7 +81,8 @@ def train(config: Config) -> None:
                 return
             with Logger(run.path if is_primary_process() else None, first, config.train.tensorboard) as logger:
                 begun, count = "resumed" if before else "started", jax.process_count()
-                sizes = {"devices": mesh.size, "processes": count}
+                skipped = int(jax.device_get(state.skipped))
+                sizes = {"devices": mesh.size, "processes": count, "rows_skipped": skipped}
                 changed = source.changed(config) if source and source.start.whole else changed
                 origin = {source.start.field if source else "init_from": str(source or "")}
                 logger.event(begun, step=first, **sizes, changed=changed, **origin)
@@ -91,10 +96,10 @@ def train(config: Config) -> None:
                 for line in changes(before, config, changed or {}, first) if before else told:
                     logger.say(line)
                 rows, evaluator = Rows(config.data, vocabulary, "train"), Figures(training.network, vocabulary)
-                logger.say(epochs_seen(rows, config))
+                logger.say(epochs_seen(rows, config, skipped))
                 if selection:
                     require_figure(config.train.best, evaluator.names())
-                run_steps(training, state, first, rows, evaluator, checkpoints, selection, logger, began)
+                run_steps(training, state, first, rows, evaluator, checkpoints, source, selection, logger, began)
 
 
 def _prepared(run: RunDirectory, config: Config) -> Vocabulary:
@@ -108,9 +113,10 @@ def is_finished(selection: Selection, step: int, config: Config) -> bool:
     return not owes and (step >= config.train.steps or selection.over)
 
 
-def epochs_seen(rows: Rows, config: Config) -> str:
-    """A line with the epochs of each source in the whole run."""
-    epochs = rows.epochs(config.train.steps * config.train.batch + config.train.row_offset).items()
+def epochs_seen(rows: Rows, config: Config, skipped: int) -> str:
+    """A line with the epochs of each source in the whole run, which has skipped some rows so far."""
+    settings = config.train
+    epochs = rows.epochs(settings.steps * settings.batch + settings.row_offset + skipped).items()
     listed = ", ".join(f"{name} {count:.3g}" for name, count in epochs)
     steps = f", {config.train.steps:,} steps" if config.train.epochs else ""
     return f"Epochs of the whole run{steps}: {listed}."

@@ -1,9 +1,13 @@
 """What a run does at some of its steps besides training: evaluations, checkpoints and its end."""
 
+import signal
+
+from t5like.errors import InterruptedRunError, UserError
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.tasks.figures import Figures
 from t5like.train.logger import Logger
 from t5like.train.reporter import Reporter
+from t5like.train.saver import Saver
 from t5like.train.selection import Selection
 from t5like.train.state import Training
 
@@ -20,8 +24,9 @@ class Milestones:
         report: Reporter,
         logger: Logger,
     ):
-        self._training, self._evaluator, self._checkpoints = training, evaluator, checkpoints
+        self._training, self._evaluator = training, evaluator
         self._selection, self._report, self._logger = selection, report, logger
+        self.saver = Saver(checkpoints, training.config.train, logger)
 
     def evaluate(self, state: State, step: int) -> bool:
         """Log the figures of a step; True if it is the best so far."""
@@ -34,12 +39,25 @@ class Milestones:
 
     def save(self, state: State, step: int) -> None:
         """Begin to save a step."""
-        self._checkpoints.save(self._training.own(state), step, self._selection.step)
-        self._logger.event("saved", step=step)
+        self.saver.begin(self._training.own(state), step, self._selection.step)
 
-    def finish(self, step: int) -> None:
+    def stop(self, state: State, step: int, number: signal.Signals) -> None:
+        """End the run at a signal, once its step is saved.
+
+        Raises:
+          InterruptedRunError: always.
+        """
+        unsaved = ""
+        try:
+            self.saver.ensure(self._training.own(state), step, self._selection.step)
+        except UserError as error:
+            unsaved = str(error)
+        self._logger.event("preempted", step=step, signal=number.name)
+        raise InterruptedRunError(number, step, unsaved)
+
+    def finish(self, state: State, step: int) -> None:
         """End the run after its last step, or after one that was the last for want of better ones."""
-        self._checkpoints.wait()
+        self.saver.ensure(self._training.own(state), step, self._selection.step)
         settings, best = self._training.config.train, self._selection.best
         early = self._selection.over and step < settings.steps
         fields = ({"stopped": "patience"} if early else {}) | ({"best": best._asdict()} if best else {})

@@ -6,8 +6,8 @@ import jax
 
 from t5like.cost.devices import device_of, mfu
 from t5like.cost.flops import step_flops
-from t5like.train.guard import check_finite
 from t5like.train.logger import Logger, Throughput, duration
+from t5like.train.spikes import rolls_back
 from t5like.train.state import Training
 from t5like.train.step import Metrics
 
@@ -21,18 +21,21 @@ class Reporter:
         self._tokens = config.train.batch * sum(config.data.lengths.values())
         self._flops, self._began = step_flops(config).training, began
 
-    def __call__(self, step: int, metrics: Metrics) -> None:
+    def __call__(self, step: int, metrics: Metrics) -> str:
+        """Returns why the run must go back before the step, which is not logged then; empty if it goes on."""
         values: Metrics = jax.device_get(metrics)
         self._throughput.ended(step)
         if self._began:
             seconds, self._began = time.monotonic() - self._began, 0.0
             self._logger.event("first_step", step=step, seconds=round(seconds, 3))
             self._logger.say(f"The first step ended {duration(seconds)} after the start.")
-        check_finite(float(values.finite), step, self._settings.non_finite)
-        if not values.finite:
-            self._logger.event("skipped", step=step)
+        why = values.verdict.words().format(step) if values.verdict.left_out else ""
+        if rolls_back(values.verdict, step, self._settings):
+            return why
+        if why:
+            self._logger.event("skipped", step=step, reason=why)
         if step % self._settings.log_every and step != self._settings.steps:
-            return
+            return ""
         means = {name: float(ratio.mean()) for name, ratio in values.sums.items()}
         kept = means | {
             "target_tokens": float(values.sums["loss"].count),
@@ -41,6 +44,7 @@ class Reporter:
         }
         self._logger.metrics(step, kept)
         self._logger.progress(f"step {step:,} of {self._settings.steps:,}  loss {means['loss']:.3f}{self._speed(step)}")
+        return ""
 
     def _speed(self, step: int) -> str:
         """The speed as part of a line for the terminal; its figures are kept as `timing/...`."""

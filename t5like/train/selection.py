@@ -12,9 +12,14 @@ class Selection:
     """
 
     def __init__(self, settings: Train, run: RunDirectory, first: int):
-        self._settings, figure = settings, settings.best
-        values = evaluations(run, figure, first) if figure else {}
-        self._steps = run.steps() if figure else []
+        self._settings, self._run = settings, run
+        self.go_back(first)
+
+    def go_back(self, first: int) -> None:
+        """Follow the figure from what is kept of evaluations up to a step on."""
+        figure = self._settings.best
+        values = evaluations(self._run, figure, first) if figure else {}
+        self._steps = self._run.steps() if figure else []
         self.best: Best | None = best_of(figure, values, self._steps)
         self._evaluated = max(values, default=None)
 

@@ -13,6 +13,7 @@ from t5like.optim.optimizer import make_schedule
 from t5like.runs.base import Base, base_of, fingerprint, with_base
 from t5like.runs.changes import listed
 from t5like.runs.checkpoints import Checkpoints, State
+from t5like.runs.damage import restored_newest
 from t5like.runs.directory import RunDirectory
 from t5like.runs.start import InitSource, Start
 from t5like.train.state import Training
@@ -33,12 +34,26 @@ def changes(before: Config, config: Config, changed: dict[str, tuple[Any, Any]],
 
 
 def starting_state(training: Training, checkpoints: Checkpoints, source: InitSource | None) -> tuple[State, str]:
-    """The state that a run begins with, and words for where it is from: 1. the newest checkpoint of its directory;
-    2. the whole state that `train.branch_from` names; 3. the parameters that `train.init_from` names; 4. scratch."""
-    if steps := checkpoints.steps():
-        state = checkpoints.restore(training.own(training.abstract))
-        owner = RunDirectory(checkpoints.folder.parent)
-        return _whole(training, state, owner), f"Resuming at step {steps[-1]}"
+    """The state that a run begins with, and words for where it is from: 1. the newest good checkpoint of its directory;
+    2. the whole state that `train.branch_from` names; 3. the parameters that `train.init_from` names; 4. scratch.
+
+    Raises:
+      UserError: the run has lost its checkpoints, or the one that it starts from is damaged.
+    """
+    if found := restored_newest(checkpoints, lambda step: own_state(training, checkpoints, step)):
+        step, state = found
+        return state, f"Resuming at step {step}"
+    return first_state(training, source)
+
+
+def own_state(training: Training, checkpoints: Checkpoints, step: int) -> State:
+    """The state that a run has saved at a step."""
+    state = checkpoints.restore(training.own(training.abstract), step)
+    return _whole(training, state, RunDirectory(checkpoints.folder.parent))
+
+
+def first_state(training: Training, source: InitSource | None) -> tuple[State, str]:
+    """The state that a run without a checkpoint begins with, and words for where it is from."""
     if source:
         start, wanted = source.start, flatten_dict(training.abstract.params, sep="/")
         if start.whole:

@@ -18,6 +18,7 @@ from t5like.optim.groups import frozen_and_trained, own_params
 from t5like.optim.optimizer import make_optimizer
 from t5like.optim.placement import optimizer_shardings
 from t5like.runs.checkpoints import State
+from t5like.train.spikes import abstract_recent
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,15 @@ class Training:
         """The state of step 0 with these parameters, which stay where they are; those that are missing are initial."""
         given, shardings = flatten_dict(params, sep="/"), flatten_dict(self.shardings.params, sep="/")
 
-        def rest(given: dict[str, Any]) -> tuple[jax.Array, dict[str, Any], optax.OptState]:
+        def rest(given: dict[str, Any]) -> State:
             initial = flatten_dict(self.network.init(), sep="/")
             missing = {path: leaf for path, leaf in initial.items() if path not in given}
-            return jnp.zeros((), jnp.int32), missing, self.optimizer.init(unflatten_dict(given | missing, sep="/"))
+            opt_state = self.optimizer.init(unflatten_dict(given | missing, sep="/"))
+            return self._begun(missing, opt_state)
 
         missing = {path: leaf for path, leaf in shardings.items() if path not in given}
-        out = self.shardings.step, missing, self.shardings.opt_state
-        step, missing, opt_state = jax.jit(rest, out_shardings=out)(given)
-        return State(step, unflatten_dict(given | missing, sep="/"), opt_state)
+        state = jax.jit(rest, out_shardings=self.shardings._replace(params=missing))(given)
+        return state._replace(params=unflatten_dict(given | state.params, sep="/"))
 
     def own(self, state: State) -> State:
         """The part of a state that checkpoints hold: with adapters none of the base's parameters."""
@@ -75,7 +76,13 @@ class Training:
 
     def _initial(self) -> State:
         params = self.network.init()
-        return State(jnp.zeros((), jnp.int32), params, self.optimizer.init(params))
+        return self._begun(params, self.optimizer.init(params))
+
+    def _begun(self, params: Params, opt_state: optax.OptState) -> State:
+        """The state of step 0, in which all but parameters and optimizer state is 0."""
+        others = self.abstract._replace(params={}, opt_state=())
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), others)
+        return zeros._replace(params=params, opt_state=opt_state)
 
 
 def make_training(config: Config, mesh: AnyMesh) -> Training:
@@ -91,7 +98,9 @@ def make_training(config: Config, mesh: AnyMesh) -> Training:
         optimizer = averaging(optimizer, config.train.ema, settings, lora)
     opt_state = jax.eval_shape(optimizer.init, network.params)
     placed = optimizer_shardings(opt_state, network.params, network.shardings, network.axes)
-    shardings = State(NamedSharding(mesh, PartitionSpec()), network.shardings, placed)
-    abstract = State(jax.ShapeDtypeStruct((), jnp.int32), network.params, opt_state)
+    whole, count = NamedSharding(mesh, PartitionSpec()), jax.ShapeDtypeStruct((), jnp.int32)
+    recent = abstract_recent(config.train)
+    shardings = State(whole, network.shardings, placed, whole, jax.tree.map(lambda _: whole, recent))
+    abstract = State(count, network.params, opt_state, count, recent)
     with_shardings = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     return Training(network, optimizer, with_shardings, shardings)

@@ -13,21 +13,22 @@ from t5like.model.heads import ABSENT
 from t5like.model.sharding import Params, shard
 from t5like.model.transformer import Transformer
 from t5like.optim.groups import frozen_and_trained, joined
-from t5like.optim.optimizer import make_schedule
+from t5like.optim.optimizer import at_step, make_schedule
 from t5like.runs.checkpoints import State
 from t5like.train.chunked import Targets, chunked_sums
 from t5like.train.losses import UNSMOOTHED, Smoothing, Sums, label_sums, smoothing_of, with_labels
+from t5like.train.spikes import Verdict, judge
 
 Batch = dict[str, Array]
 
 
 class Metrics(NamedTuple):
-    """Metrics of a step, float32 scalars; the loss of a token is `sums["loss"].mean()`."""
+    """Metrics of a step, scalars; the loss of a token is `sums["loss"].mean()`."""
 
     sums: Sums
     gradient_norm: Array
     learning_rate: Array
-    finite: Array
+    verdict: Verdict
 
 
 def train_step(
@@ -36,23 +37,24 @@ def train_step(
     """Lower the mean loss over the batch's weighted targets by one update.
 
     The mean is over the whole batch however it is sharded or accumulated. An update from a loss or gradient that is
-    not finite is left out; the step is counted all the same, and `finite` says so.
+    not finite, or a spike, is left out; the step is counted all the same, and the verdict says so.
     """
     sums, gradient = accumulated_gradient(state, batch, config, net)
     frozen, trained = frozen_and_trained(state.params, config.optimizer, config.model.lora)
     gradient = jax.tree.map(lambda g: g / jnp.maximum(sums["objective"].count, 1), gradient)
     norm = optax.tree.norm(gradient)
     with jax.named_scope("optimizer"):
-        updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+        updates, opt_state = optimizer.update(gradient, at_step(state.opt_state, state.step), trained)
         params = optax.apply_updates(trained, updates)
     finite = jnp.isfinite(norm) & jnp.isfinite(sums["objective"].total)
+    loss = sums["loss"].total / jnp.maximum(sums["loss"].count, 1)
+    verdict, recent = judge(loss, norm, finite, state.recent, config.train)
     params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (trained, state.opt_state)
+        lambda new, old: jnp.where(verdict.left_out == 0, new, old), (params, opt_state), (trained, state.opt_state)
     )
     rate = jnp.asarray(make_schedule(config.optimizer, config.train.steps)(state.step), jnp.float32)
-    return State(state.step + 1, joined(frozen, params), opt_state), Metrics(
-        sums, norm, rate, finite.astype(jnp.float32)
-    )
+    state = State(state.step + 1, joined(frozen, params), opt_state, state.skipped, recent)
+    return state, Metrics(sums, norm, rate, verdict)
 
 
 def accumulated_gradient(state: State, batch: Batch, config: Config, net: Transformer) -> tuple[Sums, Params]:

@@ -97,7 +97,7 @@ def by_rows(query: Query, keys: Keys, values: Keys, mask: AttentionMask, relativ
         return (mean.reshape(heads, length, kv) / sums[..., None]).swapaxes(0, 1).astype(values.dtype)
 
     rows = query, keys, values, mask.query_segments, mask.key_segments
-    return checkpoint_name(jax.lax.map(one, rows), "attended")
+    return checkpoint_name(jax.lax.map(jax.checkpoint(one, prevent_cse=False), rows), "attended")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
