@@ -17,11 +17,11 @@ from t5like.commands import drill as command
 from t5like.commands.drill import DrillOptions
 from t5like.config import presets
 from t5like.drill import faults, moments, watch
-from t5like.drill.compare import Figures, arrays_of, of_events, of_metrics
+from t5like.drill.compare import Figures, Undisturbed, arrays_of, of_events, of_metrics
 from t5like.drill.drill import drilled
 from t5like.drill.moments import Course
 from t5like.drill.report import figures, line, table
-from t5like.drill.starts import Group, Process
+from t5like.drill.starts import Group, Process, Server
 from t5like.drill.trial import Drill, Trial
 
 COURSE = Course(10.0, 30, 5, 8)
@@ -153,7 +153,7 @@ def test_a_command_that_hangs_is_ended(tmp_path):
 
 
 def test_a_table_counts_what_is_right(tmp_path):
-    drill: Any = Drill
+    drill = Drill(tmp_path, tmp_path, tmp_path, Undisturbed(tmp_path), COURSE, Server(1), processes=1, cold=10)
     done = [Trial(drill, n, kind, np.random.default_rng(0), tmp_path, tmp_path) for n, kind in enumerate("aab", 1)]
     done[0].complain("metrics", "those of step 2 differ")
     done[1].note("SIGKILL at step 3")

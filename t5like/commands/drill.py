@@ -110,7 +110,7 @@ def drill(config: Config, options: DrillOptions) -> None:
         say(report.line(trial))
     found, wrong = report.figures(done), [trial for trial in done if trial.found]
     if options.json:
-        settings = {"processes": options.processes, "seed": options.seed, "steps": trial.drill.course.steps}
+        settings = {"processes": options.processes, "seed": options.seed, "steps": done[0].drill.course.steps}
         print(json.dumps({**settings, "kinds": found, "trials": [report.record(trial) for trial in done]}))
     else:
         print("", *report.table(found), sep="\n", flush=True)

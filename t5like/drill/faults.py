@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 
 from t5like.drill import watch
+from t5like.drill.starts import Group
 from t5like.drill.trial import BEGUN, Trial
 
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
@@ -58,11 +59,12 @@ def disk_full(trial: Trial) -> None:
     trial.note(f"disk full from step {watch.last_step(trial.path)} on{'' if for_good else ', for a while'}")
     group.limit_files(largest_file(trial.drill.undisturbed.path / "checkpoints") // 2)
     if for_good:
-        trial.end(group, REFUSED)
+        trial.end(group, REFUSED if _fails(trial, group) else {0})
         return
     trial.until(_a_save_later(trial), group)
     group.limit_files(None)
     trial.end(group, {0})
+    _note_failures(trial)
 
 
 def read_only(trial: Trial) -> None:
@@ -75,6 +77,7 @@ def read_only(trial: Trial) -> None:
         trial.until(_a_save_later(trial), group)
         (trial.path / "checkpoints").chmod(0o755)
         trial.end(group, {0})
+        _note_failures(trial)
         return
     trial.interrupt(signal.SIGKILL, group)
     trial.note("read-only at the start")
@@ -87,11 +90,25 @@ def _a_save_later(trial: Trial) -> Callable[[], bool]:
     """A condition that holds once a save has failed, or should have begun and ended, since the next one begins."""
     every = trial.drill.course.save_every
     step = (watch.last_step(trial.path) // every + 2) * every + 1
-    return lambda: _failed_saves(trial) or watch.last_step(trial.path) >= step
+    return lambda: bool(_failed_saves(trial)) or watch.last_step(trial.path) >= step
 
 
-def _failed_saves(trial: Trial) -> bool:
-    return any(event.get("event") == "save_failed" for event in watch.records(trial.path / "events.jsonl"))
+def _failed_saves(trial: Trial) -> list[int]:
+    """The steps whose saves have failed."""
+    events = watch.records(trial.path / "events.jsonl")
+    return [event["step"] for event in events if event.get("event") == "save_failed"]
+
+
+def _fails(trial: Trial, group: Group) -> bool:
+    """Wait until a save has failed; False if the run ended before."""
+    failed = trial.until(lambda: bool(_failed_saves(trial)), group) or bool(_failed_saves(trial))
+    _note_failures(trial)
+    return failed
+
+
+def _note_failures(trial: Trial) -> None:
+    """Say which saves failed, so that a disturbance that came to nothing is seen."""
+    trial.note(f"failed saves: {', '.join(map(str, _failed_saves(trial))) or 'none'}")
 
 
 def slow_disk(trial: Trial) -> None:
