@@ -22,6 +22,8 @@ from t5like.buckets import errors, head_of, located
 
 BLOCK = 2**22
 """Bytes that are read at once."""
+Version = dict[str, str]
+"""The version of an object, by the names that its bucket gives."""
 
 
 class _Buckets:
@@ -157,6 +159,27 @@ class BucketPath(gpath.PosixGPath):
                 store.put(name, content, mode="create", use_multipart=False)
             except obstore.exceptions.AlreadyExistsError:
                 return self.read_bytes() == content
+        return True
+
+    def read_version(self) -> tuple[bytes, Version] | None:
+        """The content of an object and its version; None where there is none."""
+        store, name = located(str(self))
+        try:
+            with errors(str(self)):
+                found = store.get(name)
+                return bytes(found.bytes()), {k: v for k in ("e_tag", "version") if (v := found.meta[k]) is not None}
+        except FileNotFoundError:
+            return None
+
+    def write_over(self, content: bytes, version: Version) -> bool:
+        """Write an object if it still is of a version; True if it is now there with this content."""
+        store, name = located(str(self))
+        with errors(str(self)):
+            try:
+                store.put(name, content, mode=version, use_multipart=False)
+            except (obstore.exceptions.PreconditionError, FileNotFoundError):
+                found = self.read_version()
+                return found is not None and found[0] == content
         return True
 
 

@@ -5,6 +5,7 @@ A local path stays a `pathlib.Path`; what buckets need is imported when the firs
 
 import contextlib
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,8 @@ else:
     """A `pathlib.Path` or a `BucketPath`, which has its methods but not its class."""
 
 SCHEMES = ("gs://", "s3://")
+SECRET = re.compile(r"(?i)sig|auth|.*(token|signature|secret|passw(or)?d|credential)|((api|access)[_-]?)?key")
+"""Names of secrets behind the `?` of an address."""
 
 
 def is_remote(place: "str | pathlib.PurePath") -> bool:
@@ -43,7 +46,23 @@ def etils_path(place: "str | pathlib.PurePath") -> "epath.Path":
     return _bucket_path(str(place)) if is_remote(place) else epath.Path(place).expanduser()
 
 
+def require_no_secret(place: str, name: str = "An address") -> None:
+    """Raises `UserError`, which does not repeat it, if an address has a password, or a key behind its `?`: configs,
+    stores, logs and messages show addresses."""
+    scheme, found, rest = place.partition("://")
+    host, query = re.split(r"[/?#]", rest, maxsplit=1)[0], rest.partition("?")[2]
+    user, at, host = host.rpartition("@")
+    keys = [key for key in re.findall(r"([^?&=#]+)=", query) if SECRET.fullmatch(key)]
+    if found and (keys or (at and (":" in user or scheme.startswith("http")))):
+        raise UserError(
+            f"{name} at {scheme}://{host} holds {f'a secret ({keys[0]}=...)' if keys else 'a name or password'}, which "
+            "would be written into files of runs and stores: give that to its client by the environment or ~/.netrc, "
+            "or fetch the file first."
+        )
+
+
 def _bucket_path(place: str) -> "epath.Path":
+    require_no_secret(place)
     scheme, _, rest = place.partition("://")
     if f"{scheme}://" not in SCHEMES:
         raise UserError(f"{place} has the scheme {scheme}://, where {' and '.join(SCHEMES)} are possible.")
@@ -52,6 +71,20 @@ def _bucket_path(place: str) -> "epath.Path":
     from t5like.bucket_path import BucketPath
 
     return BucketPath(place)
+
+
+def inside(name: object, file: "str | pathlib.PurePath", folders: bool = False) -> str:
+    """A name that a `file` gives to another one beside it, or, with `folders`, somewhere below.
+
+    Raises:
+      UserError: it is no name, or leads out of the folder.
+    """
+    parts = name.split("/") if isinstance(name, str) and folders else [name]
+    if not all(
+        isinstance(part, str) and part not in ("", ".", "..") and not set("/\\\0") & set(part) for part in parts
+    ):
+        raise UserError(f"{file} names {name!r}, which is no file of its folder: it is damaged, or not to be trusted.")
+    return str(name)
 
 
 def write_small(path: Path, content: str) -> None:

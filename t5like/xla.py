@@ -4,12 +4,13 @@ They are read when JAX first looks for devices, so the command line sets them be
 set in `XLA_FLAGS` or, for TPUs, in `LIBTPU_INIT_ARGS` already stays as it is.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
-from t5like.storage import path_of
+from t5like.storage import is_remote, path_of
 
 if TYPE_CHECKING:
     import jax
@@ -75,6 +76,10 @@ def keep_programs(folder: str, mesh: "jax.sharding.Mesh") -> None:
     if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
         jax.config.update("jax_compilation_cache_dir", None)
     elif folder:
+        if not is_remote(folder):
+            with contextlib.suppress(OSError):  # JAX warns of it, and goes on without
+                # Its files are run, so no other user shall write there.
+                path_of(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(path_of(folder)))
         # By default programs that compile within a second are not kept, which are all of a small model.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,7 +1,7 @@
 """Buckets on this machine for tests: gcp-storage-emulator and moto's server, which can be slow, refuse and vanish.
 
 Of Google's two interfaces the emulator has the JSON one, which TensorStore speaks; the XML one, which obstore speaks,
-is here over the emulator's storage: reading, writing, deletion, listing, copies, and writes only where nothing is.
+is here over the emulator's storage: reading, writing, deletion, listing, copies, and writes on condition.
 """
 
 import functools
@@ -101,7 +101,8 @@ class Google(RequestHandler):
         elif "uploads" in query or "uploadId" in query:
             self._multipart(method, bucket, name, query, content)
         elif method == "PUT":
-            if self.headers.get("x-goog-if-generation-match") == "0" and name in there:
+            match = self.headers.get("x-goog-if-generation-match")
+            if match and match != self._generation(bucket, name):
                 self._send(412, b"PreconditionFailed")
                 return
             if source := self.headers.get("x-goog-copy-source"):

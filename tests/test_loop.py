@@ -14,8 +14,9 @@ from small import replace, small_config
 from t5like import config
 from t5like.config import Config
 from t5like.data.rows.stream import Rows
-from t5like.errors import UserError
+from t5like.errors import TransientError, UserError
 from t5like.model.sharding import make_mesh
+from t5like.runs.changes import writing
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.skipped import rows_skipped
@@ -65,6 +66,17 @@ def final_state(settings: Config) -> State:
 
 def lines(run: pathlib.Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def test_a_second_run_in_a_directory_is_refused_before_it_touches_anything(corpus, tmp_path):
+    settings = run_config(corpus, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    with writing(run):
+        before = {path: path.read_bytes() for path in run.path.iterdir()}
+        with pytest.raises(TransientError, match=r"run is in use by t5like train \(process \d+ on "):
+            train(settings)
+        assert {path: path.read_bytes() for path in run.path.iterdir()} == before and len(before) == 1
+    assert not (corpus / "store").exists()
 
 
 @pytest.mark.slow

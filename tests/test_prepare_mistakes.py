@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -223,7 +224,8 @@ def test_two_preparations_of_one_store_wait_for_each_other(tmp_path):
     here, begun = pathlib.Path(__file__).parent, []
     command = [sys.executable, "-c", script, str(here), str(here.parent), str(tmp_path)]
     prepare(data, [].append, once(second))
-    assert heard == [f"Another process prepares {tmp_path}/store; waiting for it ...\n"]
+    holder = rf"t5like prepare \(process {os.getpid()} on .*\)"
+    assert re.fullmatch(rf"{tmp_path}/store is in use by {holder}; waiting for it \.\.\.\n", heard[0])
     rest = begun[0].communicate(timeout=60)[0]
     assert (begun[0].returncode, "Tokenised" in rest) == (0, False)
 

@@ -15,7 +15,7 @@ from test_inputs import lines, settings
 from t5like.config import Config, Vocabulary, presets
 from t5like.data.prepare import prepare
 from t5like.runs.changes import acquire
-from t5like.runs.directory import RunDirectory
+from t5like.runs.directory import RunDirectory, config_of
 from t5like.runs.rows import keep_rows, prepare_rows
 
 
@@ -125,6 +125,33 @@ def test_a_run_its_store_and_its_sources_may_be_moved(begun, tmp_path):
     assert (run.path / "config.json").read_text() == before
     (run.path / "store.json").unlink()
     assert "belongs to a run with another data.store" in sentence(acquire, run, other)
+
+
+def test_relative_paths_of_a_run_lead_from_the_folder_it_was_started_in(tmp_path, monkeypatch):
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    other.mkdir()
+    run, config = begin(home)
+    monkeypatch.chdir(home)
+    source = dataclasses.replace(config.data.sources[0], path="text/*.txt")
+    data = dataclasses.replace(config.data, store="store", sources=(source,))
+    config = dataclasses.replace(config, data=data, train=dataclasses.replace(config.train, directory="run"))
+    presets.write(config, run.path)
+    assert config_of("run") == config
+    monkeypatch.chdir(other)
+    shutil.move(home, tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved" / "store")  # so the sources are looked for as well
+    run = RunDirectory(tmp_path / "moved" / "run")
+    found = config_of(str(run.path))
+    assert found.data.store == "store" and found.data.sources[0].path == f"{tmp_path}/moved/text/*.txt"
+    found = dataclasses.replace(found, data=dataclasses.replace(found.data, store=str(tmp_path / "moved" / "store")))
+    prepare_rows(run, found)
+    found = config_of(str(run.path))
+    assert found.data.store == f"{tmp_path}/moved/store"
+    assert acquire(run, found).keys() == {"data.store", "data.sources.0.path", "train.directory"}
+    (other / "store").mkdir()
+    (run.path / "store.json").unlink()
+    assert config_of(str(run.path)).data == found.data  # as it was written by now
 
 
 def test_a_run_of_an_earlier_version_goes_on_and_knows_its_rows_from_then_on(begun, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -143,6 +144,20 @@ def test_a_remote_file_that_lost_its_end_is_a_sentence(tmp_path):
     file.unlink()
     with pytest.raises(UserError, match=r"00002\.bin is missing, or shorter than its manifest says\.$"):
         tokens.read(np.array([10]), np.array([5]))
+
+
+@pytest.mark.parametrize("opened", [True, False], ids=["mapped", "read"])
+def test_a_file_that_is_cut_while_it_is_used_is_named_and_ends_no_process(tmp_path, monkeypatch, opened):
+    write_store(tmp_path)
+    monkeypatch.setattr("t5like.data.store.arrays._may_stay_open", lambda files: opened)
+    tokens = tokens_of(tmp_path)
+    assert tokens.read(np.array([6]), np.array([3])).tolist() == [106, 107, 108]
+    os.truncate(tmp_path / "train" / "00002.bin", 0)
+    assert tokens.read(np.array([0]), np.array([6])).tolist() == [100, 101, 102, 103, 104, 105]
+    with pytest.raises(UserError, match=r"00002\.bin is missing, or shorter than its manifest says\.$"):
+        tokens.read(np.array([4]), np.array([3]))
+    with pytest.raises(UserError, match=r"00002\.bin is missing, or shorter than its manifest says\.$"):
+        Array(tokens.folder, tokens.names, LENGTHS, tokens.kind).read(np.array([6]), np.array([3]))
 
 
 def test_a_store_without_its_manifest_is_a_sentence(tmp_path):

@@ -124,10 +124,12 @@ def _vocabulary_of_run(
 ) -> t5like.data.vocabulary.Vocabulary:
     """The vocabulary in the run directory, if a run of this very data has one; else the prepared one."""
     from t5like.data.vocabulary import open_vocabulary
-    from t5like.runs.directory import RunDirectory
+    from t5like.runs.directory import RunDirectory, relocated
 
     run = RunDirectory(path_of(config.train.directory))
-    if not (run.vocabulary / "vocabulary.json").exists() or not run.exists() or run.config().data != config.data:
+    if not (run.vocabulary / "vocabulary.json").exists() or not run.exists():
+        return prepared
+    if relocated(run.config(), str(run.path)).data != config.data:
         return prepared
     kept = open_vocabulary(run.vocabulary)
     if kept.hash != prepared.hash:

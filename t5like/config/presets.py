@@ -17,7 +17,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from t5like.config import Config, Groups, Objective, Optimizer
+from t5like.config import Config, Groups, Objective, Optimizer, Train
 from t5like.config.checks import require
 from t5like.config.conditions import effective, field_types
 from t5like.config.other_names import OTHER_NAMES
@@ -80,15 +80,20 @@ def title(preset: Path) -> str:
 
 
 def read(run: Path) -> Config:
-    """The config that a run directory keeps."""
+    """The config that a run directory keeps, but for the folder of compiled programs: what lies there is run, so only a
+    preset or a flag may name it, and not a run that may be somebody else's."""
     file = run / FILE
     if not file.is_file():
         store = " but a store, so give the preset that it is of" if (run / "plan.json").is_file() else ""
         raise UserError(f"{run} is not a run directory{store}: it has no {FILE}.")
     try:
-        return from_json(Config, json.loads(file.read_text("utf-8")), str(file))
+        config = from_json(Config, json.loads(file.read_text("utf-8")), str(file))
     except ValueError as error:
         raise UserError(f"{file} is not valid JSON: {error}.") from None
+    if not config.train.compilation_cache:
+        return config
+    own = dataclasses.replace(config.train, compilation_cache=Train.compilation_cache)
+    return dataclasses.replace(config, train=own)
 
 
 def write(config: Config, run: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from t5like.config.checks import require, require_fields, require_positive
 from t5like.config.marks import applies_to
 from t5like.config.tasks import Task
+from t5like.storage import require_no_secret
 
 FILES = ("files", "text", "jsonl", "json", "csv", "tsv", "conll", "parallel", "parquet", "arrow", "tfrecord")
 """Kinds that are read from files at a path."""
@@ -131,6 +132,7 @@ class Source:
             "of these files.",
         )
         for name, path in {"path": self.path, "validation": self.validation, "test": self.test}.items():
+            require_no_secret(path, f"data.sources.N.{name}")
             require(
                 self.kind != "parallel" or not path or sides(path).keys() == sides(self.path).keys() != set(),
                 f"data.sources.N.{name}={path!r}: a source of kind 'parallel' names its files as 'train.{{en,zh}}' or "

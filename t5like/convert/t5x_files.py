@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from t5like.errors import UserError
+from t5like.storage import inside
 
 MSGPACK, METADATA, PLACEHOLDER = "checkpoint", "_METADATA", "PLACEHOLDER://"
 VERSIONS = (2, 3)
@@ -186,9 +187,9 @@ def _leaf(file: Path, name: str, value: Any) -> np.ndarray | str:
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, str) and value.startswith(PLACEHOLDER):
-        return value.removeprefix(PLACEHOLDER)
+        return inside(value.removeprefix(PLACEHOLDER), file)
     if isinstance(value, dict) and isinstance(path := value["kvstore"].get("path", value.get("path")), str):
-        return PurePosixPath(path).name
+        return inside(PurePosixPath(path).name, file)
     raise UserError(f"The msgpack file {file} has neither an array nor a place of one for {name!r}: {AGAIN}.")
 
 
@@ -199,7 +200,7 @@ def _from_metadata(file: Path) -> dict[str, np.ndarray | str]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({str(error).rstrip('.')}): {AGAIN}.") from error
     found: dict[str, np.ndarray | str] = {
-        "/".join(rest): ".".join([top, *rest]) for top, *rest in paths if top == "target"
+        "/".join(rest): inside(".".join([top, *rest]), file) for top, *rest in paths if top == "target"
     }
     if not found:
         raise UserError(f"{file} has no parameters under 'target': it is not a T5X checkpoint.")

@@ -3,15 +3,18 @@
 Training goes on with the numbers that it would have had, so all that would change them is refused by name.
 """
 
+import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from t5like.config import Config, Data, Vocabulary, presets
 from t5like.config.training import ENDING
 from t5like.errors import UserError
+from t5like.lock import locked
 from t5like.runs.branch import OWN, command_for, may_branch
-from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, with_vocabulary_in
+from t5like.runs.directory import RunDirectory, kept_vocabulary, named_checkpoint, relocated, with_vocabulary_in
 from t5like.storage import path_of
 
 RESUMABLE = (
@@ -34,6 +37,22 @@ LEARNED_FROM = ("sources", "filters", "held_out", "vocabulary")
 """Fields of `data` that a learned vocabulary depends on."""
 Changes = dict[str, tuple[Any, Any]]
 """Dotted name of a field -> its value in the run and its value now."""
+
+
+@contextlib.contextmanager
+def writing(run: RunDirectory) -> Iterator[None]:
+    """Hold the lock of a run directory.
+
+    Raises:
+      TransientError: another process holds it.
+      UserError: the directory cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(run.path, "train"))
+        except OSError as error:
+            raise _unwritable(run, error) from None
+        yield
 
 
 def acquire(run: RunDirectory, config: Config) -> Changes:
@@ -64,8 +83,12 @@ def acquire(run: RunDirectory, config: Config) -> Changes:
             check_rows(run, config)
         presets.write(config, run.path)
     except OSError as error:
-        raise UserError(f"train.directory={run.path} cannot be written: {error.strerror or error}.") from None
+        raise _unwritable(run, error) from None
     return changed
+
+
+def _unwritable(run: RunDirectory, error: OSError) -> UserError:
+    return UserError(f"train.directory={run.path} cannot be written: {error.strerror or error}.")
 
 
 def require_branch(run: RunDirectory, config: Config) -> None:
@@ -125,8 +148,9 @@ def require_same_model(run: RunDirectory, config: Config) -> None:
 
 def differences(run: RunDirectory, config: Config) -> Changes:
     """The fields in which a config differs from the run's own; the path of a vocabulary that lies in the run directory
-    and was relocated with it does not count."""
-    return presets.differences(with_vocabulary_in(run.config(), config.train.directory), config)
+    and was relocated with it does not count, nor does the folder of compiled programs, which no run says."""
+    changed = presets.differences(with_vocabulary_in(run.config(), config.train.directory), config)
+    return {name: pair for name, pair in changed.items() if name != "train.compilation_cache"}
 
 
 def listed(changed: Changes) -> str:
@@ -153,7 +177,7 @@ def inherited_vocabulary(data: Data, init_from: str, directory: str, other_text:
         return begun if inherited else data.vocabulary
     if not (source.path / presets.FILE).is_file():
         return data.vocabulary
-    there = source.config().data
+    there = relocated(source.config(), str(source.path)).data
     if not other_text and not is_other_text(data, there):
         return data.vocabulary
     settings = kept_vocabulary(there.vocabulary, str(source.vocabulary))

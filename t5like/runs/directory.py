@@ -1,9 +1,11 @@
 """The run directory: the names of its files, and the config in it. It may lie elsewhere than where it was written."""
 
 import dataclasses
+import pathlib
+import re
 from dataclasses import dataclass
 
-from t5like.config import Config, Vocabulary, presets
+from t5like.config import Config, Source, Vocabulary, presets
 from t5like.config.conditions import effective
 from t5like.errors import UserError
 from t5like.storage import Path, copy_folder, is_remote, path_of
@@ -114,8 +116,40 @@ def config_of(source: str) -> Config:
 
 def relocated(config: Config, directory: str) -> Config:
     """The config of a run that lies in `directory`, perhaps another one than when it was written."""
-    config = with_vocabulary_in(config, directory)
+    config = with_vocabulary_in(_with_data_of(config, path_of(directory)), directory)
     return dataclasses.replace(config, train=dataclasses.replace(config.train, directory=directory))
+
+
+def _with_data_of(config: Config, directory: Path) -> Config:
+    """The config with relative paths of its data that lead somewhere not from this working folder, but from the one
+    that its run was started in, of which runs/a is the end of `directory`:
+    store of runs/a -> /home/me/store for /home/me/runs/a."""
+    started = path_of(config.train.directory)
+    if is_remote(directory) or started.is_absolute() or not (directory / "store.json").is_file():
+        return config
+    parts, count = directory.resolve().parts, len(started.parts)
+    if parts[-count:] != started.parts:
+        return config
+    root, data = pathlib.Path(*parts[:-count]), config.data
+    sources = tuple(dataclasses.replace(s, **_from(root, s)) for s in data.sources)
+    store = _path_from(root, data.store)
+    return dataclasses.replace(config, data=dataclasses.replace(data, store=store, sources=sources))
+
+
+def _from(root: pathlib.Path, source: Source) -> dict[str, str]:
+    """The paths of a source as they lead from `root`; names of splits are none."""
+    names = ("path",) if source.kind in ("tfds", "arrow") else ("path", "validation", "test")
+    return {name: _path_from(root, getattr(source, name)) for name in names}
+
+
+def _path_from(root: pathlib.Path, path: str) -> str:
+    """A relative path or pattern from `root`, where that leads somewhere and the path itself does not."""
+    if not path or is_remote(path) or pathlib.Path(path).expanduser().is_absolute() or " " in path:
+        return path
+    fixed = re.split(r"[*?\[{]", path, maxsplit=1)[0]
+    known = fixed if fixed == path else fixed.rpartition("/")[0]
+    there = root / known
+    return str(root / path) if there.exists() and not pathlib.Path(known).exists() else path
 
 
 def with_vocabulary_in(config: Config, directory: str) -> Config:

@@ -27,7 +27,7 @@ from t5like.runs.base import with_base
 from t5like.runs.changes import is_other_text
 from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.damage import with_good
-from t5like.runs.directory import RunDirectory, kept_vocabulary
+from t5like.runs.directory import RunDirectory, kept_vocabulary, relocated
 from t5like.storage import path_of
 from t5like.xla import keep_programs
 
@@ -133,7 +133,7 @@ def prepare_store(restored: Restored) -> None:
     run, data = restored.run, restored.config.data
     settings = data.vocabulary
     at_hand = settings.kind == "bytes" or (settings.path and path_of(settings.path).exists())
-    if not at_hand and is_other_text(data, run.config().data):
+    if not at_hand and is_other_text(data, relocated(run.config(), str(run.path)).data):
         settings = kept_vocabulary(settings, str(run.vocabulary.resolve()))
         data = dataclasses.replace(data, vocabulary=settings)
     report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731

@@ -20,7 +20,7 @@ from t5like.data.sources.identity import Differences
 from t5like.data.store import Store, read_manifest
 from t5like.data.vocabulary import Vocabulary, open_vocabulary
 from t5like.errors import UserError
-from t5like.runs.directory import RunDirectory, named_checkpoint
+from t5like.runs.directory import RunDirectory, named_checkpoint, relocated
 from t5like.storage import etils_path
 
 
@@ -87,7 +87,8 @@ def _owner(run: RunDirectory, config: Config) -> RunDirectory | None:
     if not config.train.branch_from:
         return None
     source = named_checkpoint(config.train.branch_from)[0]
-    before, now = (plan_of(data) | {"vocabulary": None} for data in (source.config().data, config.data))
+    known = relocated(source.config(), str(source.path))
+    before, now = (plan_of(data) | {"vocabulary": None} for data in (known.data, config.data))
     return source if before == now else None
 
 

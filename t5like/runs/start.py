@@ -22,7 +22,7 @@ from t5like.runs.base import base_of
 from t5like.runs.changes import UNTRAINED, Changes, branch_changes, differences, is_other_text, listed
 from t5like.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from t5like.runs.damage import with_good
-from t5like.runs.directory import RunDirectory, named_checkpoint
+from t5like.runs.directory import RunDirectory, named_checkpoint, relocated
 from t5like.runs.shapes import first_difference, shapes_of
 from t5like.storage import is_remote, path_of
 
@@ -186,8 +186,12 @@ def check_vocabulary_early(start: Start, data: Data) -> None:
         require_vocabulary(start, make_vocabulary(Bytes(), settings), settings)
     elif settings.path and file.exists():
         require_vocabulary(start, make_vocabulary(load_pieces(file, settings.lowercase), settings), settings)
-    elif not (settings.path or is_remote(store) or store.exists()) and is_other_text(data, start.run.config().data):
+    elif not (settings.path or is_remote(store) or store.exists()) and is_other_text(data, _data_of(start.run)):
         raise UserError(_other_vocabulary(start, "would be learned here", settings))
+
+
+def _data_of(run: RunDirectory) -> Data:
+    return relocated(run.config(), str(run.path)).data
 
 
 def require_vocabulary(start: Start, vocabulary: Vocabulary, given: config.Vocabulary) -> None:

@@ -1,6 +1,8 @@
 """A training run, from a config to the last checkpoint."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 
 import jax
 
@@ -11,7 +13,7 @@ from t5like.model.sharding import make_mesh
 from t5like.processes.distributed import is_primary_process, run_on_primary
 from t5like.runs.base import keep_base
 from t5like.runs.best import require_figure
-from t5like.runs.changes import acquire, with_schedule_of, with_words_of
+from t5like.runs.changes import acquire, with_schedule_of, with_words_of, writing
 from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.damage import begin_again, require_never_saved
 from t5like.runs.directory import RunDirectory
@@ -35,9 +37,10 @@ def train(config: Config, from_scratch: bool = False) -> None:
 
     Raises:
       UserError: the run directory belongs to another config, cannot be written or has lost its checkpoints, the run
-        cannot start from
-        `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide over the devices.
+        cannot start from `train.init_from`, the data cannot be prepared, or the batch or a parameter does not divide
+        over the devices.
       InterruptedRunError: a signal asked for the end; the state is saved.
+      TransientError: another process trains in the run directory.
     """
     began = time.monotonic()
     require_objective(config)
@@ -47,11 +50,11 @@ def train(config: Config, from_scratch: bool = False) -> None:
         config = with_steps_of_epochs(config, _prepared(run, config))
     config = with_schedule_of(run, config)
     start = check_start(run, config)
-    run_on_primary("look at its logs", lambda: begin_again(run) if from_scratch else require_never_saved(run))
-    changed = run_on_primary("take the run directory", lambda: acquire(run, config))
     mesh = make_mesh(config.mesh)
     keep_programs(config.train.compilation_cache, mesh)
-    with jax.set_mesh(mesh):
+    with _alone(run), jax.set_mesh(mesh):
+        run_on_primary("look at its logs", lambda: begin_again(run) if from_scratch else require_never_saved(run))
+        changed = run_on_primary("take the run directory", lambda: acquire(run, config))
         check_rows("train.batch / train.accumulate", config.train.batch // config.train.accumulate, config.rules)
         check_rows("eval.batch", config.eval.batch, config.rules)
         training = make_training(config, mesh)
@@ -100,6 +103,14 @@ def train(config: Config, from_scratch: bool = False) -> None:
                 if selection:
                     require_figure(config.train.best, evaluator.names())
                 run_steps(training, state, first, rows, evaluator, checkpoints, source, selection, logger, began)
+
+
+@contextlib.contextmanager
+def _alone(run: RunDirectory) -> Iterator[None]:
+    """Keep other runs out of the directory; process 0 does it for all."""
+    with contextlib.ExitStack() as held:
+        run_on_primary("lock the run directory", lambda: held.enter_context(writing(run)))
+        yield
 
 
 def _prepared(run: RunDirectory, config: Config) -> Vocabulary:

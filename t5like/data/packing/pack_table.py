@@ -63,15 +63,20 @@ class PackTable:
         return table.reshape(-1, self.columns), np.repeat(np.arange(len(rows)), counts)
 
 
+def has_tables(store: Store, data: config.Data) -> bool:
+    """True if the tables that the rows of `data` need are there."""
+    return (store.folder / "packs" / _key(store, data) / "table.json").exists()
+
+
 def make_tables(store: Store, data: config.Data, vocabulary: Vocabulary, report: Callable[[str], None]) -> None:
     """Write the tables that the rows of `data` need, unless they are there.
 
     Raises:
       UserError: no document has two sentences, where next-sentence prediction needs them.
     """
-    folder = store.folder / "packs" / _key(store, data)
-    if (folder / "table.json").exists():
+    if has_tables(store, data):
         return
+    folder = store.folder / "packs" / _key(store, data)
     for partial in folder.glob("*.partial"):
         partial.unlink(missing_ok=True)
     tables: dict[str, TableEntry] = {}

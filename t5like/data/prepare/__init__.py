@@ -5,7 +5,6 @@ done has a record on disk, so an interrupted preparation goes on with the units 
 """
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -16,7 +15,7 @@ from etils import epath
 
 from t5like import config
 from t5like.data.files import write_whole
-from t5like.data.packing.pack_table import make_tables
+from t5like.data.packing.pack_table import has_tables, make_tables
 from t5like.data.prepare.begin import Lost, Update, begin, check_vocabulary, grows_still, is_current
 from t5like.data.prepare.held_out import Tail
 from t5like.data.prepare.job import DROPPED, DUPLICATES, SIGNATURES, UNITS, Job, Task
@@ -39,7 +38,8 @@ from t5like.data.vocabulary import (
     train_pieces,
 )
 from t5like.errors import UserError
-from t5like.storage import etils_path, is_remote
+from t5like.lock import locked
+from t5like.storage import etils_path, is_remote, path_of
 
 SMALL = 2**23
 """Bytes of input that are not worth the start of other processes."""
@@ -83,7 +83,7 @@ def prepare(
             f"{folder} was tokenised with another vocabulary than {folder / 'vocabulary'} holds: delete the store and "
             "prepare it again."
         )
-    if data.by_document:
+    if data.by_document and not has_tables(store, data):
         with _alone(folder, report):
             make_tables(store, data, vocabulary, report)
     return vocabulary
@@ -91,30 +91,13 @@ def prepare(
 
 @contextlib.contextmanager
 def _alone(folder: epath.Path, report: Report) -> Iterator[None]:
-    """Make the folder, and wait while another process of this machine prepares it, which may finish it.
-
-    The system takes a lock away from a process that ends. Processes on other machines, or at gs://, do not wait: they
-    write the same bytes, each file whole.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"data.store={folder} cannot be written: {error.strerror or error}.") from None
-    if is_remote(folder):
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    """Make the folder, and wait while another process prepares it, which may finish it."""
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"Another process prepares {folder}; waiting for it ...")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks
+            held.enter_context(locked(path_of(folder), "prepare", report, wait=True))
+        except OSError as error:
+            raise UserError(f"data.store={folder} cannot be written: {error.strerror or error}.") from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _make(folder: epath.Path, data: config.Data, report: Report, workers: Workers | None, lost: Lost | None) -> None:

@@ -10,7 +10,7 @@ from t5like.config.sources import SAVED
 from t5like.data.sources.matching import by_fsspec, matching_files, reached
 from t5like.data.sources.parallel import parallel_files
 from t5like.errors import UserError, did_you_mean
-from t5like.storage import etils_path
+from t5like.storage import etils_path, inside
 
 
 def split_of(source: Source, split: Literal["train", "validation", "test"]) -> str:
@@ -62,5 +62,5 @@ def is_saved(path: str) -> bool:
 def _saved(folder: epath.Path) -> list[tuple[str, int]]:
     """The files of one saved split, in their order."""
     files = json.loads((folder / "state.json").read_text())["_data_files"]
-    paths = [folder / file["filename"] for file in files]
+    paths = [folder / inside(file["filename"], folder / "state.json", folders=True) for file in files]
     return [(str(path), path.stat().length) for path in paths]

@@ -27,7 +27,7 @@ from jaxtyping import UInt64
 
 from t5like.data.store.arrays import Array
 from t5like.errors import UserError
-from t5like.storage import is_remote
+from t5like.storage import inside, is_remote
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -66,14 +66,15 @@ class Store:
             raise UserError(f"The store {folder} is not finished: run `t5like prepare`.")
         self.folder, self.manifest, self.remote = folder, manifest, remote
         self.kind = np.dtype(manifest["dtype"])
+        files = list(self._files())
         if not is_remote(folder):
-            self._check_sizes()
+            self._check_sizes(files)
 
-    def _check_sizes(self) -> None:
+    def _check_sizes(self, files: Iterable[tuple[Split, str, int, str]]) -> None:
         # A folder is listed at once: there may be thousands of files.
         folders = [(split, self.folder / split) for split in SPLITS if (self.folder / split).exists()]
         lengths = {(split, file.name): file.stat().st_size for split, path in folders for file in os.scandir(path)}
-        for split, name, size, _ in self._files():
+        for split, name, size, _ in files:
             if (length := lengths.get((split, name), 0)) != size:
                 raise UserError(
                     f"{self.folder / split / name} has {length} bytes where the manifest has {size}: "
@@ -169,12 +170,16 @@ class Store:
         return sum(size for _, _, size, _ in self._files())
 
     def _files(self) -> Iterator[tuple[Split, str, int, str]]:
-        """Split, name, size in bytes and SHA-256 of every file of tokens and of documents."""
+        """Split, name, size in bytes and SHA-256 of every file of tokens and of documents.
+
+        Raises:
+          UserError: a name leads out of the folder.
+        """
         for source in self.manifest["sources"]:
             columns = source["parts"] + 2
             for split in SPLITS:
                 for file in source["splits"][split]["files"]:
-                    name = file["name"]
+                    name = inside(file["name"], self.folder / "manifest.json")
                     yield split, name, file["tokens"] * self.kind.itemsize, file["sha256"]
                     yield split, documents_name(name), file["documents"] * columns * 8, file["documents_sha256"]
 
@@ -215,7 +220,7 @@ def read_tables(folder: epath.Path) -> dict[str, TableEntry]:
     """
     path = folder / "table.json"
     try:
-        return json.loads(path.read_text())["tables"]
+        return {inside(name, path): table for name, table in json.loads(path.read_text())["tables"].items()}
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is missing or damaged: {REMEDY.format(folder)}.") from None
 

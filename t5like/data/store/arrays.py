@@ -6,6 +6,7 @@ many for the process's limit are opened for each read (7 us a piece where a map 
 """
 
 import functools
+import mmap
 import os
 import resource
 from collections.abc import Callable, Sequence
@@ -82,21 +83,51 @@ class Array:
 
     def _through_memory(self) -> Fetch:
         # Files without numbers cannot be mapped.
-        mapped = [
-            np.asarray(np.memmap(self.folder / name, self.kind, "r")) if count else np.empty(0, self.kind)
-            for name, count in zip(self.names, np.diff(self.starts).tolist(), strict=True)
-        ]
-        return lambda spans: [mapped[number][at : at + count] for number, at, count in spans]
+        counts = np.diff(self.starts).tolist()
+        maps = [self._map(number) if count else None for number, count in enumerate(counts)]
+        counted = zip(maps, counts, strict=True)
+        mapped = [np.empty(0, self.kind) if m is None else np.frombuffer(m, self.kind)[:count] for m, count in counted]
+
+        def read(spans: list[Span]) -> list[np.ndarray]:
+            for number in {number for number, _, count in spans if count}:
+                # Memory behind the end of a file that was cut would end the process by SIGBUS, without a word.
+                file = maps[number]
+                if file is None or file.size() < mapped[number].nbytes:
+                    raise self._cut(number)
+            return [mapped[number][at : at + count] for number, at, count in spans]
+
+        return read
+
+    def _map(self, number: int) -> mmap.mmap:
+        file = self._open(number)
+        try:
+            return mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+        except ValueError:  # it is empty
+            raise self._cut(number) from None
+        finally:
+            os.close(file)
+
+    def _open(self, number: int) -> int:
+        try:
+            return os.open(self.folder / self.names[number], os.O_RDONLY)
+        except FileNotFoundError:
+            raise self._cut(number) from None
+
+    def _cut(self, number: int) -> UserError:
+        return UserError(f"{self.folder / self.names[number]} is missing, or shorter than its manifest says.")
 
     def _through_reads(self) -> Fetch:
         width = self.kind.itemsize
 
         def read(number: int, at: int, count: int) -> np.ndarray:
-            file = os.open(self.folder / self.names[number], os.O_RDONLY)
+            file = self._open(number)
             try:
-                return np.frombuffer(os.pread(file, count * width, at * width), self.kind)
+                content = os.pread(file, count * width, at * width)
             finally:
                 os.close(file)
+            if len(content) != count * width:
+                raise self._cut(number)
+            return np.frombuffer(content, self.kind)
 
         return lambda spans: [read(*span) for span in spans]
 
@@ -127,9 +158,7 @@ class Array:
                         raise unreached(self.folder / self.names[number], error) from None
                     raise UserError(f"{self.folder / self.names[number]} cannot be read: {error}.") from None
                 if len(part) != count:
-                    raise UserError(
-                        f"{self.folder / self.names[number]} is missing, or shorter than its manifest says."
-                    )
+                    raise self._cut(number)
                 parts.append(part)
             return parts
 
