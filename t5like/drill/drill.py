@@ -71,8 +71,10 @@ def begun(
     presets.write(config, path_of(folder / "config"))
     undisturbed = folder / CONTROL
     shutil.rmtree(undisturbed, ignore_errors=True)
+    # Folders of compiled programs are taken from flags alone.
+    flags = ("--train.compilation_cache", config.train.compilation_cache)
     with Server(asked.processes) as server:
-        words = ["train", str(folder / "config"), "--train.directory", str(undisturbed)]
+        words = ["train", str(folder / "config"), "--train.directory", str(undisturbed), *flags]
         say("The undisturbed run ...")
         group = server.start(words, folder / f"{CONTROL}.log", Way(folder=pathlib.Path.cwd(), cold=True))
         if (statuses := group.wait(LONGEST)) is None or any(statuses):
@@ -89,6 +91,7 @@ def begun(
             server=server,
             processes=asked.processes,
             cold=asked.cold,
+            flags=flags,
         )
         control = make_trial(drill, 0, CONTROL, asked.seed)
         group = control.start()

@@ -39,6 +39,8 @@ class Drill:
     processes: int
     cold: int
     """One start in so many is cold."""
+    flags: tuple[str, ...] = ()
+    """Flags of all commands: what a config that is read from a folder does not say."""
 
 
 @dataclass
@@ -89,7 +91,8 @@ class Trial:
         """Start the command that trains, all of its processes."""
         special = bool(slow or confined)
         cold = not special and int(self.random.integers(self.drill.cold)) == 0
-        words = ["train", str(self.source or self.drill.config), "--train.directory", str(self.path), *self.flags]
+        words = ["train", str(self.source or self.drill.config), "--train.directory", str(self.path)]
+        words += [*self.drill.flags, *self.flags]
         self.starts += 1
         log = self.path.with_name(f"{self.path.name}.{self.starts}.log")
         return self.drill.server.start(words, log, Way(folder=self.working, cold=cold, slow=slow, confined=confined))
