@@ -27,6 +27,7 @@ TOWER = {
     "train.steps": 6,
     "train.milestones": 6,
     "train.recovery": 6,
+    "train.why": 6,
     "train.reporter": 5,
     "train.saver": 5,
     "train.evaluate": 5,

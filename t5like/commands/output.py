@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypedDict, TypeVar
 from t5like.errors import UserError
 from t5like.json_files import loads, read_object
 from t5like.storage import Path, is_remote, path_of, write_small
+from t5like.strict_json import dumps
 
 if TYPE_CHECKING:
     from t5like.runs.opened import Restored
@@ -125,9 +126,9 @@ class Lines:
             return
         self._early[number] = record
         if number > self._written:
-            self._write(1, json.dumps([number, record], ensure_ascii=False))
+            self._write(1, dumps([number, record], ensure_ascii=False))
         while self._written in self._early:
-            self.append(json.dumps(self._early.pop(self._written), ensure_ascii=False))
+            self.append(dumps(self._early.pop(self._written), ensure_ascii=False))
         if self._files and not self._early:
             self._files[1].truncate(0)
 

@@ -80,7 +80,12 @@ def require_never_saved(run: RunDirectory) -> None:
     """Raise `UserError` if a run has no checkpoint any more, though its logs know of one."""
     if not run.path.is_dir() or run.steps():
         return
-    saved = [record.get("step") for record in read_lines(run.path / "events.jsonl") if record.get("event") == "saved"]
+    saved: list[int] = []
+    for record in read_lines(run.path / "events.jsonl"):
+        if record.get("event") == "saved":
+            saved.append(record["step"])
+        elif record.get("event") == "rolled_back":  # later ones are deleted
+            saved = [step for step in saved if step <= record["to"]]
     renamed = sorted(path.name for path in run.checkpoints.glob(f"*.{DAMAGED}*"))
     if not (saved or (_has(run, "metrics") and not _has(run, "events"))):
         return

@@ -235,11 +235,9 @@ class Vocabulary:
     @functools.cached_property
     def begins_word(self) -> Bool[np.ndarray, " size"]:
         """True for tokens that begin a word (`tables.begins_word`), every special one among them."""
-        return np.pad(begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
-
-    @property
-    def _more(self) -> int:
-        return self.size - self.pieces.size
+        return (
+            np.pad(begins_word(self.pieces), (0, self.size - self.pieces.size), constant_values=True) | self.is_special
+        )
 
     @property
     def hash(self) -> str:
@@ -294,7 +292,7 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     file = folder / {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}.get(description["kind"], "")
     pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
     sides = description.get("frame")
-    frame = None if sides is None else Frame(tuple(sides["before"]), tuple(sides["behind"]))
+    frame = sides and Frame(tuple(sides["before"]), tuple(sides["behind"]))
     vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"], frame)
     named = {*(description.get("control") or {}).values(), *itertools.chain(*(frame or ()))} - {None}
     if vocabulary.hash != description["sha256"] or max(named, default=0) >= vocabulary.size:
