@@ -188,8 +188,9 @@ def _leaf(file: Path, name: str, value: Any) -> np.ndarray | str:
         return value
     if isinstance(value, str) and value.startswith(PLACEHOLDER):
         return inside(value.removeprefix(PLACEHOLDER), file)
-    store = value.get("kvstore") if isinstance(value, dict) else None
-    if isinstance(store, dict) and isinstance(path := store.get("path", value.get("path")), str):
+    outer = value if isinstance(value, dict) else {}
+    store = outer.get("kvstore")
+    if isinstance(store, dict) and isinstance(path := store.get("path", outer.get("path")), str):
         return inside(PurePosixPath(path).name, file)
     raise UserError(f"The msgpack file {file} has neither an array nor a place of one for {name!r}: {AGAIN}.")
 
