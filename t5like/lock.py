@@ -33,6 +33,8 @@ BEAT, STALE, LOOK = 15.0, 60.0, 1.0
 SIZE = 4096
 """Bytes of a lock on a disk, which are overwritten in one piece."""
 Say = Callable[[str], None]
+_left: set[str] = set()
+"""Keys of locks that this process holds no more, but could not remove."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Holder:
 
     def runs(self) -> bool | None:
         """True if the process runs, None if that cannot be seen from here."""
+        if self.key in _left:
+            return False
         if not self.system or self.system != _system():
             return None
         try:
@@ -226,6 +230,7 @@ def _beating(place: _Place, own: Holder, folder: Path) -> Iterator[None]:
         yield
     except StorageError:  # of a bucket that would not take the lock's end either, after as long a time
         reached = False
+        _left.add(own.key)
         raise
     finally:
         end.set()
@@ -252,10 +257,8 @@ def _holder(content: bytes) -> Holder | None:
     """The holder that a lock names; None if it is damaged."""
     try:
         found = Holder(**json.loads(content))
-        kinds = {
-            field.name: (int, float) if field.type is float else field.type for field in dataclasses.fields(Holder)
-        }
-        whole = all(isinstance(getattr(found, name), kind) for name, kind in kinds.items())
+        words = (found.command, found.host, found.began, found.system, found.key)
+        whole = all(isinstance(word, str) for word in words) and isinstance(found.process, int)
         str(found)
     except (ValueError, TypeError, OverflowError, OSError, RecursionError):
         return None

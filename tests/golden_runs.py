@@ -27,7 +27,7 @@ from t5like.model.transformer import Transformer
 from t5like.runs import opened as opening
 from t5like.runs.directory import RunDirectory
 from t5like.runs.opened import Restored, open_run
-from t5like.train import loop
+from t5like.train import loop, why
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 FOLDERS = sorted(file.parent.name for file in GOLDEN.glob("*/golden.safetensors"))
@@ -51,7 +51,7 @@ class Opened(NamedTuple):
 def on_one_device() -> Iterator[None]:
     """Imports, restores and trainings use a mesh of one device."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (importing, opening, loop):
+        for module in (importing, opening, loop, why):
             patch.setattr(module, "make_mesh", lambda sizes: make_mesh(sizes, jax.devices()[:1]))
         yield
 

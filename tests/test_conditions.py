@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import re
@@ -17,6 +18,7 @@ from t5like.commands.generate import GenerateOptions
 from t5like.commands.plan import PlanOptions
 from t5like.commands.tasks import PredictOptions
 from t5like.commands.vocabulary import VocabularyOptions
+from t5like.commands.why import WhyOptions
 from t5like.config import presets
 from t5like.config.conditions import AppliesTo, conditions
 from t5like.config.flags import override
@@ -153,9 +155,12 @@ TABLE = [
     (data, "temperature", 2.0, dict(), dict(sources=SOURCES)),
     (data, "size_cap", 9, dict(sources=(dataclasses.replace(SOURCES[0], rate=1.0),)), dict(sources=SOURCES)),
     (course, "patience", 2, dict(), dict(best="loss")),
+    (course, "skips", 2, dict(), dict(non_finite="skip")),
+    (course, "spike_window", 2, dict(), dict(spike_norm=10.0)),
     (PrepareOptions, "processes", 2, dict(runner="DirectRunner"), dict()),
     (PrepareOptions, "runner_options", ("a=b",), dict(), dict(runner="DirectRunner")),
     (InspectOptions, "color", "never", dict(json=True), dict()),
+    (functools.partial(WhyOptions, step=1), "color", "never", dict(json=True), dict()),
     (PlanOptions, "price", 1.0, dict(explain=True), dict()),
     (PlanOptions, "tokens", 1e9, dict(explain=True), dict()),
     (PlanOptions, "search", "batch", dict(explain=True), dict()),

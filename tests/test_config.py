@@ -2,8 +2,13 @@
 
 import ast
 import dataclasses
+import functools
+import importlib
 import inspect
+import math
 import pathlib
+import re
+import typing
 
 import pytest
 from settings import change, sentence, valid
@@ -12,6 +17,7 @@ from t5like import config
 from t5like.cli import COMMANDS
 from t5like.commands.generate import GenerateOptions
 from t5like.commands.models import FillOptions
+from t5like.config.conditions import field_types
 from t5like.config.sampling import Sampling
 from t5like.errors import did_you_mean
 from t5like.runs.changes import acquire
@@ -31,6 +37,7 @@ SETTINGS = (
     "Vocabulary",
 )
 CLASSES = [getattr(config, name) for name in SETTINGS]
+CONFIG_FILES = sorted(pathlib.Path(config.__file__).parent.glob("[a-z]*.py"))
 OPTIONS = sorted({command.options for command in COMMANDS.values()}, key=lambda kind: kind.__name__)
 
 
@@ -232,3 +239,32 @@ def test_a_run_without_a_checkpoint_gives_way_to_another_config(tmp_path):
     (tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir(parents=True)  # one that was never finished
     assert claim(tmp_path, model=wider) == {"model.embed": (8, 16)}
     assert RunDirectory(tmp_path).config().model == wider
+
+
+def _shown(hint: object) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _floats() -> list[tuple[type, str]]:
+    """All fields of a config and of options that are, or may be, or may hold, floats."""
+    modules = [importlib.import_module(f"t5like.config.{file.stem}") for file in CONFIG_FILES]
+    kinds = {kind for module in modules for kind in vars(module).values() if dataclasses.is_dataclass(kind)}
+    kinds = {kind for kind in {*kinds, *OPTIONS, Sampling} if isinstance(kind, type)}
+    fields = ((kind, name, hint) for kind in kinds for name, hint in field_types(kind).items())
+    found = [(kind, name) for kind, name, hint in fields if re.search(r"\bfloat\b", _shown(hint))]
+    return sorted(found, key=lambda pair: (pair[0].__name__, pair[1]))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_no_float_of_a_config_or_option_may_be_infinite_or_no_number(value):
+    """Each is refused as such, before any other check of its class could take it for a large number."""
+    for kind, name in _floats():
+        owner = object.__new__(kind)
+        plain = {"int": 8, "str": "x", "bool": False}
+        for field in dataclasses.fields(kind):
+            given = field.default if field.default is not dataclasses.MISSING else plain.get(str(field.type))
+            object.__setattr__(owner, field.name, given)
+        hint = _shown(field_types(kind)[name])
+        object.__setattr__(owner, name, (value,) if hint.startswith("tuple") else value)
+        check = functools.partial(config.Groups, head=owner) if kind is config.Group else owner.__post_init__
+        assert "must be a finite number" in sentence(check), (kind, name)

@@ -32,7 +32,7 @@ TOKENIZERS = {
         file("merges.txt", "qq qq\n"),
         "SOURCE/vocab.json and SOURCE/merges.txt do not belong",
     ),
-    "half a vocab.json": ("gpt2", file("vocab.json", '{"a": 1'), "SOURCE/vocab.json is not JSON: "),
+    "half a vocab.json": ("gpt2", file("vocab.json", '{"a": 1'), "SOURCE/vocab.json is not valid JSON: "),
     "numbers as text": (
         "gpt2",
         file("vocab.json", '{"a": "1"}'),

@@ -119,7 +119,7 @@ def test_what_cannot_have_adapters_is_one_sentence(base, tmp_path, say):
     )
     (tmp_path / "run" / "base.json").unlink()
     assert sentence(say, "export", tmp_path / "run", tmp_path / "out").startswith(
-        f"{tmp_path}/run/base.json, which says"
+        f"{tmp_path}/run/base.json is missing: it says what the adapters of "
     )
     told = sentence(say, "export", base.train.directory, tmp_path / "out", "--adapter")
     assert told == f"{base.train.directory} has no adapters: leave out --adapter, or train with model.lora.rank=8."

@@ -216,11 +216,11 @@ def test_a_damaged_description_is_a_sentence(tmp_path, content):
     (path,) = (tmp_path / "store" / "packs").glob("*/table.json")
     assert json.loads(path.read_text())["lengths"] == {"decoder": 64}
     path.write_text(content)
-    sentence = r"table\.json is missing or damaged: delete the folder .* and run the same command again\.$"
+    sentence = r"table\.json is (missing|damaged \(.+\)): delete the folder .* and run the same command again\.$"
     with pytest.raises(UserError, match=sentence):
         PackTable(store, data, 0, "train")
     (damaged,) = store.verify()
-    assert "table.json is missing or damaged" in damaged
+    assert "table.json is damaged (" in damaged
     path.unlink()
     with pytest.raises(UserError, match=sentence):
         PackTable(store, data, 0, "train")

@@ -248,7 +248,7 @@ def test_a_broken_file_is_a_sentence(tmp_path, name, content, message):
 @pytest.mark.parametrize(
     ("vocab", "merges", "message"),
     [
-        ("{", "", r"vocab\.json is not JSON"),
+        ("{", "", r"vocab\.json is not valid JSON"),
         ("[]", "", r"vocab\.json must hold a JSON object\.$"),
         ('{"a": 0}', "", r"are no byte-level BPE as GPT-2 has it: pieces of single bytes are missing\.$"),
         (None, "zq qz\n", r"do not belong together"),

@@ -66,7 +66,7 @@ def test_a_missing_or_damaged_plan_is_a_sentence(tmp_path, content):
     prepare(data, [].append)
     plan = tmp_path / "store" / "plan.json"
     plan.unlink() if content is None else plan.write_text(content)
-    assert re.search(r"plan\.json is missing or damaged: delete .*/store and prepare it again\.$", said(data))
+    assert re.search(r"plan\.json is (missing|damaged \(.+\)): delete .*/store and prepare it again\.$", said(data))
 
 
 def test_another_vocabulary_in_a_finished_or_unfinished_store_is_a_sentence(tmp_path):

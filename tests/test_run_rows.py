@@ -103,6 +103,7 @@ def test_a_lost_store_that_had_grown_is_made_again_as_it_was(tmp_path):
 def test_rows_that_differ_though_the_files_are_the_same_are_refused(begun, tmp_path):
     run, config = begun
     known = json.loads((run.path / "store.json").read_text())
+    known = {name: value for name, value in known.items() if name != "checksum"}
     (run.path / "store.json").write_text(json.dumps(known | {"sha256": "0" * 64}))
     said = sentence(prepare_rows, run, config)
     assert "holds, although these were made from the same files, perhaps in another order or by another" in said
@@ -167,4 +168,4 @@ def test_a_run_of_an_earlier_version_goes_on_and_knows_its_rows_from_then_on(beg
 def test_a_damaged_note_is_a_sentence(begun):
     run, config = begun
     (run.path / "store.json").write_text("{")
-    assert "store.json is damaged: delete it to go on" in sentence(prepare_rows, run, config)
+    assert re.search(r"store\.json is damaged \(.+\): delete it to go on", sentence(prepare_rows, run, config))

@@ -1,5 +1,8 @@
 """The judgement of steps: what is a spike, what it leads to, and that a run goes back behind the rows of a bad step."""
 
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,10 @@ from small import small_config
 
 from t5like.config import Train
 from t5like.errors import UserError
+from t5like.runs.best import evaluations
+from t5like.runs.directory import RunDirectory
+from t5like.runs.lines import Appended
+from t5like.runs.skipped import rows_skipped
 from t5like.train.spikes import Recent, Verdict, abstract_recent, judge, rolls_back
 
 SPIKES = dict(spike_loss=1.5, spike_norm=10.0, spike_window=3, non_finite="skip")
@@ -66,7 +73,9 @@ def test_a_policy_decides_what_follows_a_bad_step():
     assert rolls_back(bad, 7, train(non_finite="rollback"))
     with pytest.raises(UserError, match=r"^Loss or gradient of step 7 is not finite, and its update was left out"):
         rolls_back(bad, 7, train())
-    with pytest.raises(UserError, match=r"^The loss 3.2 and the gradient norm 12 times the median at step 7"):
+    with pytest.raises(
+        UserError, match=r"^The loss of step 7 is 3.2 times its median and the gradient norm 12 times, and"
+    ):
         rolls_back(verdict_of(1, 1.0, 3.2, 12.0), 7, train(spike_loss=2.0))
 
 
@@ -89,3 +98,35 @@ def test_a_run_that_skips_stops_after_too_many_in_a_row():
 def test_settings_that_make_no_sense_are_sentences(changes, message):
     with pytest.raises(UserError, match=message):
         train(**changes)
+
+
+def skipped_by(folder: pathlib.Path, *events: tuple[str, int, int, int]) -> list[int]:
+    """The rows that a run has skipped before each of its steps 1 to 8, after events: name, step, to, rows."""
+    names = ("event", "step", "to", "rows_skipped")
+    known = [{"event": "saved", "step": 2}, *(dict(zip(names, event, strict=True)) for event in events)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in known))
+    skipped = rows_skipped(RunDirectory(folder))
+    return [skipped(step) for step in range(1, 9)]
+
+
+def test_rows_are_skipped_from_the_step_on_that_a_run_went_back_to(tmp_path):
+    begun = ("started", 0, 0, 0)
+    assert skipped_by(tmp_path) == skipped_by(tmp_path, begun) == [0] * 8
+    assert skipped_by(tmp_path, begun, ("rolled_back", 4, 2, 16)) == [0, 0, *[16] * 6]
+    back = ("rolled_back", 4, 2, 16), ("rolled_back", 7, 6, 24)
+    assert skipped_by(tmp_path, begun, *back) == [0, 0, *[16] * 4, 24, 24]
+    assert skipped_by(tmp_path, begun, *back, ("rolled_back", 5, 4, 32)) == [0, 0, 16, 16, *[32] * 4]
+    assert skipped_by(tmp_path, begun, *back, ("resumed", 6, 0, 16)) == [0, 0, *[16] * 6]
+    assert skipped_by(tmp_path, ("started", 4, 0, 8)) == [*[0] * 4, *[8] * 4]
+
+
+def test_figures_that_are_no_numbers_are_null_in_logs_and_never_the_best(tmp_path):
+    log = Appended(tmp_path / "metrics.jsonl")
+    others = [float("inf"), {"norm": np.float64("nan")}]
+    log.append({"step": 1, "eval/loss": float("nan"), "others": others, "name": "NaN"})
+    log.append({"step": 2, "eval/loss": 1.5})
+    log.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert text.splitlines()[0] == '{"step": 1, "eval/loss": null, "others": [null, {"norm": null}], "name": "NaN"}'
+    found = evaluations(RunDirectory(tmp_path), "loss")
+    assert np.isnan(found[1]) and found[2] == 1.5

@@ -32,8 +32,12 @@ def write_store(folder, kind: str = "<u2") -> np.ndarray:
         counts = {"tokens": count, "documents": len(lengths)}
         files.append({**names, **counts, "sha256": hashes[0], "documents_sha256": hashes[1]})
         first += count
-    splits = {"train": {"files": files}, "validation": {"files": []}}
-    manifest = {"format": 2, "dtype": kind, "sources": [{"parts": 1, "splits": splits}]}
+    counts = dict.fromkeys(("documents", "bytes", "tokens", "longest"), 0)
+    splits = {"train": {**counts, "files": files}, "validation": {**counts, "files": []}}
+    read = {"documents": 0, "bytes": 0}
+    source = {"name": "a", "kind": "text", "parts": 1, "units": 1, "read": read, "splits": splits, "filters": []}
+    manifest = {"format": 2, "dtype": kind, "vocabulary_sha256": "", "created_with": {}, "invalid_sequences": 0}
+    manifest["sources"] = [source]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return tokens
 
@@ -171,7 +175,7 @@ def test_a_store_without_its_manifest_is_a_sentence(tmp_path):
 def test_a_damaged_manifest_is_a_sentence(tmp_path, content):
     write_store(tmp_path)
     (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(UserError, match=r"manifest\.json is damaged or of another version of t5like: delete .* and pr"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged \(.+\): delete .* and prepare it again, if"):
         Store(epath.Path(tmp_path))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from dataclasses import dataclass
@@ -14,10 +13,12 @@ from t5like.config.checks import FLAGS, require, require_fields, require_positiv
 from t5like.config.marks import applies_to
 from t5like.errors import UserError
 from t5like.storage import etils_path, path_of
+from t5like.strict_json import dumps
 
 if TYPE_CHECKING:
     import t5like.data.store
     import t5like.data.vocabulary
+    import t5like.runs.directory
 
 MOST_ROWS = 2**62
 """Rows that have numbers."""
@@ -102,35 +103,41 @@ def inspect(config: Config, options: InspectOptions) -> None:
     from t5like.data.inspection import as_json, as_text
     from t5like.data.prepare import prepare
     from t5like.data.rows.stream import Rows
+    from t5like.runs.skipped import rows_skipped
 
     vocabulary = prepare(config.data, lambda text: print(text, file=sys.stderr, flush=True))
-    vocabulary = _vocabulary_of_run(config, vocabulary)
+    run = _run_of(config)
+    vocabulary = _vocabulary_of_run(run, config, vocabulary) if run else vocabulary
     rows = Rows(config.data, vocabulary, "train")
-    numbers = (step - 1) * batch + offset + np.arange(batch)
+    numbers = (step - 1) * batch + offset + (rows_skipped(run)(step) if run else 0) + np.arange(batch)
     numbers = numbers if options.row is None else numbers[[options.row]]
     features, origins, first = rows(numbers), rows.origins(numbers), options.row or 0
     labels = config.data.objective.kind == "token_classification"
     if options.json:
         for record in as_json(features, vocabulary, origins, first, labels):
-            print(json.dumps(record, ensure_ascii=False))
+            print(dumps(record, ensure_ascii=False))
         return
     color = options.color == "always" or (options.color == "auto" and sys.stdout.isatty())
     width = shutil.get_terminal_size((100, 24)).columns
     print(as_text(features, vocabulary, origins, color, first, width, labels), end="")
 
 
-def _vocabulary_of_run(
-    config: Config, prepared: t5like.data.vocabulary.Vocabulary
-) -> t5like.data.vocabulary.Vocabulary:
-    """The vocabulary in the run directory, if a run of this very data has one; else the prepared one."""
-    from t5like.data.vocabulary import open_vocabulary
+def _run_of(config: Config) -> t5like.runs.directory.RunDirectory | None:
+    """The run of this very data in the config's directory, if there is one."""
     from t5like.runs.directory import RunDirectory, relocated
 
     run = RunDirectory(path_of(config.train.directory))
     if not (run.vocabulary / "vocabulary.json").exists() or not run.exists():
-        return prepared
-    if relocated(run.config(), str(run.path)).data != config.data:
-        return prepared
+        return None
+    return run if relocated(run.config(), str(run.path)).data == config.data else None
+
+
+def _vocabulary_of_run(
+    run: t5like.runs.directory.RunDirectory, config: Config, prepared: t5like.data.vocabulary.Vocabulary
+) -> t5like.data.vocabulary.Vocabulary:
+    """The vocabulary that the run keeps, which must be the prepared one."""
+    from t5like.data.vocabulary import open_vocabulary
+
     kept = open_vocabulary(run.vocabulary)
     if kept.hash != prepared.hash:
         raise UserError(

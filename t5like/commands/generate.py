@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import shlex
 import shutil
 import sys
@@ -25,6 +24,7 @@ from t5like.config.sampling import Sampling
 from t5like.config.training import Step
 from t5like.errors import UserError
 from t5like.storage import path_of
+from t5like.strict_json import dumps
 
 if TYPE_CHECKING:
     from t5like.library import Run
@@ -162,7 +162,7 @@ def _answer(run: Run, options: GenerateOptions, prompts: Prompts, survey: Survey
     if not options.output:
         computed = Progress("prompts answered", survey.prompts).counted(run.computed(*asked))
         for answer in in_order(computed):
-            print(json.dumps(answer.record(), ensure_ascii=False) if options.json else answer, flush=True)
+            print(dumps(answer.record(), ensure_ascii=False) if options.json else answer, flush=True)
         return
     with resumed(options.output, _made_from(run, options, survey), options.overwrite) as lines:
         progress = Progress("prompts answered", survey.prompts, lines.count)
@@ -259,7 +259,7 @@ def _print_passages(restored: Restored, options: GenerateOptions) -> None:
     passages, shares = held_out_passages(restored, options.held_out, options.seed)
     file = restored.run.samples / f"{restored.step}.jsonl"
     keep(file, as_json_lines(passages))
-    keep(file.with_suffix(".shares.json"), json.dumps(shares._asdict(), ensure_ascii=False, indent=2) + "\n")
+    keep(file.with_suffix(".shares.json"), dumps(shares._asdict(), ensure_ascii=False, indent=2) + "\n")
     shown = passages[: options.show]
     print(as_json_lines(shown) if options.json else as_text(shown), end="")
     if not options.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,6 +12,7 @@ from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import repeatable
 from t5like.config.training import Step
+from t5like.strict_json import dumps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def evaluate(config: Config, options: EvalOptions) -> None:
         prepare_store(restored)
         figures = Evaluator(restored.network, restored.vocabulary)(restored.params)
         record = {"step": restored.step, **figures}
-        keep(restored.run.path / "eval.json", json.dumps(record, indent=2) + "\n")
+        keep(restored.run.path / "eval.json", dumps(record, indent=2) + "\n")
         if "targets" in figures:
             print(f"{restored.of_step}, {figures['targets']:,.0f} held-out labels:")
             if "accuracy" in figures:
@@ -131,9 +131,7 @@ def fill(config: Config, options: FillOptions) -> None:
         for text in options.text:
             masks = run.fill(text, top=options.top)[0].masks
             if options.json:
-                print(
-                    json.dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False)
-                )
+                print(dumps({"text": text, "masks": [[c._asdict() for c in m] for m in masks]}, ensure_ascii=False))
                 continue
             print(text)
             for number, candidates in enumerate(masks, 1):

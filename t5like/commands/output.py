@@ -7,10 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from t5like.errors import UserError
+from t5like.json_files import loads, read_object
 from t5like.storage import Path, is_remote, path_of, write_small
+from t5like.strict_json import dumps
 
 if TYPE_CHECKING:
     from t5like.runs.opened import Restored
@@ -124,9 +126,9 @@ class Lines:
             return
         self._early[number] = record
         if number > self._written:
-            self._write(1, json.dumps([number, record], ensure_ascii=False))
+            self._write(1, dumps([number, record], ensure_ascii=False))
         while self._written in self._early:
-            self.append(json.dumps(self._early.pop(self._written), ensure_ascii=False))
+            self.append(dumps(self._early.pop(self._written), ensure_ascii=False))
         if self._files and not self._early:
             self._files[1].truncate(0)
 
@@ -177,9 +179,29 @@ def _open(path: Path, made_from: Record, overwrite: bool, opened: contextlib.Exi
         write_small(record, json.dumps(made_from, ensure_ascii=False, indent=2) + "\n")
         files = [opened.enter_context(_appended(file)) for file in (path, waiting)]
         written = sum(1 for _ in files[0])
-        early = {number: value for number, value in map(json.loads, files[1]) if number >= written}
+        early = dict(_waiting(line, waiting) for line in files[1])
+        early = {number: value for number, value in early.items() if number >= written}
         opened.callback(lambda: waiting.unlink(missing_ok=True) if not waiting.stat().st_size else None)
         return Lines(str(path), written, early, *files)
+
+
+class _MadeFrom(TypedDict):
+    """The record of a file: names and values, which are only compared."""
+
+
+def _waiting(line: bytes, file: Path) -> tuple[int, Record]:
+    """The number and the record of a line that waits.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        number, record = loads(str(line, "utf-8"))
+        if isinstance(number, int) and isinstance(record, dict):
+            return number, record
+    except (ValueError, TypeError):
+        pass
+    raise UserError(f"{file} is damaged: delete it, and what it holds is made again.")
 
 
 def _require_same(path: Path, record: Path, made_from: Record) -> None:
@@ -187,7 +209,7 @@ def _require_same(path: Path, record: Path, made_from: Record) -> None:
     remedy = "name another file, or write it anew with --overwrite"
     if not record.is_file():
         raise UserError(f"--output {path} is there, and nothing says what it is made from: {remedy}.")
-    there = json.loads(record.read_text("utf-8"))
+    there = read_object(record, _MadeFrom, remedy)
     for name in sorted(there.keys() | made_from.keys()):
         if (old := there.get(name)) != (new := made_from.get(name)):
             differs = f"other {name}" if name in ("prompts", "rows") else f"{name} {old!r}, not {new!r}"

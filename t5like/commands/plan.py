@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from t5like.config import Config
 from t5like.config.checks import FLAGS, require, require_fields, require_positive
 from t5like.config.marks import applies_to
 from t5like.errors import UserError, did_you_mean
+from t5like.strict_json import dumps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +69,14 @@ def plan(config: Config, options: PlanOptions) -> None:
     say = print if not options.json else _nothing
     if options.explain:
         rows = explain.rows(config, where)
-        print(json.dumps(rows) if options.json else "\n".join(explain.as_lines(rows)))
+        print(dumps(rows) if options.json else "\n".join(explain.as_lines(rows)))
         return
     if options.search:
         config, where = search.search(config, where, options.search, say)
     answers = programs.Answers(options.prompts, options.generate, options.num_beams)
     found = figures.figures(config, where, options.full, answers, figures.Budget(options.tokens, options.price))
     if options.json:
-        print(json.dumps(found))
+        print(dumps(found))
     else:
         print("\n".join(report.report(found, config)))
     if not found["memory"]["fits"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from t5like.config.marks import without_prefix
 from t5like.config.scoring import Scoring
 from t5like.config.training import Step
 from t5like.errors import UserError
+from t5like.strict_json import dumps
 from t5like.tasks.asked import Reading
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _score(restored: Restored, options: ScoreOptions, path: str) -> None:
                 raise UserError(f"{row.where()} has a field {taken[0]!r} already, as the score would: rename it.")
             if record.get("likeliest"):
                 wins[record["likeliest"]] += 1
-            print(json.dumps({**row.values, **record}, ensure_ascii=False, default=str), flush=True)
+            print(dumps({**row.values, **record}, ensure_ascii=False, default=str), flush=True)
         count += len(part)
         progress.reach(count)
     say(f"{count:,} rows scored.")

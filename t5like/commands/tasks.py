@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,6 +15,7 @@ from t5like.config.checks import FLAGS, require, require_fields, require_positiv
 from t5like.config.marks import applies_to
 from t5like.config.training import Step
 from t5like.errors import UserError
+from t5like.strict_json import dumps
 
 if TYPE_CHECKING:
     from t5like.runs.opened import Restored
@@ -116,7 +116,7 @@ def _predict_rows(
         for (row, example), prediction in zip(part, progress.counted(found), strict=True):
             value = prediction.value if prediction.value is not None else prediction.text
             record = {**row.values, "prediction": value, **({"scores": prediction.scores} if prediction.scores else {})}
-            write(json.dumps(record, ensure_ascii=False, default=str))
+            write(dumps(record, ensure_ascii=False, default=str))
             if example.target is not None:
                 labelled.append((example, prediction))
         count += len(part)

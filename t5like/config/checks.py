@@ -26,8 +26,8 @@ def require_fields(owner: str, value: Any) -> None:
     without bounds, or has no effect beside the others."""
     for name, hint in field_types(type(value)).items():
         given = getattr(value, name)
-        if not _fits(given, hint):
-            raise UserError(f"{said(owner, name, given)} must be {_describe(hint)}.")
+        if not fits(given, hint):
+            raise UserError(f"{said(owner, name, given)} must be {described(hint)}.")
         if not _is_bounded(given):
             raise UserError(f"{said(owner, name, given)} must be a finite number that float32 or int64 can hold.")
     defaults = {field.name: field.default for field in dataclasses.fields(value)}
@@ -85,22 +85,24 @@ def _is_bounded(value: Any) -> bool:
     return not isinstance(value, float) or (math.isfinite(value) and abs(value) <= LARGEST)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """True if a value is of an annotated type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in arguments
     if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(element, arguments[0]) for element in value)
+        return isinstance(value, tuple) and all(fits(element, arguments[0]) for element in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
-def _describe(hint: Any) -> str:
+def described(hint: Any) -> str:
+    """An annotated type, as the end of a sentence."""
     if typing.get_origin(hint) is typing.Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
     if typing.get_origin(hint) is tuple:
-        return f"a tuple, each element {_describe(typing.get_args(hint)[0])}"
+        return f"a tuple, each element {described(typing.get_args(hint)[0])}"
     return str(hint) if typing.get_args(hint) else f"of type {hint.__name__}"

@@ -18,10 +18,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from t5like.config import Config, Groups, Objective, Optimizer, Train
-from t5like.config.checks import require
+from t5like.config.checks import described, fits, require
 from t5like.config.conditions import effective, field_types
 from t5like.config.other_names import OTHER_NAMES
 from t5like.errors import UserError, did_you_mean
+from t5like.json_files import parse
 from t5like.storage import Path, path_of, write_small
 
 FILE = "config.json"
@@ -87,7 +88,7 @@ def read(run: Path) -> Config:
         store = " but a store, so give the preset that it is of" if (run / "plan.json").is_file() else ""
         raise UserError(f"{run} is not a run directory{store}: it has no {FILE}.")
     try:
-        config = from_json(Config, json.loads(file.read_text("utf-8")), str(file))
+        config = from_json(Config, parse(file.read_bytes()), str(file))
     except ValueError as error:
         raise UserError(f"{file} is not valid JSON: {error}.") from None
     if not config.train.compilation_cache:
@@ -118,6 +119,9 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
             if field.name not in values and field.default is dataclasses.MISSING:
                 raise UserError(f"{where}: {kind.__name__}.{field.name} is missing.")
         fields = {key: from_json(hints[key], value, where) for key, value in values.items()}
+        for key, value in fields.items():  # those of plain types are checked by the class itself, in its own words
+            plain = fits(value, hints[key]) or not any(_classes(hints[key]))
+            require(plain, f"{where}: {kind.__name__}.{key} must be {described(hints[key])}.")
         fields = _without_idle_decays(fields) if kind is Optimizer else fields
         if kind is Objective and fields.get("whole_words"):
             fields = {"words": "pieces"} | fields  # as before there was a choice
@@ -127,8 +131,12 @@ def from_json(kind: Any, values: Any, where: str) -> Any:
         return tuple(from_json(typing.get_args(kind)[0], value, where) for value in values)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return from_json(_alternative(typing.get_args(kind), values, where), values, where)
-    whole = kind is float and isinstance(values, int) and not isinstance(values, bool)
-    return float(values) if whole and abs(values) < 2**63 else values
+    require(
+        not isinstance(values, str) or "\0" not in values, f"{where}: {values!r} has a zero byte, which no text has."
+    )
+    if kind is float and isinstance(values, int) and not isinstance(values, bool) and abs(values) < 2**63:
+        return float(values)
+    return values
 
 
 def _without_idle_decays(fields: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +159,7 @@ def _alternative(kinds: tuple[Any, ...], values: Any, where: str) -> Any:
         return known[0]
     classes = {str(field.default): kind for kind in kinds for field in dataclasses.fields(kind) if field.name == "kind"}
     named = values.get("kind")
-    if named not in classes:
+    if not isinstance(named, str) or named not in classes:
         raise UserError(f"{where}: there is no kind {named!r}{did_you_mean(str(named), classes)}")
     return classes[named]
 

@@ -1,7 +1,7 @@
 """The model card of an exported run, made of facts in its config and its run directory alone."""
 
-from t5like.convert.families import RECORD
-from t5like.convert.json_files import json_object
+from t5like.convert.kept_fields import read_record
+from t5like.json_files import json_object
 from t5like.model.architectures import parameter_count
 from t5like.runs.opened import Restored
 from t5like.versions import VERSION
@@ -73,7 +73,7 @@ def _training(restored: Restored) -> dict[str, str]:
 
 
 def _origin(restored: Restored) -> dict[str, str]:
-    record = json_object(restored.run.path / RECORD)
+    record = read_record(restored.run)
     return {"imported from": f"weights of {record['from']}"} if "from" in record else {}
 
 
@@ -85,5 +85,5 @@ def _figures(restored: Restored) -> dict[str, str]:
     return {
         f"held-out {key.replace('_', ' ')}": f"{kept[key]:.4g}"
         for key in ("loss", "perplexity", "accuracy")
-        if key in kept
+        if isinstance(kept.get(key), int | float)
     }

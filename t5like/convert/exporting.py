@@ -17,7 +17,6 @@ from t5like.config import Model
 from t5like.convert.card import model_card
 from t5like.convert.families import FAMILIES
 from t5like.convert.files import INDEX, WEIGHTS
-from t5like.convert.json_files import write_json
 from t5like.convert.kept import generation_config
 from t5like.convert.kept_fields import kept_kind, written_back
 from t5like.convert.kinds import kind_of
@@ -35,6 +34,7 @@ from t5like.convert.tokenizer_files import write_tokenizer
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constraints import FILE, constraints_of
+from t5like.json_files import write_json
 from t5like.model.sharding import Params
 from t5like.runs.opened import Restored, with_merged_adapters
 from t5like.storage import Path

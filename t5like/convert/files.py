@@ -6,7 +6,6 @@ are read by `pickles.py`, which runs nothing of them. Other formats are named wi
 """
 
 import contextlib
-import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 
 from t5like.convert.pickles import PickledTensor, open_pickle
 from t5like.errors import UserError
+from t5like.json_files import Name, mismatch, parse
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -156,9 +156,9 @@ def _index(folder: pathlib.Path, whole: str, index: str) -> dict[str, str]:
     if (folder / whole).is_file() or not (folder / index).is_file():
         return {}
     try:
-        named = json.loads((folder / index).read_text("utf-8"))["weight_map"]
-        if not all(isinstance(file, str) and pathlib.PurePath(file).name == file for file in named.values()):
-            raise ValueError("its files are not names")
+        named = parse((folder / index).read_bytes())["weight_map"]
+        if wrong := mismatch(named, dict[str, Name]):
+            raise ValueError(f"{wrong}, which is no name of a file")
         return dict(named)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{folder / index} is no index of weights ({_told(error)}): fetch it again.") from None

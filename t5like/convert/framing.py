@@ -9,11 +9,11 @@ from typing import Any
 
 from t5like.config import CLS, SEP
 from t5like.convert.families import FAMILIES
-from t5like.convert.json_files import json_object
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.data.vocabulary.files import special_names
 from t5like.data.vocabulary.frame import frame_of_post_processor
 from t5like.errors import UserError
+from t5like.json_files import json_object
 from t5like.storage import Path
 
 USUAL = {"GPT2Tokenizer": dict.fromkeys(("bos", "eos"), "<|endoftext|>")}

@@ -33,6 +33,7 @@ from t5like.convert.t5x_files import T5XTensors, is_t5x, open_t5x
 from t5like.convert.tokenizer import read_tokenizer, with_frame
 from t5like.data.vocabulary import Bytes, Vocabulary, load_pieces, open_vocabulary
 from t5like.errors import UserError
+from t5like.json_files import sealed
 from t5like.model.network import make_network
 from t5like.model.sharding import Params, make_mesh
 from t5like.runs.checkpoints import Checkpoints
@@ -263,7 +264,7 @@ def _write(found: Imported, config: Config, abstract: Params, run: RunDirectory)
         before = dataclasses.replace(found.model, vocab=found.model.vocab - found.added)
         keep(run, found.settings, found.family, before, special_ids(found.vocabulary, before))
     record = {"from": found.origin, "model_type": found.kind, "unused": found.unused, "non_finite": found.non_finite}
-    (run.path / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    (run.path / RECORD).write_bytes(sealed(json.dumps(record, indent=2)))
 
 
 def _watched(layers: Iterable[np.ndarray], path: str, non_finite: list[str]) -> Iterator[np.ndarray]:

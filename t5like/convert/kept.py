@@ -7,9 +7,9 @@ tokenizer that belong to the original's class, which the exported tokenizer does
 from collections.abc import Mapping
 from typing import Any
 
-from t5like.convert.json_files import json_object, write_json
 from t5like.data.vocabulary.files import NAMED, special_names
 from t5like.infer.constraints import FILE, FOLLOWED, FRAMING, TokenConstraints, not_followed
+from t5like.json_files import json_object, write_json
 from t5like.storage import Path, copy_folder
 
 TOKENIZER = "tokenizer_config.json"

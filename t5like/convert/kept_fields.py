@@ -7,13 +7,13 @@ that nothing here reads survive, and training's changes are written. A run that 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from t5like.config import Model
 from t5like.convert.families import RECORD, Family
-from t5like.convert.json_files import json_object, write_json
 from t5like.convert.rotary import ROTARY
 from t5like.convert.settings import ABSENT, LABEL_FIELDS, Settings, present
+from t5like.json_files import json_object, read_object, write_json
 from t5like.runs.directory import RunDirectory
 
 CONFIG, STATED = "config.json", "stated.json"
@@ -38,11 +38,25 @@ def keep(run: RunDirectory, settings: Settings, family: Family, model: Model, sp
     write_json(run.hugging_face / STATED, stated)
 
 
+class _Record(TypedDict):
+    """The content of `import.json`."""
+
+    model_type: str
+    unused: NotRequired[dict[str, str]]
+    non_finite: NotRequired[list[str]]
+
+
+def read_record(run: RunDirectory) -> dict[str, Any]:
+    """The content of a run's `import.json`, with `from`, the folder; empty where the run was not imported."""
+    file = run.path / RECORD
+    return read_object(file, _Record, "delete it to forget where the run is from") if file.is_file() else {}
+
+
 def kept_kind(run: RunDirectory) -> str:
     """The model type of the folder that a run's parameters were once imported from, or nothing."""
     if kind := json_object(run.hugging_face / CONFIG).get("model_type"):
         return kind
-    return json_object(run.path / RECORD).get("model_type", "")
+    return read_record(run).get("model_type", "")
 
 
 def written_back(ours: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:

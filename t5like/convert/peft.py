@@ -16,13 +16,13 @@ import safetensors.numpy
 from t5like.config import Lora, Model
 from t5like.convert.exporting import cast_tensor
 from t5like.convert.families import FAMILIES
-from t5like.convert.json_files import write_json
 from t5like.convert.kept_fields import kept_kind
 from t5like.convert.kinds import kind_of
 from t5like.convert.layout import TensorMapping, TensorMappings, leaves_of, names_of, to_theirs
 from t5like.convert.options import ExportOptions
 from t5like.convert.partial import whole_folder
 from t5like.errors import UserError
+from t5like.json_files import write_json
 from t5like.model.adapters import LENGTH, A, B, is_adapter
 from t5like.optim.groups import group_of, is_own
 from t5like.runs.base import base_of

@@ -17,6 +17,7 @@ storage "0", stored and not compressed. Before it a file was five pickles, one b
 version, facts of the machine, the dictionary, the keys of the storages), and then each storage behind its length.
 """
 
+import functools
 import io
 import math
 import pathlib
@@ -24,6 +25,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
@@ -64,6 +66,9 @@ class Storage(NamedTuple):
     begin: int
     kind: str
     length: int
+    size: int = 0
+    """Bytes that `checksum` is of, CRC32 as zip files have it; 0 where there is none."""
+    checksum: int = 0
 
 
 class PickledTensor(NamedTuple):
@@ -86,6 +91,7 @@ class PickledTensor(NamedTuple):
             return np.zeros(self.shape, kind)
         # Shape (2, 3) with strides (1, 2), a transpose: 1 + 1 * 1 + 2 * 2 = 6 numbers from the first to the last.
         count = 1 + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        _check_sum(storage, storage.file.stat().st_mtime_ns)
         with storage.file.open("rb") as file:
             file.seek(storage.begin + self.first * kind.itemsize)
             numbers = np.frombuffer(_exactly(file, count * kind.itemsize, storage.file), kind)
@@ -140,7 +146,8 @@ def _of_zip(file: pathlib.Path) -> dict[Any, Any]:
             # A member begins with 30 bytes, at last the lengths of its name and its extra field, which come next.
             raw.seek(member.header_offset)
             lengths = struct.unpack("<2H", raw.read(30)[26:])
-            return Storage(file, member.header_offset + 30 + sum(lengths), kind, count)
+            begin = member.header_offset + 30 + sum(lengths)
+            return Storage(file, begin, kind, count, member.file_size, member.CRC)
 
         return _load(archive.read(main), file, storage)
 
@@ -266,6 +273,19 @@ def _check_bounds(file: pathlib.Path, name: str, tensor: PickledTensor) -> None:
     inside = 0 in tensor.shape or (last < storage.length and math.prod(tensor.shape) <= storage.length)
     if not inside or storage.begin + storage.length * _size(storage.kind) > file.stat().st_size:
         raise UserError(f"{file} is damaged: the tensor {name!r} reaches beyond its numbers: fetch it again.")
+
+
+@functools.lru_cache(maxsize=4)
+def _check_sum(storage: Storage, time: int) -> None:
+    """Raises `UserError` if the bytes of a storage, at some time, are not those that were written."""
+    left, found = storage.size, 0
+    with storage.file.open("rb") as file:
+        file.seek(storage.begin)
+        while left:
+            block = _exactly(file, min(left, 2**22), storage.file)
+            left, found = left - len(block), zlib.crc32(block, found)
+    if storage.size and found != storage.checksum:
+        raise UserError(f"{storage.file} is damaged: numbers in it have changed since it was written: fetch it again.")
 
 
 def _exactly(file: BinaryIO, count: int, name: pathlib.Path) -> bytes:

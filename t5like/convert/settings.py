@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, cast
 
 from t5like.config import Model
-from t5like.convert.json_files import json_object
 from t5like.errors import UserError
+from t5like.json_files import json_object
 
 Activation = Literal["relu", "gelu", "gelu_tanh", "silu"]
 Head = Literal["vocabulary", "next_sentence", "sequence", "token", "span", "choice", "none"]

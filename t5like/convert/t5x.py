@@ -231,7 +231,11 @@ def _gin_settings(gin: Path) -> dict[str, Any]:
     if not gin.is_file():
         raise UserError(f"{gin} is not a file: give T5X's config.gin.")
     texts, macros, in_block = dict[str, str](), dict[str, str](), False
-    for line in gin.read_text("utf-8").splitlines():
+    try:
+        content = gin.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{gin} is not valid UTF-8 at byte {error.start}: give T5X's config.gin.") from None
+    for line in content.splitlines():
         line = line.split("#")[0].rstrip()
         if line and not line.startswith(" "):
             in_block = re.fullmatch(r"(?:[\w./]*\.)?T5Config:", line) is not None

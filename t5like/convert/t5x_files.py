@@ -6,7 +6,6 @@ out and list the arrays in `_METADATA`, and may keep them all in one OCDBT datab
 checkpoint is opened, so that asking what a folder is costs nothing.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from t5like.errors import UserError
+from t5like.json_files import parse
 from t5like.storage import inside
 
 MSGPACK, METADATA, PLACEHOLDER = "checkpoint", "_METADATA", "PLACEHOLDER://"
@@ -195,7 +195,7 @@ def _leaf(file: Path, name: str, value: Any) -> np.ndarray | str:
 
 def _from_metadata(file: Path) -> dict[str, np.ndarray | str]:
     try:
-        entries = json.loads(file.read_text("utf-8"))["tree_metadata"].values()
+        entries = parse(file.read_bytes())["tree_metadata"].values()
         paths = [[str(key["key"]) for key in entry["key_metadata"]] for entry in entries]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{file} is damaged ({str(error).rstrip('.')}): {AGAIN}.") from error

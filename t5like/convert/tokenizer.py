@@ -8,17 +8,17 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from t5like.convert.added_tokens import with_added_tokens
 from t5like.convert.framing import frame_of, usual_tokenizer
-from t5like.convert.json_files import json_object
 from t5like.convert.settings import Settings
 from t5like.data.vocabulary import Bytes, Frame, Pieces, Vocabulary, load_pieces
 from t5like.data.vocabulary.files import FILES, special_names
 from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
 from t5like.data.vocabulary.pieces import SENTINEL, Control, SentencePiece
 from t5like.errors import UserError
+from t5like.json_files import json_object, mismatch
 from t5like.storage import Path
 
 BYTE_SENTINELS = 11
@@ -30,6 +30,23 @@ SPECIALS = ("additional_special_tokens", "extra_special_tokens")
 TYPED: dict[str, Any] = {"extra_ids": 0, "additional_special_tokens": [], "added_tokens_decoder": {}}
 TYPED |= dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space"), False)
 """Fields of tokenizer_config.json that count here, with a value of their type."""
+
+
+class _Token(TypedDict):
+    content: str
+    special: NotRequired[bool | None]
+
+
+_Tokens = list[str | _Token] | dict[str, str | _Token] | None
+
+
+class _Form(TypedDict, total=False):
+    """The fields of tokenizer_config.json in which tokens lie."""
+
+    additional_special_tokens: _Tokens
+    extra_special_tokens: _Tokens
+    added_tokens_decoder: dict[str, _Token] | None
+    tokenizer_class: str | None
 
 
 def read_tokenizer(folder: pathlib.Path, config: Mapping[str, Any]) -> Vocabulary:
@@ -79,10 +96,12 @@ def _settings(folder: pathlib.Path) -> dict[str, Any]:
     """
     file = folder / "tokenizer_config.json"
     settings = Settings(json_object(file), str(file))
+    if wrong := mismatch(settings.fields, _Form):
+        raise UserError(f"{file} is damaged ({wrong}): fetch it again.")
     for name, default in TYPED.items():
         settings.get(name, default)
-    if settings.get("extra_ids", 0) < 0:
-        raise UserError(f"{file}: extra_ids={settings.fields['extra_ids']} must not be negative.")
+    if settings.get("extra_ids", 0) not in range(2**16):
+        raise UserError(f"{file}: extra_ids={settings.fields['extra_ids']} must be between 0 and {2**16 - 1}.")
     return settings.fields
 
 

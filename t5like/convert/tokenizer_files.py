@@ -16,10 +16,10 @@ from tokenizers import processors
 
 from t5like.config import CLS, ROLES, Model
 from t5like.convert.fast_tokenizer import fast_tokenizer
-from t5like.convert.json_files import write_json
 from t5like.convert.kept import TOKENIZER, copy_templates, tokenizer_config
 from t5like.data.vocabulary import Frame, Vocabulary
 from t5like.data.vocabulary.frame import frame_of_post_processor
+from t5like.json_files import write_json
 from t5like.storage import Path
 
 

@@ -1,7 +1,6 @@
 """The manifest of a store and its pack tables as plain text: what `t5like data stats` prints."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +33,7 @@ def pack_tables(store: epath.Path) -> dict[str, Manifest]:
     """
     found = {}
     for path in sorted((store / "packs").glob("*/table.json")):
-        read_tables(path.parent)
-        found[path.parent.name] = json.loads(path.read_text())
+        found[path.parent.name] = read_tables(path.parent)
     return found
 
 

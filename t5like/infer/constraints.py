@@ -4,16 +4,18 @@ and its defaults for options of `t5like generate`.
 The file is kept in the run as it was imported, so that what `t5like generate` does not follow is exported again.
 """
 
-import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from t5like.errors import UserError
+from t5like.json_files import Count, json_object, mismatch
 from t5like.runs.directory import RunDirectory
 from t5like.runs.opened import Restored
+from t5like.storage import Path
 
 FILE = "generation_config.json"
 FOLLOWED = ("eos_token_id", "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "bad_words_ids")
@@ -26,6 +28,31 @@ FRAMING = ("bos_token_id", "pad_token_id", "decoder_start_token_id")
 """Fields of token ids that the vocabulary has anyway."""
 SILENT = ("transformers_version", "max_length", "max_new_tokens", "use_cache", "return_dict_in_generate")
 """Fields without effect on which token comes next."""
+
+
+class _Form(TypedDict, total=False):
+    """The fields that count here; null is as good as none."""
+
+    eos_token_id: int | list[int] | None
+    forced_bos_token_id: int | list[int] | None
+    forced_eos_token_id: int | list[int] | None
+    suppress_tokens: list[int] | None
+    bad_words_ids: list[list[Count]] | None
+    min_length: Count | None
+    min_new_tokens: Count | None
+    stop_strings: str | list[str] | None
+    do_sample: bool | None
+    num_beams: Count | None
+    num_return_sequences: Count | None
+    length_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
+    temperature: float | None
+    top_k: Count | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
+    no_repeat_ngram_size: Count | None
 
 
 class TokenConstraints(NamedTuple):
@@ -51,7 +78,7 @@ def constraints_of(restored: Restored) -> TokenConstraints:
 def read_constraints(run: RunDirectory, eos: int, trained: bool) -> TokenConstraints:
     """Read the constraints that a run keeps; `eos`, with which a run that was trained here ends, ends answers too."""
     file = run.hugging_face / FILE
-    kept = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    kept = read_generation(file)
     ends = numbers_of(kept.get("eos_token_id"))
     ends = ends if ends and not trained else tuple(dict.fromkeys((eos, *ends)))
     banned = [tuple(words) for words in kept.get("bad_words_ids") or []]
@@ -66,6 +93,18 @@ def read_constraints(run: RunDirectory, eos: int, trained: bool) -> TokenConstra
     )
 
 
+def read_generation(file: Path) -> dict[str, Any]:
+    """The fields of a generation_config.json; none where there is no file.
+
+    Raises:
+      UserError: it is damaged, or a field that counts here has a value of another type.
+    """
+    kept = json_object(file)
+    if wrong := mismatch(kept, _Form):
+        raise UserError(f"{file}: {wrong}, which cannot be: mend it there.")
+    return kept
+
+
 def read_defaults(run: RunDirectory) -> dict[str, Any]:
     """The values that a run's generation_config.json has for options of `t5like generate`, by their names; those that
     change nothing are left out, and those of sampling where `do_sample` is not true.
@@ -73,7 +112,7 @@ def read_defaults(run: RunDirectory) -> dict[str, Any]:
         {"do_sample": true, "top_p": 0.9, "num_beams": 4}  gives  {"temperature": 1.0, "top_p": 0.9, "num_beams": 4}
     """
     file = run.hugging_face / FILE
-    return defaults_of(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+    return defaults_of(read_generation(file))
 
 
 def defaults_of(kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ come from the host, one token at a time:
 """
 
 import functools
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
 from t5like.infer.constrained import prefix_tokens
 from t5like.infer.spelling import Spelling, spelling_of
+from t5like.json_files import loads
 from t5like.storage import path_of
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _schema(name: str) -> str:
         return "{}"
     try:
         text = path_of(name).read_text("utf-8")
-        json.loads(text)
+        loads(text)
     except OSError as error:
         raise UserError(f"--json_schema {name} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:

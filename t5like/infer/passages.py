@@ -1,7 +1,6 @@
 """Held-out passages: the input, the truth, and the answers of the trained and of the initial parameters."""
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from t5like.infer.fill import fill_tokens
 from t5like.infer.generate import Generator, generator_of
 from t5like.model.sharding import Params
 from t5like.runs.opened import Restored
+from t5like.strict_json import dumps
 
 Features = Mapping[str, np.ndarray]
 CONTINUATION = 48
@@ -149,7 +149,7 @@ def shares_as_text(shares: Shares, passages: int) -> str:
 def as_json_lines(passages: list[Passage]) -> str:
     """The passages for programs, one JSON object a line."""
     records = (passage._asdict() | {"gaps": [gap._asdict() for gap in passage.gaps]} for passage in passages)
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return "".join(dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _first(features: Features, stack: str, tokens: str) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ the rest lies: the base's run, the step, and a fingerprint of the parameters tha
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypedDict, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, UInt32
 
 from t5like.config import Config
 from t5like.errors import UserError
+from t5like.json_files import Count, Digest, read_object, sealed
 from t5like.model.sharding import Params
 from t5like.optim.groups import is_own, joined, parted
 from t5like.runs.checkpoints import Checkpoints
@@ -33,9 +34,17 @@ class Base(NamedTuple):
     """Of the parameters that the run takes from there."""
 
 
+class _Form(TypedDict):
+    """`Base` in JSON."""
+
+    path: str
+    step: Count
+    fingerprint: Digest
+
+
 def keep_base(run: RunDirectory, base: Base) -> None:
     """Write `base.json`."""
-    write_small(run.base, json.dumps(base._asdict(), indent=2) + "\n")
+    write_small(run.base, sealed(json.dumps(base._asdict(), indent=2)).decode())
 
 
 def base_of(run: RunDirectory) -> Base:
@@ -44,12 +53,8 @@ def base_of(run: RunDirectory) -> Base:
     Raises:
       UserError: the file is missing or damaged.
     """
-    try:
-        return Base(**json.loads(run.base.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"{run.base}, which says what the adapters of {run.path} belong to, is missing or damaged: put it back."
-        ) from None
+    known = read_object(run.base, _Form, f"it says what the adapters of {run.path} belong to, so put it back")
+    return Base(known["path"], known["step"], known["fingerprint"])
 
 
 def with_base(own: Params, abstract: Params, run: RunDirectory, config: Config) -> Params:

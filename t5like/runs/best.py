@@ -11,7 +11,7 @@ from typing import NamedTuple
 from t5like.config.training import Step
 from t5like.errors import UserError
 from t5like.runs.directory import RunDirectory
-from t5like.runs.lines import read_lines
+from t5like.runs.lines import records_back
 
 LOW = ("loss", "perplexity", "bits_per_byte")
 """Ends of the names of figures that shall be low; all others shall be high."""
@@ -42,10 +42,19 @@ def after(best: Best | None, figure: str, step: int, value: float) -> Best | Non
 
 
 def evaluations(run: RunDirectory, figure: str, last: int | None = None) -> dict[int, float]:
-    """Step -> figure of each evaluation, up to the step `last`, that the run keeps."""
-    name, lines = f"eval/{figure}", read_lines(run.path / "metrics.jsonl")
-    there = ((line["step"], line[name]) for line in lines if name in line and (last is None or line["step"] <= last))
-    return {step: math.nan if value is None else value for step, value in there}
+    """Step -> figure of the evaluations up to the step `last`, from that of the first checkpoint that is left on: those
+    before it decide nothing. The log is read from its end, no further than there."""
+    name, first, found = f"eval/{figure}", min(run.steps(), default=0), dict[int, float]()
+    for line in records_back(run.path / "metrics.jsonl", f'"{name}"'):
+        step, value = line.get("step"), line.get(name, "")
+        value = math.nan if value is None else value
+        if not isinstance(step, int) or not isinstance(value, int | float):
+            continue
+        if step < first:
+            break
+        if last is None or step <= last:
+            found.setdefault(step, value)
+    return dict(reversed(found.items()))
 
 
 def best_of(figure: str, values: Mapping[int, float], steps: Collection[int]) -> Best | None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import google_crc32c
 
 from t5like.errors import UserError
+from t5like.json_files import parse
 from t5like.processes.distributed import connection, outcome_of, raise_outcome
 from t5like.storage import Path
 
@@ -56,7 +57,7 @@ def find_damage(folder: Path, index: int = 0, count: int = 1) -> str:
     """
     try:
         sums = _read(folder)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return f"{FILE} is damaged"
     largest = sorted(sums, key=lambda name: (-sums[name].bytes, name))[index::count]
     with ThreadPoolExecutor(THREADS) as threads:
@@ -85,7 +86,7 @@ def agreed_damage(folder: Path) -> str:
 
 def _read(folder: Path) -> dict[str, Sum]:
     try:
-        content = json.loads((folder / FILE).read_text("utf-8"))["crc32c"]
+        content = parse((folder / FILE).read_bytes())["crc32c"]
     except FileNotFoundError:
         if _is_marked(folder):
             raise ValueError("it is missing") from None
@@ -95,7 +96,7 @@ def _read(folder: Path) -> dict[str, Sum]:
 
 def _is_marked(folder: Path) -> bool:
     try:
-        return MARK in json.loads((folder / "about" / "metadata").read_text("utf-8"))
+        return MARK in parse((folder / "about" / "metadata").read_bytes())
     except (OSError, ValueError, TypeError):
         return False
 

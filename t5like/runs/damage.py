@@ -14,7 +14,7 @@ from t5like.processes.distributed import is_primary_process, run_on_primary
 from t5like.runs.best import Chosen, choose
 from t5like.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from t5like.runs.directory import RunDirectory, is_step, is_whole
-from t5like.runs.lines import Appended, event, read_lines
+from t5like.runs.lines import Appended, event, read_lines, records_back
 from t5like.storage import Path, is_remote
 
 DAMAGED = "damaged"
@@ -80,7 +80,12 @@ def require_never_saved(run: RunDirectory) -> None:
     """Raise `UserError` if a run has no checkpoint any more, though its logs know of one."""
     if not run.path.is_dir() or run.steps():
         return
-    saved = [record.get("step") for record in read_lines(run.path / "events.jsonl") if record.get("event") == "saved"]
+    saved: list[int] = []
+    for record in read_lines(run.path / "events.jsonl"):
+        if record.get("event") == "saved":
+            saved.append(record["step"])
+        elif record.get("event") == "rolled_back":  # later ones are deleted
+            saved = [step for step in saved if step <= record["to"]]
     renamed = sorted(path.name for path in run.checkpoints.glob(f"*.{DAMAGED}*"))
     if not (saved or (_has(run, "metrics") and not _has(run, "events"))):
         return
@@ -110,7 +115,7 @@ def begin_again(run: RunDirectory) -> None:
 
 
 def _has(run: RunDirectory, log: str) -> bool:
-    return bool(read_lines(run.path / f"{log}.jsonl"))
+    return next(records_back(run.path / f"{log}.jsonl"), None) is not None
 
 
 def _strays(run: RunDirectory) -> dict[int, str]:

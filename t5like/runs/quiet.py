@@ -12,12 +12,14 @@ from typing import Any
 @contextlib.contextmanager
 def without_orbax() -> Iterator[None]:
     """Within, Orbax logs nothing: neither notes nor, with their tracebacks, errors that it raises as well."""
-    absl = logging.getLogger("absl")
-    absl.addFilter(_is_of_others)
+    loggers = [(logging.getLogger("absl"), _is_of_others), (logging.getLogger("asyncio"), _is_no_lost_answer)]
+    for logger, passes in loggers:
+        logger.addFilter(passes)
     try:
         yield
     finally:
-        absl.removeFilter(_is_of_others)
+        for logger, passes in loggers:
+            logger.removeFilter(passes)
 
 
 @functools.cache
@@ -31,6 +33,11 @@ def ignore_late_arrays() -> None:
 def _is_of_others(record: logging.LogRecord) -> bool:
     # Where the logger was made before absl was imported, as by the command line, records name absl itself.
     return not any(library in record.pathname for library in ("orbax", f"absl{os.sep}logging"))
+
+
+def _is_no_lost_answer(record: logging.LogRecord) -> bool:
+    """False for what asyncio says of arrays of a save or restore that another array has ended."""
+    return not record.getMessage().startswith(("Future exception was", "Task was destroyed", "Task exception was"))
 
 
 def _came_too_late(given: Any) -> bool:

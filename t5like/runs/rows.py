@@ -18,10 +18,18 @@ from t5like.data.prepare.inputs import compare, inputs_in, inputs_of, prepared_i
 from t5like.data.prepare.plan import plan_of
 from t5like.data.sources.identity import Differences
 from t5like.data.store import Store, read_manifest
+from t5like.data.store.forms import Inputs
 from t5like.data.vocabulary import Vocabulary, open_vocabulary
 from t5like.errors import UserError
+from t5like.json_files import Digest, read_object, sealed
 from t5like.runs.directory import RunDirectory, named_checkpoint, relocated
 from t5like.storage import etils_path
+
+
+class _Form(Inputs):
+    """The content of `store.json`, which says nothing of inputs where the store is of an earlier version."""
+
+    sha256: Digest
 
 
 def prepare_rows(run: RunDirectory, config: Config) -> Vocabulary:
@@ -77,7 +85,7 @@ def keep_rows(run: RunDirectory, config: Config) -> None:
         return
     store = Store(etils_path(config.data.store))
     inputs = store.manifest.get("inputs", {}) | {"records": []}
-    write_whole(_path(run), json.dumps({"sha256": store.hash, **inputs}).encode())
+    write_whole(_path(run), sealed(json.dumps({"sha256": store.hash, **inputs})))
 
 
 def _owner(run: RunDirectory, config: Config) -> RunDirectory | None:
@@ -100,13 +108,7 @@ def _known(run: RunDirectory) -> dict | None:
     """The content of the run's `store.json`; None for runs of earlier versions."""
     if not _path(run).exists():
         return None
-    try:
-        known = json.loads(_path(run).read_text())
-        return known if isinstance(known["sha256"], str) else None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{_path(run)} is damaged: delete it to go on without knowing whether data.store is still the run's."
-        ) from None
+    return read_object(_path(run), _Form, "delete it to go on without knowing whether data.store is still the run's")
 
 
 def _refuse(run: RunDirectory, config: Config, found: Differences) -> None:

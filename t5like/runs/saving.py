@@ -78,6 +78,7 @@ class Saves:
         self.manager = ocp.CheckpointManager(folder.absolute(), options=options, handler_registry=handlers)
         self._opened = _identity(folder)
         self._ended: Outcome | None = None
+        self._forgetful = False
 
     def begin(self, step: int, items: Any, best: int | None) -> None:
         """Begin to write a step, unless it is there; the checkpoint of the step `best` stays."""
@@ -86,13 +87,16 @@ class Saves:
         self.kept.best = best
         if step in self.manager.all_steps():
             return
+        if self._forgetful:  # of the checkpoints that a failed save would have replaced
+            self.manager.reload()
+            self._forgetful = False
         if self._meeting:
             self._meeting.begin()
         self._step, self._ended = step, None
         try:
             self.manager.save(step, args=items)
         except Exception as error:
-            self._ended = self._failed(step, error)
+            self._ended, self._forgetful = self._failed(step, error), True
 
     def over(self) -> bool:
         """True if the save that was begun has ended in this process."""
@@ -106,6 +110,7 @@ class Saves:
                 self._ended = Outcome(self._step)
             except Exception as error:
                 # What fails behind the commit, such as the removal of an older one, is tried again with the next.
+                self._forgetful = True
                 committed = is_whole(self.folder / str(self._step))
                 self._ended = Outcome(self._step) if committed else self._failed(self._step, error)
         return self._ended

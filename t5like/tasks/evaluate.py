@@ -1,6 +1,5 @@
 """The scores of a model on the splits of its tasks: while it trains, and with all that tells why afterwards."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from t5like.errors import UserError
 from t5like.model.network import Network
 from t5like.model.sharding import Params
 from t5like.storage import Path
+from t5like.strict_json import dumps
 from t5like.tasks.diagnosis import Diagnosis, diagnose, svg
 from t5like.tasks.metrics import METRICS, Scores, score
 from t5like.tasks.metrics import check as check_metric
@@ -131,9 +131,9 @@ def write(results: Sequence[Result], folder: Path, step: int) -> list[Path]:
       UserError: the folder cannot be written.
     """
     into = folder / results[0].split / str(step)
-    files = {"results.json": json.dumps([r.as_json() for r in results], ensure_ascii=False, indent=2) + "\n"}
+    files = {"results.json": dumps([r.as_json() for r in results], ensure_ascii=False, indent=2) + "\n"}
     lines = [record(result, n) for result in results for n in range(len(result.examples))]
-    files["predictions.jsonl"] = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    files["predictions.jsonl"] = "".join(dumps(line, ensure_ascii=False) + "\n" for line in lines)
     for result in results:
         if result.diagnosis.confusion:
             named = "" if len(results) == 1 else f"_{result.source}"

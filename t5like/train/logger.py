@@ -27,10 +27,13 @@ class Logger:
         self._metrics = self._events = self._board = None
         if folder is None:
             return
-        drop_lines(folder / "metrics.jsonl", lambda record: record["step"] <= first_step)
+        damaged = drop_lines(folder / "metrics.jsonl", lambda record: record["step"] <= first_step)
         self._metrics, self._events = Appended(folder / "metrics.jsonl"), Appended(folder / "events.jsonl")
         if tensorboard:
             self._board = Board(folder / "tensorboard", first_step)
+        if damaged:
+            self.event("damaged", file="metrics.jsonl", lines=damaged)
+            self.say(f"{folder / 'metrics.jsonl'} had {damaged:,} damaged lines at its end, which are left out.")
 
     def __enter__(self) -> "Logger":
         return self

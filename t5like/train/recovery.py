@@ -14,9 +14,11 @@ from t5like.config import Train
 from t5like.data.rows.stream import Features
 from t5like.errors import UserError
 from t5like.processes.batches import replicated
-from t5like.runs.checkpoints import Checkpoints, State
+from t5like.runs.checkpoints import Checkpoints, DamagedCheckpointError, State
+from t5like.runs.damage import set_aside
 from t5like.runs.start import InitSource
 from t5like.train.logger import Logger, Throughput
+from t5like.train.saver import Saver
 from t5like.train.selection import Selection
 from t5like.train.start import first_state, own_state
 from t5like.train.state import Training
@@ -59,11 +61,13 @@ class Recovery:
         checkpoints: Checkpoints,
         source: InitSource | None,
         selection: Selection,
+        saver: Saver,
         logger: Logger,
         throughput: Throughput,
     ):
+        """`source` is where the run began, if this process has begun it."""
         self._training, self._checkpoints, self._source = training, checkpoints, source
-        self._selection, self._logger, self._throughput = selection, logger, throughput
+        self._selection, self._saver, self._logger, self._throughput = selection, saver, logger, throughput
         self._times, self._farthest = 0, 0
 
     def __call__(self, upcoming: Upcoming, bad: int, why: str) -> State:
@@ -71,26 +75,26 @@ class Recovery:
         checkpoints, metrics, evaluations.
 
         Raises:
-          UserError: it has gone back too often.
+          UserError: it has gone back too often, or there is no good state any more.
         """
-        settings = self._training.config.train
+        settings, before = self._training.config.train, upcoming.skipped
         self._count(bad, why, settings)
-        self._checkpoints.wait()
-        step = self._step_before(bad, settings)
+        self._saver.settle()
         with jax.transfer_guard("allow"):
-            state = own_state(self._training, self._checkpoints, step) if step else self._first()
-            step = step or settings.branched_at
-            skipped = upcoming.skipped + (bad - step) * settings.batch
+            step, state = self._state_before(bad, settings)
+            skipped = before + (bad - step) * settings.batch
             state = state._replace(skipped=replicated(self._training.mesh, np.array(skipped, np.int32)))
+        rows = {"rows_skipped": skipped, "rows_skipped_before": before}
+        self._logger.event("rolled_back", step=bad, to=step, **rows, reason=why)
+        self._logger.say(
+            f"{why}: going back to step {step:,}, and on behind the {skipped - before:,} rows since; look at it by "
+            f"`t5like why {settings.directory} --step {bad} --skipped {before}`."
+        )
         self._checkpoints.drop_after(step)
         self._logger.go_back(step)
         self._selection.go_back(step)
         self._throughput.go_back(step)
         upcoming.set_back(step, skipped)
-        self._logger.event("rolled_back", step=bad, to=step, rows_skipped=skipped, reason=why)
-        self._logger.say(
-            f"{why}: going back to step {step:,}, and on behind the {(bad - step) * settings.batch:,} rows since."
-        )
         return state
 
     def _count(self, bad: int, why: str, settings: Train) -> None:
@@ -103,14 +107,24 @@ class Recovery:
                 f"at the step by `t5like why {settings.directory} --step {bad}`."
             )
 
+    def _state_before(self, bad: int, settings: Train) -> tuple[int, State]:
+        """The step and the state to go back to; checkpoints that are damaged are set aside."""
+        while step := self._step_before(bad, settings):
+            try:
+                return step, own_state(self._training, self._checkpoints, step)
+            except DamagedCheckpointError as error:
+                set_aside(self._checkpoints, step, error.reason)
+        return settings.branched_at, first_state(self._training, self._source)[0]
+
     def _step_before(self, bad: int, settings: Train) -> int | None:
         """The checkpoint to go back to; None for the first state."""
         regular = (bad - 1) // settings.save_every * settings.save_every
         there = [step for step in self._checkpoints.steps() if step < bad]
         if regular in there:
             return regular
-        begins = regular <= settings.branched_at and (self._source or not (settings.init_from or settings.branch_from))
-        return None if begins or not there else there[-1]
-
-    def _first(self) -> State:
-        return first_state(self._training, self._source)[0]
+        known = self._source is not None or not (settings.init_from or settings.branch_from)
+        if known and (regular <= settings.branched_at or not there):
+            return None
+        if not there:
+            raise UserError(f"{self._checkpoints.folder} holds no good checkpoint to go back to from step {bad}.")
+        return there[-1]

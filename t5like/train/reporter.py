@@ -29,7 +29,7 @@ class Reporter:
             seconds, self._began = time.monotonic() - self._began, 0.0
             self._logger.event("first_step", step=step, seconds=round(seconds, 3))
             self._logger.say(f"The first step ended {duration(seconds)} after the start.")
-        why = values.verdict.words().format(step) if values.verdict.left_out else ""
+        why = values.verdict.words(step) if values.verdict.left_out else ""
         if rolls_back(values.verdict, step, self._settings):
             return why
         if why:

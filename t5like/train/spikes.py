@@ -39,12 +39,14 @@ class Verdict(NamedTuple):
     norm: Array
     left_out: Array
 
-    def words(self) -> str:
-        """The reason why an update is left out, on the host, as the beginning of a sentence about `step N`."""
+    def words(self, step: int) -> str:
+        """The reason why the update of a step is left out, on the host, as the beginning of a sentence."""
         if not self.finite:
-            return "Loss or gradient of step {} is not finite"
+            return f"Loss or gradient of step {step} is not finite"
         spikes = {"loss": self.loss, "gradient norm": self.norm}
-        return f"The {' and the '.join(f'{n} {x:.3g}' for n, x in spikes.items() if x)} times the median at step {{}}"
+        (name, times), *more = [(name, times) for name, times in spikes.items() if times]
+        beside = "".join(f" and the {name} {times:.3g} times" for name, times in more)
+        return f"The {name} of step {step} is {times:.3g} times its median{beside}"
 
 
 def watches(settings: Train) -> bool:
@@ -103,13 +105,13 @@ def rolls_back(verdict: Verdict, step: int, settings: Train) -> bool:
         return False
     if settings.non_finite == "stop":
         raise UserError(
-            f"{verdict.words().format(step)}, and its update was left out: let such steps pass with "
+            f"{verdict.words(step)}, and its update was left out: let such steps pass with "
             "train.non_finite=skip, go back behind their rows with train.non_finite=rollback, or start a new run with "
             "a lower optimizer.learning_rate or an optimizer.clip."
         )
     if settings.non_finite == "skip" and verdict.left_out > settings.skips:
         raise UserError(
-            f"{verdict.words().format(step)}, and it is the step number {int(verdict.left_out)} in a row whose update "
+            f"{verdict.words(step)}, and it is the step number {int(verdict.left_out)} in a row whose update "
             f"was left out, more than train.skips={settings.skips}: go on before them with train.non_finite=rollback, "
             "or start a new run with a lower optimizer.learning_rate or an optimizer.clip."
         )

@@ -57,7 +57,7 @@ def run_steps(
         return training_stream(rows, step, last, settings.batch, to_global.local_rows, offset)
 
     upcoming = Upcoming(batches, first, last, int(jax.device_get(state.skipped)))
-    recovery = Recovery(training, checkpoints, source, selection, logger, throughput)
+    recovery = Recovery(training, checkpoints, source, selection, milestones.saver, logger, throughput)
     profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     step = first

@@ -28,6 +28,7 @@ from t5like.data.store import REMEDY, SPLITS, Split, Store, TableEntry, fills, r
 from t5like.data.store.arrays import Array
 from t5like.data.vocabulary import Vocabulary
 from t5like.errors import UserError
+from t5like.json_files import sealed
 from t5like.storage import is_remote
 
 UINT64 = np.dtype("<u8")
@@ -42,7 +43,10 @@ class PackTable:
 
     def __init__(self, store: Store, data: config.Data, source: int, split: Split):
         folder = store.folder / "packs" / _key(store, data)
-        self.description = read_tables(folder)[f"{source}-{split}"]
+        tables: dict[str, TableEntry] = read_tables(folder)["tables"]
+        if f"{source}-{split}" not in tables:
+            raise UserError(f"{folder / 'table.json'} lacks {source}-{split}: {REMEDY.format(folder)}.")
+        self.description = tables[f"{source}-{split}"]
         self.columns, self.drawings = 2 + data.parts, self.description.get("drawings", 1)
         self.rows, self.examples = self.description["rows"], self.description["examples"]
         numbers, ends = self.drawings * self.examples * self.columns, self.drawings * self.rows + 1
@@ -84,7 +88,7 @@ def make_tables(store: Store, data: config.Data, vocabulary: Vocabulary, report:
         for split in SPLITS:
             tables[f"{source}-{split}"] = write_table(store, data, vocabulary, source, split, folder)
     description = {"lengths": data.lengths, "objective": data.objective.kind, "pack": data.pack, "tables": tables}
-    write_whole(folder / "table.json", json.dumps(description, indent=2).encode())
+    write_whole(folder / "table.json", sealed(json.dumps(description, indent=2)))
     report(f"Made {sum(table['rows'] for table in tables.values()):,} rows of the documents, {fill_of(description)}.")
     if (before := _key_before(store, data)) and (store.folder / "packs" / before / "table.json").exists():
         report(

@@ -38,6 +38,7 @@ from t5like.data.vocabulary import (
     train_pieces,
 )
 from t5like.errors import UserError
+from t5like.json_files import sealed
 from t5like.lock import locked
 from t5like.storage import etils_path, is_remote, path_of
 
@@ -106,7 +107,7 @@ def _make(folder: epath.Path, data: config.Data, report: Report, workers: Worker
     sizes = {number: unit.size for number, unit in tasks}
     workers = workers or pool(1 if sum(sizes.values()) <= SMALL else cpus())
     _remove_partial(folder)
-    write_whole(folder / "plan.json", json.dumps(plan_of(data), indent=2).encode())
+    write_whole(folder / "plan.json", sealed(json.dumps(plan_of(data), indent=2)))
     if tail:
         report(str(tail))
     if lost and not (folder / "vocabulary" / "vocabulary.json").exists():

@@ -28,9 +28,10 @@ from t5like.data.prepare.inputs import (
 from t5like.data.prepare.job import DROPPED, DUPLICATES, SIGNATURES, UNITS, Task
 from t5like.data.prepare.progress import Report
 from t5like.data.sources.identity import Identity, Key, named
-from t5like.data.store import read_manifest
+from t5like.data.store import forms, read_manifest
 from t5like.data.vocabulary import Pieces, Vocabulary
 from t5like.errors import UserError
+from t5like.json_files import read_object, sealed
 
 EARLY, VOCABULARY = "The files of data.sources", "The vocabulary"
 """Names of hashes in `units/inputs`; the first is that of earlier versions, in which nothing else was said of files."""
@@ -111,10 +112,10 @@ def begin(
         _forget(folder, kept, grows)
         for number, record in finished.records.items() if finished else ():
             if number in kept:
-                write_whole(folder / UNITS / f"{number:05}.json", json.dumps(record).encode())
+                write_whole(folder / UNITS / f"{number:05}.json", sealed(json.dumps(record)))
     hash = (read_manifest(folder) or {}).get("vocabulary_sha256") or early.get(VOCABULARY, "")
     known = {VOCABULARY: hash} if hash and (folder / "vocabulary").exists() else {}
-    write_whole(path, json.dumps(described(data, inputs, tasks, tail is not None) | known).encode())
+    write_whole(path, sealed(json.dumps(described(data, inputs, tasks, tail is not None) | known)))
     return inputs, tasks, tail
 
 
@@ -124,13 +125,14 @@ def check_vocabulary(folder: epath.Path, vocabulary: Vocabulary) -> None:
     if inputs.get(VOCABULARY, vocabulary.hash) != vocabulary.hash:
         raise UserError(f"{VOCABULARY} changed while {folder} was being prepared: delete that folder and start again.")
     if VOCABULARY not in inputs:
-        write_whole(folder / UNITS / "inputs", json.dumps(inputs | {VOCABULARY: vocabulary.hash}).encode())
+        write_whole(folder / UNITS / "inputs", sealed(json.dumps(inputs | {VOCABULARY: vocabulary.hash})))
 
 
 def _read(folder: epath.Path) -> dict[str, Any]:
     """The description of the units that are being made; empty where there are none."""
     path = folder / UNITS / "inputs"
-    return json.loads(path.read_text()) if path.exists() else {}
+    remedy = f"delete {folder} and prepare it again"
+    return read_object(path, forms.Inputs, remedy) if path.exists() else {}
 
 
 def _begun(folder: epath.Path) -> Prepared | None:

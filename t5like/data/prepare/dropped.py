@@ -16,6 +16,8 @@ from etils import epath
 
 from t5like.data.files import WholeFile
 from t5like.data.prepare.job import DROPPED, Job, Task
+from t5like.errors import UserError
+from t5like.json_files import loads
 
 FILE = "dropped.jsonl"
 EXCERPT = 200
@@ -55,9 +57,21 @@ def join_parts(job: Job, tasks: Sequence[Task]) -> None:
         if len(made) < len(parts) and before.exists():
             with cast(IO[bytes], before.open("rb")) as lines:
                 for line in lines:
-                    if json.loads(line)["unit"] in parts.keys() - made.keys():
+                    if _unit(line, before) in parts.keys() - made.keys():
                         whole.write(line)
         for path in made.values():
             with cast(IO[bytes], path.open("rb")) as part:
                 shutil.copyfileobj(part, whole, 2**22)
         whole.close()
+
+
+def _unit(line: bytes, file: epath.Path) -> int:
+    """The unit of a line of the list.
+
+    Raises:
+      UserError: the line is damaged.
+    """
+    try:
+        return int(loads(str(line, "utf-8"))["unit"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file} is damaged: delete it, and the list goes on without what it said so far.") from None

@@ -14,9 +14,11 @@ from t5like.data.prepare.inputs import described
 from t5like.data.prepare.job import Job, Task, store_type
 from t5like.data.prepare.progress import Report
 from t5like.data.sources.identity import Inputs
-from t5like.data.store import FORMAT, SPLITS
+from t5like.data.store import SPLITS
+from t5like.data.store.forms import FORMAT
 from t5like.data.vocabulary import Pieces, Vocabulary
 from t5like.errors import UserError
+from t5like.json_files import sealed
 from t5like.versions import VERSION, versions
 
 EXAMPLES = 5
@@ -82,7 +84,7 @@ def finish(
     # All but the inputs, of which there may be many, is for people too.
     head = json.dumps(manifest, indent=2, ensure_ascii=False).removesuffix("\n}")
     end = json.dumps(described(data, inputs, tasks, tail is not None, records))
-    write_whole(folder / "manifest.json", f'{head},\n  "inputs": {end}\n}}\n'.encode())
+    write_whole(folder / "manifest.json", sealed(f'{head},\n  "inputs": {end}\n}}\n'))
     if invalid:
         report(f"{invalid:,} invalid UTF-8 sequences were replaced by U+FFFD.")
     for filter, counts in zip(data.filters, _filter_sums(data, records), strict=True):

@@ -15,8 +15,10 @@ from t5like import config
 from t5like.config.conditions import effective
 from t5like.data.prepare.inputs import Prepared, compare, inputs_of, prepared
 from t5like.data.sources.identity import Differences
-from t5like.data.store import FORMAT
+from t5like.data.store import forms
+from t5like.data.store.forms import FORMAT
 from t5like.errors import UserError
+from t5like.json_files import read_object
 
 LEARNED = ("kind", "size", "path", "coverage", "lowercase", "train_characters")
 MIXING = ("name", "rate", "on_error", "test")
@@ -52,12 +54,7 @@ def check_plan(folder: epath.Path, data: config.Data) -> None:
     """
     if not (folder / "vocabulary" / "vocabulary.json").exists():
         return
-    try:
-        stored = json.loads((folder / "plan.json").read_text())
-    except (FileNotFoundError, ValueError):
-        stored = None
-    if not isinstance(stored, dict):
-        raise UserError(f"{folder / 'plan.json'} is missing or damaged: delete {folder} and prepare it again.")
+    stored = read_object(folder / "plan.json", forms.Plan, f"delete {folder} and prepare it again")
     if stored.get("format") != FORMAT:
         raise UserError(f"{folder} is a store of another version of t5like: choose another data.store, or delete it.")
     before, now = _used(stored), _used(plan_of(data))

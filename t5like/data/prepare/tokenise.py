@@ -27,10 +27,11 @@ from t5like.data.prepare.job import UNITS, Job, Task, cleaner, store_type
 from t5like.data.prepare.signatures import decisions
 from t5like.data.sources.faults import Faults
 from t5like.data.splits import shares_of
-from t5like.data.store import SPLITS, Split, documents_name
+from t5like.data.store import SPLITS, Split, documents_name, forms
 from t5like.data.tasks.encode import cut_texts, encode_example
 from t5like.data.tasks.few import chosen, key_of
 from t5like.data.vocabulary import Vocabulary, make_vocabulary, open_vocabulary
+from t5like.json_files import read_object, sealed
 
 EXAMPLES = 3
 """Dropped documents that a unit's record shows for each filter."""
@@ -47,13 +48,13 @@ def tokenise(job: Job, task: Task) -> dict[str, Any]:
     number, unit = task
     path = job.folder / UNITS / f"{number:05}.json"
     if path.exists():
-        return json.loads(path.read_text())
+        return read_object(path, forms.Record, "delete it and run the same command again")
     with WholeFile(part_of(job, number)) if job.data.filters else contextlib.nullcontext() as file:
         dropped = DroppedPart(file, number, unit.source)
         counts = Counts(job, number, unit, dropped)
         record = {"number": number, **_write(job, number, unit, counts), **counts.record()}
         dropped.close()
-    write_whole(path, json.dumps(record).encode())
+    write_whole(path, sealed(json.dumps(record)))
     return record
 
 

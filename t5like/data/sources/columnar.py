@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from t5like.data.sources.faults import DamagedError
 from t5like.data.sources.files import readable
 from t5like.data.sources.records import Row, Wanted, column_of, unknown_field
 from t5like.errors import UserError
+from t5like.json_files import parse
 
 BATCH_BYTES = 2**23
 """Decoded columns that are in memory at once, as far as the mean length of their rows tells."""
@@ -79,7 +79,7 @@ def _arrow_errors(name: str) -> Iterator[None]:
     try:
         yield
     except pyarrow.ArrowException as error:
-        raise DamagedError(f"{name} cannot be read: {str(error).rstrip('.')}.") from None
+        raise DamagedError(f"{name} cannot be read: {' '.join(str(error).split()).rstrip('.')}.") from None
 
 
 def _columns(wanted: Wanted, schema: Any, name: str) -> list[str]:
@@ -117,8 +117,10 @@ def _rows(batch: Any, name: str, number: int) -> Iterator[Row]:
     """The rows, with text as bytes: Arrow's own conversion stops at the first text that is no UTF-8."""
     import pyarrow
 
+    batch.validate()
     table = pyarrow.Table.from_batches([batch])
     table = table.cast(pyarrow.schema([(field.name, _as_bytes(field.type)) for field in table.schema]))
+    table.validate(full=True)
     for position, values in enumerate(table.to_pylist()):
         yield Row(number + position, values, functools.partial("{}, row {},".format, name, number + position))
 
@@ -142,7 +144,7 @@ def _classes(schema: Any, within: bool) -> dict[str, list[str]]:
     """The names of the classes of each column that has some, which `datasets` keeps beside the schema; those of columns
     of lists too, if the classes `within` lists are asked for."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: names for name in features if (names := _class_names(features[name], within))}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}

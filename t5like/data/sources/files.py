@@ -78,7 +78,7 @@ def readable(name: str, encoding: str = "utf-8") -> Iterator[Readable]:
 
 
 def _damaged(name: str, error: Exception) -> DamagedError:
-    return DamagedError(f"{name} cannot be read: {str(error).rstrip('.')}.")
+    return DamagedError(f"{name} cannot be read: {' '.join(str(error).split()).rstrip('.')}.")
 
 
 def read_whole(source: Source, name: str) -> bytes:

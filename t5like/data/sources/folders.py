@@ -1,7 +1,7 @@
 """Files of a source: those of a glob, or those of a folder that Hugging Face's `datasets` saved."""
 
-import json
-from typing import Literal
+import re
+from typing import Annotated, Literal, TypedDict
 
 from etils import epath
 
@@ -10,7 +10,22 @@ from t5like.config.sources import SAVED
 from t5like.data.sources.matching import by_fsspec, matching_files, reached
 from t5like.data.sources.parallel import parallel_files
 from t5like.errors import UserError, did_you_mean
+from t5like.json_files import Name, read_object
 from t5like.storage import etils_path, inside
+
+AGAIN = "save the data set again"
+
+
+class _Splits(TypedDict):
+    splits: list[Name]
+
+
+class _File(TypedDict):
+    filename: Annotated[str, re.compile(r"[^\0]{1,1000}")]
+
+
+class _State(TypedDict):
+    _data_files: list[_File]
 
 
 def split_of(source: Source, split: Literal["train", "validation", "test"]) -> str:
@@ -40,7 +55,7 @@ def _saved_files(
     path, name = etils_path(source.path), split_of(source, split)
     with reached(source.path):
         if (path / "dataset_dict.json").exists():
-            splits = json.loads((path / "dataset_dict.json").read_text())["splits"]
+            splits = read_object(path / "dataset_dict.json", _Splits, AGAIN)["splits"]
             if name in splits:
                 return _saved(path / name)
             if split == "train":
@@ -61,6 +76,8 @@ def is_saved(path: str) -> bool:
 
 def _saved(folder: epath.Path) -> list[tuple[str, int]]:
     """The files of one saved split, in their order."""
-    files = json.loads((folder / "state.json").read_text())["_data_files"]
+    files = read_object(folder / "state.json", _State, AGAIN)["_data_files"]
     paths = [folder / inside(file["filename"], folder / "state.json", folders=True) for file in files]
+    if lost := [path.name for path in paths if not path.exists()]:
+        raise UserError(f"{folder} lacks {lost[0]}, which its state.json names: {AGAIN}.")
     return [(str(path), path.stat().length) for path in paths]

@@ -25,13 +25,14 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt64
 
+from t5like.data.store import forms
 from t5like.data.store.arrays import Array
 from t5like.errors import UserError
+from t5like.json_files import read_object
 from t5like.storage import inside, is_remote
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
-FORMAT = 2
 REMEDY = "delete the folder {} and run the same command again"
 """Remedy of a damaged pack table."""
 VERIFIED = 2**28
@@ -147,7 +148,7 @@ class Store:
                 yield f"{path} has changed since it was written: delete the store and prepare it again."
         for described in (self.folder / "packs").glob("*/table.json"):
             try:
-                tables = read_tables(described.parent)
+                tables = read_tables(described.parent)["tables"]
             except UserError as error:
                 yield str(error)
                 continue
@@ -203,26 +204,23 @@ def read_manifest(store: epath.Path) -> dict[str, Any] | None:
     path = store / "manifest.json"
     if not path.exists():
         return None
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f"{path} is damaged or of another version of t5like: delete {store} and prepare it again.")
-    return manifest
+    remedy = f"delete {store} and prepare it again, if it is not of another version of t5like"
+    return read_object(path, forms.Manifest, remedy)
 
 
-def read_tables(folder: epath.Path) -> dict[str, TableEntry]:
-    """The description of each pack table in a folder, from `table.json`.
+def read_tables(folder: epath.Path) -> dict[str, Any]:
+    """The description of the pack tables in a folder: `table.json`, whose `tables` are `TableEntry`s by name.
 
     Raises:
       UserError: it is missing or damaged.
     """
     path = folder / "table.json"
-    try:
-        return {inside(name, path): table for name, table in json.loads(path.read_text())["tables"].items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is missing or damaged: {REMEDY.format(folder)}.") from None
+    described = read_object(path, forms.Tables, REMEDY.format(folder))
+    for name, table in described["tables"].items():
+        inside(name, path)
+        if len(table["tokens"]) != len(described["lengths"]):
+            raise UserError(f"{path} is damaged ({name} has other stacks than it): {REMEDY.format(folder)}.")
+    return described
 
 
 def fills(tables: Iterable[TableEntry], lengths: Mapping[str, int]) -> list[float]:

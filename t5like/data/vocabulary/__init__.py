@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int, UInt8
 from t5like import config
 from t5like.config import ROLES, Role
 from t5like.data.files import write_whole
+from t5like.data.vocabulary import forms
 from t5like.data.vocabulary.files import Path, load_pieces
 from t5like.data.vocabulary.frame import Frame
 from t5like.data.vocabulary.names import check_names, sentinel_number
@@ -28,6 +29,7 @@ from t5like.data.vocabulary.pieces import SENTINEL, UNUSED, Bytes, Pieces
 from t5like.data.vocabulary.tables import begins_word
 from t5like.data.vocabulary.training import train_pieces
 from t5like.errors import UserError
+from t5like.json_files import read_object, sealed
 from t5like.storage import etils_path
 
 __all__ = ["Bytes", "Frame", "Pieces", "Vocabulary", "load_pieces", "make_vocabulary", "open_vocabulary"]
@@ -233,11 +235,9 @@ class Vocabulary:
     @functools.cached_property
     def begins_word(self) -> Bool[np.ndarray, " size"]:
         """True for tokens that begin a word (`tables.begins_word`), every special one among them."""
-        return np.pad(begins_word(self.pieces), (0, self._more), constant_values=True) | self.is_special
-
-    @property
-    def _more(self) -> int:
-        return self.size - self.pieces.size
+        return (
+            np.pad(begins_word(self.pieces), (0, self.size - self.pieces.size), constant_values=True) | self.is_special
+        )
 
     @property
     def hash(self) -> str:
@@ -261,7 +261,7 @@ class Vocabulary:
         }
         if pieces.file:
             write_whole(folder / pieces.file, pieces.serialized)
-        write_whole(folder / "vocabulary.json", json.dumps(description, indent=2, ensure_ascii=False).encode() + b"\n")
+        write_whole(folder / "vocabulary.json", sealed(json.dumps(description, indent=2, ensure_ascii=False)))
 
 
 def make_vocabulary(pieces: Pieces, settings: config.Vocabulary) -> Vocabulary:
@@ -288,13 +288,13 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     """
     if not (folder / "vocabulary.json").exists():
         raise UserError(f"{folder} holds no vocabulary: vocabulary.json is missing.")
-    description = json.loads((folder / "vocabulary.json").read_text())
-    files = {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}
-    file = folder / files.get(description["kind"], "vocabulary.json")
+    description = read_object(folder / "vocabulary.json", forms.Described, "put back the one that was saved")
+    file = folder / {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}.get(description["kind"], "")
     pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
     sides = description.get("frame")
-    frame = None if sides is None else Frame(*map(tuple, (sides["before"], sides["behind"])))
+    frame = sides and Frame(tuple(sides["before"]), tuple(sides["behind"]))
     vocabulary = Vocabulary(pieces, description["extra"], description["sentinels"], frame)
-    if vocabulary.hash != description["sha256"]:
+    named = {*(description.get("control") or {}).values(), *itertools.chain(*(frame or ()))} - {None}
+    if vocabulary.hash != description["sha256"] or max(named, default=0) >= vocabulary.size:
         raise UserError(f"{file} has changed since it was saved: its hash is not vocabulary.json's.")
     return vocabulary

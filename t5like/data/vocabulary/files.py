@@ -1,16 +1,17 @@
 """Tokenizers from the files in which they are published, and the tokenizer.json of those that we learn."""
 
-import json
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from t5like.config.vocabulary import CLS, OWN_SPECIALS, ROLES, SEP
+from t5like.data.vocabulary import forms
 from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
 from t5like.data.vocabulary.pieces import Control, Pieces, SentencePiece
 from t5like.errors import UserError
+from t5like.json_files import json_object, mismatch
 
 if TYPE_CHECKING:
     import tokenizers
@@ -36,8 +37,19 @@ def load_pieces(path: Path, lowercase: bool = False) -> Pieces:
     """
     if not path.exists():
         raise UserError(f"There is no file or folder {path} to take a vocabulary from.")
-    if path.is_dir():
-        path = _file_in(path)
+    path = _file_in(path) if path.is_dir() else path
+    try:
+        return _load(path, lowercase)
+    except UserError:
+        raise
+    except BaseException as error:  # whatever the libraries raise of a damaged file: tokenizers' panics too, by name
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        told = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {told[:80]}): fetch it again.") from None
+
+
+def _load(path: Path, lowercase: bool) -> Pieces:
     if path.name == "merges.txt":
         path = path.parent / "vocab.json"
     if path.name == "vocab.json":
@@ -62,7 +74,7 @@ def _file_in(folder: Path) -> Path:
 
 
 def _sentencepiece_of(path: Path) -> SentencePiece:
-    control = _json(path.parent / "vocabulary.json").get("control")
+    control = _saved(path.parent).get("control")
     try:
         return SentencePiece(path.read_bytes(), Control(**control) if control else None, _called(path.parent))
     except RuntimeError:
@@ -71,7 +83,7 @@ def _sentencepiece_of(path: Path) -> SentencePiece:
 
 def _tokenizer_of(path: Path) -> HuggingFace:
     content = path.read_bytes()
-    control = _json(path.parent / "vocabulary.json").get("control")
+    control = _saved(path.parent).get("control")
     try:
         return HuggingFace(content, Control(**control) if control else None, _called(path.parent))
     except UserError:
@@ -88,7 +100,8 @@ def _wordpiece_of(path: Path, lowercase: bool) -> HuggingFace:
     if len(set(names)) < len(names):
         twice = next(name for number, name in enumerate(names) if name in names[:number])
         raise UserError(f"{path} has the piece {twice!r} twice: the numbers of its pieces are not certain.")
-    lowercase = _json(path.parent / "tokenizer_config.json").get("do_lower_case", lowercase)
+    told = _checked(path.parent / "tokenizer_config.json", forms.Settings).get("do_lower_case")
+    lowercase = lowercase if told is None else told
     tokenizer = wordpiece({name: number for number, name in enumerate(names)}, lowercase)
     return HuggingFace(tokenizer.to_str().encode(), called=_called(path.parent))
 
@@ -96,7 +109,7 @@ def _wordpiece_of(path: Path, lowercase: bool) -> HuggingFace:
 def _byte_bpe_of(path: Path, merges: Path) -> HuggingFace:
     if not (path.exists() and merges.exists()):
         raise UserError(f"{path.parent} needs both vocab.json and merges.txt.")
-    vocab = _json(path)
+    vocab = _checked(path, forms.Vocab)
     lines = (line.partition(" ") for line in _lines(merges) if line and not line.startswith("#version"))
     pairs = [(left, right) for left, _, right in lines]
     missing = [character for character in byte_of_character() if character not in vocab]
@@ -142,31 +155,34 @@ def byte_level(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> "tok
 
 def _called(folder: Path) -> dict[str, str]:
     """The control pieces and roles that the configs of a folder name, or a vocabulary.json of ours."""
-    names = special_names(folder) | _json(folder / "vocabulary.json").get("roles", {})
+    names = special_names(folder) | _saved(folder).get("roles", {})
     found = {key: [names[name] for name in keys if name in names] for key, keys in CALLED.items()}
     return {key: listed[0] for key, listed in found.items() if listed}
 
 
 def special_names(folder: Path) -> dict[str, str]:
     """Role, such as "eos", -> name of its piece, as tokenizer_config.json and the older special_tokens_map.json say."""
-    settings = _json(folder / "tokenizer_config.json")
+    settings = _checked(folder / "tokenizer_config.json", forms.Settings)
     if "added_tokens_decoder" not in settings:
-        settings = settings | _json(folder / "special_tokens_map.json")
+        settings = settings | json_object(folder / "special_tokens_map.json")
     tokens = {role: settings.get(f"{role}_token") for role in NAMED}
     contents = {role: token.get("content") if isinstance(token, dict) else token for role, token in tokens.items()}
     return {role: content for role, content in contents.items() if isinstance(content, str)}
 
 
-def _json(path: Path) -> dict:
-    """A file's JSON object, empty where there is no file."""
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object.")
+def _saved(folder: Path) -> dict[str, Any]:
+    return _checked(folder / "vocabulary.json", forms.Beside)
+
+
+def _checked(file: Path, form: Any) -> dict[str, Any]:
+    """The JSON object of a file, empty where there is no file.
+
+    Raises:
+      UserError: it is damaged, or not of the form.
+    """
+    content = json_object(file)
+    if wrong := mismatch(content, form):
+        raise UserError(f"{file} is damaged ({wrong}): fetch it again.")
     return content
 
 
