@@ -173,7 +173,7 @@ def test_a_table_counts_what_is_right(tmp_path):
 def source(tmp_path_factory) -> pathlib.Path:
     """A config of 24 steps with five checkpoints on a little text, as a folder."""
     folder = tmp_path_factory.mktemp("drill")
-    changes = {"train__steps": 24, "train__save_every": 5, "eval__every": 8, "mesh__data": 1}
+    changes: dict[str, Any] = {"train__steps": 24, "train__save_every": 5, "eval__every": 8, "mesh__data": 1}
     config = run_config(write_texts(folder)["first"], folder / "config", **changes)
     (folder / "config").mkdir()
     presets.write(config, folder / "config")

@@ -170,7 +170,8 @@ class Trial:
         if len(begun) > self._begun and self.starts > 1 and self.disturbances:
             lost = self._reached - begun[-1]
             self.lost.append(lost)
-            most = 2 * self.drill.course.save_every
+            failed = sum(event.get("event") == "save_failed" for event in events)
+            most = (2 + failed) * self.drill.course.save_every
             if lost > most and not any(event.get("event") == "damaged" for event in events):
                 self.complain("lost", f"{lost} steps are lost, where {most} are the most")
             self._reached = begun[-1]
