@@ -29,6 +29,7 @@ from t5like.commands import (
 )
 from t5like.config import Config
 from t5like.errors import InterruptedRunError, TransientError, UserError, did_you_mean
+from t5like.signals import Signals, end_at_once
 from t5like.storage import path_of
 from t5like.versions import VERSION
 from t5like.xla import set_flags
@@ -178,8 +179,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show Chinese shows escapes
             stream.reconfigure(errors="backslashreplace")
     try:
-        run(sys.argv[1:])
-        sys.stdout.flush()
+        with Signals(end_at_once):
+            run(sys.argv[1:])
+            sys.stdout.flush()
     except UserError as error:
         _end(error.status, str(error))
     except PermissionError as error:

@@ -21,7 +21,7 @@ from t5like.runs.best import after, best_of, choose, evaluations, require_figure
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.opened import open_run
-from t5like.train.guard import PreemptionHandler
+from t5like.train.guard import Asked, PreemptionHandler
 from t5like.train.loop import train
 from t5like.train.selection import Selection
 from t5like.train.state import make_training
@@ -166,7 +166,7 @@ def test_interrupted_by_steps_is_uninterrupted_by_epochs(whole, texts, tmp_path,
     run = tmp_path / "run"
     settings = run_config(texts["first"], run, **BEST, train__steps=whole.train.steps)
     stops = [2]
-    monkeypatch.setattr(PreemptionHandler, "after", lambda self, step: signal.SIGTERM if step in stops else None)
+    monkeypatch.setattr(PreemptionHandler, "after", lambda self, step: Asked(signal.SIGTERM if step in stops else None))
     while stops:
         with pytest.raises(InterruptedRunError):
             train(settings)

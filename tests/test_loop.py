@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import signal
 from typing import Any
 
 import jax
@@ -14,12 +15,13 @@ from small import replace, small_config
 from t5like import config
 from t5like.config import Config
 from t5like.data.rows.stream import Rows
-from t5like.errors import TransientError, UserError
+from t5like.errors import InterruptedRunError, TransientError, UserError
 from t5like.model.sharding import make_mesh
 from t5like.runs.changes import writing
 from t5like.runs.checkpoints import Checkpoints, State
 from t5like.runs.directory import RunDirectory
 from t5like.runs.skipped import rows_skipped
+from t5like.train.guard import Asked, PreemptionHandler, StoppedEvaluationError
 from t5like.train.loop import train
 from t5like.train.state import make_training
 
@@ -77,6 +79,52 @@ def test_a_second_run_in_a_directory_is_refused_before_it_touches_anything(corpu
             train(settings)
         assert {path: path.read_bytes() for path in run.path.iterdir()} == before and len(before) == 1
     assert not (corpus / "store").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_a_signal_prevents_is_made_on_resumption(corpus, tmp_path, monkeypatch, capsys):
+    """Between its batches, and before that of the last step, after which `finished` is still to be noted."""
+    whole, parts = (run_config(corpus, tmp_path / name, eval__batch=8) for name in ("whole", "parts"))
+    train(whole)
+
+    def stop(at: int, batches: int) -> None:
+        """Train until the evaluation of a step has had some batches, or the step ends where there are none."""
+        handled, asked = [0], PreemptionHandler.after
+
+        def between(self: PreemptionHandler) -> None:
+            handled[0] += 1
+            if handled[0] > batches > 0:
+                raise StoppedEvaluationError(signal.SIGTERM)
+
+        def after(self: PreemptionHandler, step: int) -> Asked:
+            return Asked(signal.SIGTERM) if step == at and not batches else asked(self, step)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PreemptionHandler, "between_batches", between)
+            patched.setattr(PreemptionHandler, "after", after)
+            with pytest.raises(InterruptedRunError, match=f"SIGTERM at step {at}; the state is saved"):
+                train(parts)
+        assert RunDirectory(tmp_path / "parts").steps()[-1] == at
+
+    for at, batches in ((3, 1), (3, 1), (6, 0)):  # the second time it is the owed one
+        stop(at, batches)
+    train(parts)
+    left, right = (
+        [{n: x for n, x in line.items() if not n.startswith("timing/")} for line in lines(run, "metrics.jsonl")]
+        for run in (tmp_path / "whole", tmp_path / "parts")
+    )
+    assert [line for line in left if len(line) > 1] == [line for line in right if len(line) > 1]
+    assert lines(tmp_path / "parts", "events.jsonl")[-1]["event"] == "finished"
+    for a, b in zip(jax.tree.leaves(final_state(whole)), jax.tree.leaves(final_state(parts)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    events = tmp_path / "parts" / "events.jsonl"
+    events.write_text("".join(f"{line}\n" for line in events.read_text().splitlines()[:-1]))
+    train(parts)  # killed between the evaluation and its last event
+    assert lines(tmp_path / "parts", "events.jsonl")[-1]["event"] == "finished"
+    before = events.read_text()
+    train(parts)
+    assert "is finished: step 6 of 6" in capsys.readouterr().out
+    assert events.read_text() == before
 
 
 @pytest.mark.slow

@@ -1,17 +1,16 @@
 """The checks before a run of several processes: who is missing or different is named, in time."""
 
 import concurrent.futures
-import contextlib
 import copy
 import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from command_line import CONFIGS
-from jaxlib import _jax
+from connections import connected, free_address
 from settings import valid
 from test_processes import finish, start
 
@@ -27,8 +26,7 @@ HOSTS = [f"host-{letter}" for letter in "abcdefgh"]
 
 @pytest.fixture
 def address() -> str:
-    with socket.create_server(("", 0)) as server:
-        return f"localhost:{server.getsockname()[1]}"
+    return free_address()
 
 
 AGAIN = "another try may do: "
@@ -54,18 +52,6 @@ def sentences(calls: list[Callable[[], object]]) -> list[str]:
 def come(address: str, numbers: list[int], count: int, seconds: float = 20.0) -> list[str]:
     """What the processes of these numbers hear in the handshake of `count`."""
     return sentences([lambda n=n: assemble(ProcessInfo(address, count, n), seconds) for n in numbers])
-
-
-@contextlib.contextmanager
-def connected(address: str, count: int) -> Iterator[list[Connection]]:
-    """Processes that JAX's own coordination service connects, all of them in this one."""
-    service = _jax.get_distributed_runtime_service(address, count)
-    clients = [_jax.get_distributed_runtime_client(address, number) for number in range(count)]
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(lambda client: client.connect(), clients))
-        yield [Connection(client, number, count) for number, client in enumerate(clients)]
-        list(pool.map(lambda client: client.shutdown(), clients))
-    service.shutdown()
 
 
 def reports(count: int) -> list[Report]:

@@ -28,9 +28,10 @@ class TrainOptions:
 
 def train(config: Config, options: TrainOptions) -> None:
     from t5like.processes.preflight import processes
+    from t5like.signals import holding
     from t5like.train.loop import train
 
-    with processes(config, {}, writes=True):
+    with holding("no step was taken, and the run is as it was before"), processes(config, {}, writes=True):
         train(config, options.from_scratch)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from t5like.config.checks import require, require_fields, require_positive, require_seed, require_steps
 from t5like.config.groups import Groups, Part
+from t5like.config.limits import Limits
 from t5like.config.marks import applies_to
 
 ENDING = ("linear", "cosine", "warmup_stable_decay")
@@ -139,6 +140,13 @@ class Train:
     """Steps between lines of metrics."""
     save_every: int = 1000
     """Steps between checkpoints; the last step is always saved."""
+    save_minutes: float | None = 15.0
+    """Minutes after which the state is saved in any case; None saves by steps alone."""
+    grace: float | None = 30.0
+    """Seconds that a signal leaves to finish the step and begin to save; then the run ends as it is. Steps that take
+    longer have twice their time, a save that has begun is finished. None waits."""
+    limits: Limits = Limits()
+    """Seconds after which a run counts as stuck, by phase."""
     keep: int = 3
     """Newest checkpoints that are kept."""
     keep_every: int | None = None
@@ -179,6 +187,9 @@ class Train:
             or (len(self.profile_steps) == 2 and 1 <= self.profile_steps[0] <= self.profile_steps[1]),
             f"train.profile_steps={self.profile_steps} must be the first and the last step of a trace, such as 10 12.",
         )
+        for name in ("save_minutes", "grace"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"train.{name}={value} must be above 0, or None.")
         require(bool(self.directory), "train.directory is empty: name the run directory.")
         require(
             not (self.init_from and self.branch_from),

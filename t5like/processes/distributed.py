@@ -107,20 +107,6 @@ def _alone_on_machine() -> bool:
     return bool(re.fullmatch(r"1(\(x\d+\))?", tasks))
 
 
-def connect(info: ProcessInfo, seconds: float) -> None:
-    """Join JAX's coordination service, which all processes of the run do at the same time, before they use devices."""
-    # Its handler of SIGTERM would keep a process from ending while it compiles or prepares data.
-    jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(
-        info.address,
-        info.count,
-        info.index,
-        info.devices,
-        cluster_detection_method="deactivate",
-        initialization_timeout=int(seconds),
-    )
-
-
 def process_index() -> int:
     """The number of this process, without a use of devices; 0 in a run of one."""
     return distributed.global_state.process_id

@@ -20,12 +20,13 @@ from t5like.errors import TransientError, UserError
 from t5like.processes.distributed import (
     Connection,
     ProcessInfo,
-    connect,
     connection,
     find_process,
     is_primary_process,
 )
 from t5like.processes.handshake import PATIENCE, assemble
+from t5like.processes.joining import connect, coordinator_address
+from t5like.processes.peers import Peers
 from t5like.storage import path_of
 from t5like.versions import VERSION, versions
 
@@ -67,7 +68,11 @@ def processes(config: Config, asked: Mapping[str, object], writes: bool = False)
         if writes:
             directory = path_of(config.train.directory)
             require_shared(connected, socket.gethostname(), str(directory))
-    with _print_on_primary() if connection() is not None else contextlib.nullcontext():
+    with contextlib.ExitStack() as joined:
+        if (connected := connection()) is not None:
+            folder = path_of(config.train.directory) if writes else None
+            joined.enter_context(Peers(connected, coordinator_address(), folder))
+            joined.enter_context(_print_on_primary())
         yield
 
 

@@ -20,11 +20,11 @@ from t5like.storage import path_of
 RESUMABLE = (
     *("train.steps", "train.directory", "train.non_finite", "train.log_every", "train.save_every", "train.keep"),
     *("train.epochs", "train.best", "train.patience", "train.skips", "train.keep_every", "train.failed_saves"),
-    *("train.spike_loss", "train.spike_norm", "train.spike_window"),
+    *("train.spike_loss", "train.spike_norm", "train.spike_window", "train.save_minutes", "train.grace"),
     *("train.tensorboard", "train.compilation_cache", "train.profile_steps", "train.accumulate", "model.remat"),
 )
 """Fields that a resumed run may change without a change of its numbers, besides those of `RESUMABLE_GROUPS`."""
-RESUMABLE_GROUPS = ("eval.", "mesh.", "rules.")
+RESUMABLE_GROUPS = ("eval.", "mesh.", "rules.", "train.limits.")
 SCHEDULE = tuple(
     f"optimizer.{name}" for name in ("learning_rate", "schedule", "warmup", "hold", "decay", "final", "schedule_steps")
 )

@@ -1,6 +1,6 @@
 """The figures of a run while it trains: those of held-out rows, and those of its tasks on their validation splits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -9,6 +9,7 @@ from t5like.data.tasks.reading import examples
 from t5like.data.vocabulary import Vocabulary
 from t5like.model.network import Network
 from t5like.model.sharding import Params
+from t5like.signals import uninterrupted
 from t5like.tasks.evaluate import check_tasks, require_examples, target_of, tasks_of
 from t5like.tasks.metrics import METRICS, figures
 from t5like.tasks.predict import Predictor
@@ -37,12 +38,12 @@ class Figures:
             place = f"task/{name}/" if len(config.data.sources) > 1 else "task/"
             self._tasks[place] = Predictor(network, vocabulary, task, config.eval.batch), found
 
-    def __call__(self, params: Params) -> dict[str, float]:
-        """All figures by their names."""
-        found = self._rows(params)
+    def __call__(self, params: Params, between: Callable[[], None] = uninterrupted) -> dict[str, float]:
+        """All figures by their names; `between` is called before each batch, and may raise."""
+        found = self._rows(params, between)
         with jax.transfer_guard("allow"):
             for place, (predictor, chosen) in self._tasks.items():
-                given = [prediction.value for prediction in predictor(params, chosen)]
+                given = [prediction.value for prediction in predictor(params, chosen, between)]
                 found |= _scores(place, predictor, chosen, given)
         return found | self._mean(found)
 

@@ -17,6 +17,7 @@ from t5like.data.vocabulary import Vocabulary
 from t5like.model.network import Network
 from t5like.model.sharding import Params, row_parts, shard
 from t5like.model.transformer import Transformer
+from t5like.signals import uninterrupted
 from t5like.tasks.likelihood import rows_of
 from t5like.tasks.prediction import Prediction
 
@@ -33,12 +34,13 @@ def head_predictions(
     params: Params,
     examples: Sequence[Example],
     batch: int,
+    between: Callable[[], None] = uninterrupted,
 ) -> list[Prediction]:
-    """The predictions for examples, in their order."""
+    """The predictions for examples, in their order; `between` is called before each batch."""
     data = network.config.data
     encoded = [encode_example(example, task, data, vocabulary) for example in examples]
     rows = [(number, row) for number, own in enumerate(encoded) for row in own]
-    scores = _all_scores(network, vocabulary, params, [row for _, row in rows], batch)
+    scores = _all_scores(network, vocabulary, params, [row for _, row in rows], batch, between)
     by_example: list[Rows] = [[] for _ in examples]
     for (number, row), score in zip(rows, scores, strict=True):
         by_example[number].append((row, score))
@@ -47,7 +49,12 @@ def head_predictions(
 
 
 def _all_scores(
-    network: Network, vocabulary: Vocabulary, params: Params, rows: Sequence[Encoded], batch: int
+    network: Network,
+    vocabulary: Vocabulary,
+    params: Params,
+    rows: Sequence[Encoded],
+    batch: int,
+    between: Callable[[], None],
 ) -> list[np.ndarray]:
     """The scores of each row, computed in the order of their lengths."""
     net = network.inference_net
@@ -56,6 +63,7 @@ def _all_scores(
     count += -count % row_parts(net.rules)
     found: list[np.ndarray] = [np.zeros(0)] * len(rows)
     for start in range(0, len(order), count):
+        between()
         numbers = order[start : start + count]
         full = [rows[n] for n in [*numbers, *[numbers[-1]] * (count - len(numbers))]]
         parts = tuple(_ragged([getattr(row, name) for row in full]) for name in ("tokens", "widths", "labels"))

@@ -1,7 +1,7 @@
 """Log-likelihoods of texts behind a prompt, in the rows that the objective would make of them in training."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from t5like.infer.score import log_probabilities
 from t5like.model.network import Network
 from t5like.model.sharding import Params, row_parts, shard
 from t5like.model.transformer import Transformer
+from t5like.signals import uninterrupted
 from t5like.train.step import targets_and_weights
 
 Features = dict[str, np.ndarray]
@@ -30,10 +31,11 @@ def log_likelihoods(
     prompts: Sequence[str],
     candidates: Sequence[Sequence[str]],
     batch: int,
+    between: Callable[[], None] = uninterrupted,
 ) -> list[Float[np.ndarray, " candidates"]]:
     """log p(candidate and its end | prompt), in nats, of each candidate of each prompt.
 
-    An encoder reads each prompt once for all of its candidates.
+    An encoder reads each prompt once for all of its candidates. `between` is called before each batch.
     """
     most = max((len(texts) for texts in candidates), default=1)
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
@@ -41,6 +43,7 @@ def log_likelihoods(
     rows = max(batch // most, 1)
     rows += -rows % row_parts(network.inference_net.rules)
     for start in range(0, len(order), rows):
+        between()
         numbers = order[start : start + rows]
         full = [*numbers, *[numbers[-1]] * (rows - len(numbers))]
         # What a prompt has fewer than others is filled up with its last candidate.

@@ -6,7 +6,7 @@ is one of few texts, labels or candidates, it is the likeliest of them, so that 
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from t5like.infer.batches import Batches, in_parts
 from t5like.infer.generate import Generator
 from t5like.model.network import Network
 from t5like.model.sharding import Params
+from t5like.signals import uninterrupted
 from t5like.storage import Path
 from t5like.tasks.head_scores import head_predictions
 from t5like.tasks.likelihood import log_likelihoods
@@ -39,32 +40,35 @@ class Predictor:
     batch: int = 32
     """Examples that are computed at once."""
 
-    def __call__(self, params: Params, examples: Sequence[Example]) -> Iterator[Prediction]:
+    def __call__(
+        self, params: Params, examples: Sequence[Example], between: Callable[[], None] = uninterrupted
+    ) -> Iterator[Prediction]:
         """The predictions in the order of the examples. Work is done in the order of their lengths, a part of them at a
-        time, so that neighbours are of one shape and memory stays bounded.
+        time, so that neighbours are of one shape and memory stays bounded. `between` is called before each batch,
+        and may raise.
 
         Raises:
           UserError: the model can neither score nor write what the task asks for.
         """
         for _, part in in_parts(examples, self._batches.part):
-            yield from self._part(params, part)
+            yield from self._part(params, part, between)
 
     @functools.cached_property
     def _batches(self) -> Batches:
         return Batches(self.batch)
 
-    def _part(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
+    def _part(self, params: Params, examples: Sequence[Example], between: Callable[[], None]) -> list[Prediction]:
         if self.network.config.data.objective.spec.head:
-            return head_predictions(self.network, self.vocabulary, self.task, params, examples, self.batch)
+            return head_predictions(self.network, self.vocabulary, self.task, params, examples, self.batch, between)
         if self.task.kind == "choice" or (self.task.kind in ("classify", "pair") and not self.task.multi_label):
-            return self._likeliest(params, examples)
-        return self._written(params, examples)
+            return self._likeliest(params, examples, between)
+        return self._written(params, examples, between)
 
-    def _likeliest(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
+    def _likeliest(self, params: Params, examples: Sequence[Example], between: Callable[[], None]) -> list[Prediction]:
         written = self.task.written
         candidates = [example.candidates if self.task.kind == "choice" else written for example in examples]
         prompts = [prompt_of(self.task, example) for example in examples]
-        found = log_likelihoods(self.network, self.vocabulary, params, prompts, candidates, self.batch)
+        found = log_likelihoods(self.network, self.vocabulary, params, prompts, candidates, self.batch, between)
         predictions = []
         for texts, scores in zip(candidates, found, strict=True):
             names = texts if self.task.kind == "choice" else self.task.labels
@@ -74,7 +78,7 @@ class Predictor:
             predictions.append(Prediction(names[int(np.argmax(scores))], by_name))
         return predictions
 
-    def _written(self, params: Params, examples: Sequence[Example]) -> list[Prediction]:
+    def _written(self, params: Params, examples: Sequence[Example], between: Callable[[], None]) -> list[Prediction]:
         data, vocabulary = self.network.config.data, self.vocabulary
         prompts = vocabulary.encode_documents([prompt_of(self.task, example) for example in examples])
         frame, most = trained_frame(data, vocabulary), most_tokens(self.network, self.task)
@@ -92,6 +96,7 @@ class Predictor:
             framed = [frame.around(ids[:-1][-room:]) for ids in prompts]
         texts = [""] * len(framed)
         for together in self._batches(list(map(len, framed))):
+            between()
             rows = together.full(framed, self._batches.rows(together))
             answers = generator.tokens(params, rows, 0, together.length)
             for number, ids in zip(together.members, answers, strict=False):

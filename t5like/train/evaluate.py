@@ -3,6 +3,7 @@ loss and the accuracy of labels."""
 
 import functools
 import operator
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from t5like.errors import UserError
 from t5like.model.network import Network
 from t5like.model.sharding import Params, batch_sharding, row_parts
 from t5like.processes.batches import GlobalBatches, replicated
+from t5like.signals import uninterrupted
 from t5like.train.compile import lower_evaluation, sources_apart
 from t5like.train.eval_step import BY_SOURCE
 from t5like.train.losses import Ratio, Sums
@@ -37,17 +39,23 @@ class Evaluator:
         self._lowered = functools.cache(lambda: lower_evaluation(network))
         self._step = functools.cache(lambda: self._lowered().compile())
 
-    def __call__(self, params: Params) -> dict[str, float]:
+    def __call__(self, params: Params, between: Callable[[], None] = uninterrupted) -> dict[str, float]:
         """Figures over `eval.rows` held-out rows: `loss`, `perplexity`, `bits_per_byte`, `accuracy` of all targets, and
         for those that spell text (all but sentinels and EOS) `text_accuracy`, and `text_loss` beside
         `unigram_text_loss`. Objectives that answer a text with a text have `exact_match`, the share of whole targets,
         EOS included, that greedy decoding would write. Labels have `loss`, `targets` and the `accuracy` of whole
         targets, both ends of a span, all labels of a text; numbers have `mean_squared_error` instead. Where there are
-        several sources, each one's figures follow, as `SOURCE/loss`; one without such rows has none."""
+        several sources, each one's figures follow, as `SOURCE/loss`; one without such rows has none.
+        `between` is called before each batch, and may raise."""
         config = self._network.config
         settings, apart = config.eval, bool(sources_apart(config))
         batches = evaluation_stream(self._rows, settings.rows, settings.batch, self._to_global.local_rows, apart)
-        sums = (jax.device_get(self._step()(params, self._to_global(features), *self._tables)) for features in batches)
+
+        def sums_of(features: dict[str, np.ndarray]) -> Sums:
+            between()
+            return jax.device_get(self._step()(params, self._to_global(features), *self._tables))
+
+        sums = map(sums_of, batches)
         wide = (jax.tree.map(np.float64, each) for each in sums)
         total = functools.reduce(lambda *pair: jax.tree.map(operator.add, *pair), wide)
         return all_figures(total, config)

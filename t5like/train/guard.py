@@ -1,113 +1,121 @@
-"""The guard of a run: signals that ask it to stop are handled between steps."""
+"""The guard of a run: signals that ask it to stop, and the clock that asks it to save, are heard between steps and
+between the batches of an evaluation."""
 
 import contextlib
-import itertools
 import signal
-import sys
-import threading
-from collections.abc import Callable
-from types import FrameType, TracebackType
+import time
+from types import TracebackType
+from typing import NamedTuple
 
-import jax
+from jax.experimental import multihost_utils
 
-from t5like.processes.distributed import Connection, connection
+from t5like.config import Train
+from t5like.processes.agreement import Agreement
+from t5like.processes.distributed import connection
+from t5like.processes.joining import notices_preemption
+from t5like.signals import Signals, holding
+from t5like.train.watchdog import Watchdog
 
-AGREED_WITHIN = 600
-"""Seconds until all processes must have come to their loops, of which some may still compile."""
-JOINED_WITHIN = 10
-"""Seconds that the end of a loop waits for the thread that watches, which looks up once a second."""
-_consensuses = itertools.count()
+SAVE = "save"
+
+
+class Asked(NamedTuple):
+    """What a run is to do after a step, the same on every process."""
+
+    stop: signal.Signals | None = None
+    save: bool = False
+
+
+class StoppedEvaluationError(Exception):
+    """A signal that is heard between the batches of an evaluation, which is made on resumption."""
+
+    def __init__(self, number: signal.Signals):
+        super().__init__(number.name)
+        self.signal = number
 
 
 class PreemptionHandler:
     """Remembers SIGTERM and SIGINT instead of dying of them; a second signal acts as it would without this.
 
-    It is ours since JAX's (`multihost_utils.reached_preemption_sync_point`) takes SIGTERM from the start of a process
-    on, so that none would end while it compiles or prepares data.
+    JAX's own (`multihost_utils.reached_preemption_sync_point`) is asked as well, which knows of notices that come
+    another way; its handler of SIGTERM is replaced by ours, or no process would end while it compiles or prepares data.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Train, watchdog: Watchdog):
         self.signal: signal.Signals | None = None
-        self._before: dict[signal.Signals, object] = {}
-        connected = connection()
-        self._consensus = StopConsensus(connected, lambda: self.signal) if connected else None
+        self._settings, self._watchdog, self._saved = settings, watchdog, time.monotonic()
+        self._ends = False  # the processes agree on it
+        self._stopping: signal.Signals | None = None
+        self._late = False  # a save is asked for
+        self._context = contextlib.ExitStack()
+        connected, self._primary = connection(), True
+        self._agreement = None
+        if connected:
+            self._primary = not connected.index
+            self._agreement = Agreement(connected, self._wanted, self._heard, settings.limits.barrier)
 
     def __enter__(self) -> "PreemptionHandler":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._remember)
-        if self._consensus:
-            self._consensus.start()
+        self._context.enter_context(Signals(self._remember))
+        self._context.enter_context(holding("the newest checkpoint is whole, and the same command goes on from it"))
+        if self._agreement:
+            self._agreement.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore()
-        if self._consensus:
-            self._consensus.end()
+        self._context.close()
+        if self._agreement:
+            self._agreement.end()
 
-    def after(self, step: int) -> signal.Signals | None:
-        """The signal that ends the run after this step, if any: the same on every process, whichever was sent it."""
-        return self._consensus.after(step) if self._consensus else self.signal
+    def after(self, step: int) -> Asked:
+        """What this step ends with, whichever process was sent a signal; asked for until it is done, since a run that
+        goes back does not do it now."""
+        stop, save = self._now()
+        self._stopping, self._late = self._stopping or stop, self._late or save
+        return Asked(self._stopping, self._late)
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        print(f"\n{self.signal.name}: finishing the step and saving; once more to stop at once.", flush=True)
-        self._restore()
+    def between_batches(self) -> None:
+        """Between the batches of an evaluation.
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
+        Raises:
+          StoppedEvaluationError: a signal asks for the end.
+        """
+        stop, save = self._now()
+        self._late |= save
+        if stop:
+            raise StoppedEvaluationError(stop)
+        self._watchdog.goes_on()
 
+    def saved(self) -> None:
+        """Begin anew to count the time until the next save."""
+        self._saved, self._late = time.monotonic(), False
 
-class StopConsensus:
-    """Agrees with the other processes on the step to stop after, once one of them was sent a signal.
+    def _now(self) -> Asked:
+        if self._agreement is None:
+            return Asked(self.signal, self._is_late())
+        with self._watchdog.phase("barrier"):
+            asked = self._agreement.now()
+        if notices_preemption() and multihost_utils.reached_preemption_sync_point(self._agreement.moments):
+            return Asked(signal.SIGTERM)
+        return Asked(None if asked in (None, SAVE) else signal.Signals[asked], asked == SAVE)
 
-    A thread of each process watches for the signal through the coordination service, so that a step costs no message.
-    When there is one, each says which step it has come to while its loop is held, and all stop after the step that
-    follows the largest: none has passed that.
-    """
+    def _is_late(self) -> bool:
+        minutes = self._settings.save_minutes
+        return minutes is not None and time.monotonic() - self._saved > 60 * minutes
 
-    def __init__(self, connected: Connection, signalled: Callable[[], signal.Signals | None]):
-        self._connected, self._signalled = connected, signalled
-        self._key = f"t5like/stop/{next(_consensuses)}"
-        self._step, self._last, self._signal = 0, -1, signal.SIGTERM
-        self._held, self._over = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="signals of other processes", daemon=True)
+    def _wanted(self) -> str | None:
+        """What this process asks the others for; by time process 0 alone."""
+        if self.signal:
+            return None if self._ends else self.signal.name
+        return SAVE if self._primary and not self._late and self._is_late() else None
 
-    def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
+    def _heard(self, asked: str) -> None:
+        """The processes agree on a request."""
+        if asked != SAVE:
+            self._ends = True
+            self._watchdog.expects_end(signal.Signals[asked], self._settings.grace)
 
-    def end(self) -> None:
-        """End the watch; while the processes agree, it may have to wait for others for a while."""
-        self._over.set()
-        self._thread.join(JOINED_WITHIN)
-
-    def after(self, step: int) -> signal.Signals | None:
-        """The signal if this is the step to stop after; to be called after each step."""
-        with self._held:
-            self._step = step
-            return self._signal if 0 <= self._last <= step else None
-
-    def _watch(self) -> None:
-        client = self._connected.client
-        while not self._over.is_set():
-            if own := self._signalled():
-                with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first
-                    client.key_value_set(self._key, own.name)
-            try:
-                self._signal = signal.Signals[client.blocking_key_value_get(self._key, 1000)]
-            except jax.errors.JaxRuntimeError:
-                continue
-            with self._held:
-                self._agree()
-            return
-
-    def _agree(self) -> None:
-        client = self._connected.client
-        client.key_value_set(f"{self._key}/{self._connected.index}", str(self._step))
-        try:
-            client.wait_at_barrier(f"{self._key}/said", AGREED_WITHIN * 1000)
-        except jax.errors.JaxRuntimeError as error:
-            print(f"The processes did not agree on a step to stop after: {error}", file=sys.stderr, flush=True)
-            return
-        self._last = 1 + max(int(step) for _, step in client.key_value_dir_get(f"{self._key}/"))
+    def _remember(self, number: signal.Signals) -> None:
+        self.signal = number
+        within = f" within {self._settings.grace:.0f} s" if self._settings.grace else ""
+        print(f"\n{number.name}: finishing the step and saving{within}; once more to stop at once.", flush=True)
+        self._watchdog.expects_end(number, self._settings.grace)

@@ -20,6 +20,7 @@ from t5like.runs.directory import RunDirectory
 from t5like.runs.epochs import with_steps_of, with_steps_of_epochs
 from t5like.runs.rows import keep_rows, prepare_rows
 from t5like.runs.start import check_start, find_source, require_vocabulary
+from t5like.signals import holding
 from t5like.storage import path_of
 from t5like.tasks.figures import Figures
 from t5like.train.evaluate import check_rows, require_objective
@@ -115,13 +116,14 @@ def _alone(run: RunDirectory) -> Iterator[None]:
 
 def _prepared(run: RunDirectory, config: Config) -> Vocabulary:
     """The vocabulary of the run's store, which is made where it is missing."""
-    return run_on_primary("prepare the data", lambda: prepare_rows(run, config)) or prepare_rows(run, config)
+    with holding("what is prepared so far is kept, and the same command goes on from there"):
+        return run_on_primary("prepare the data", lambda: prepare_rows(run, config)) or prepare_rows(run, config)
 
 
 def is_finished(selection: Selection, step: int, config: Config) -> bool:
-    """True if nothing is left to do after a step, be it that no better figure came."""
+    """True if nothing is left to do or to note after a step, be it that no better figure came."""
     owes = selection.owes(step, config.eval.every, config.train.steps)
-    return not owes and (step >= config.train.steps or selection.over)
+    return selection.noted and not owes and (step >= config.train.steps or selection.over)
 
 
 def epochs_seen(rows: Rows, config: Config, skipped: int) -> str:

@@ -32,6 +32,10 @@ class Profile:
         jax.block_until_ready(results)
         return self.end()
 
+    def close(self) -> None:
+        """End the trace, if there is one."""
+        self.end()
+
     def end(self) -> Path | None:
         """End the trace, if there is one: a run may stop within its steps."""
         if not self._tracing:

@@ -3,6 +3,7 @@
 from t5like.config import Train
 from t5like.runs.best import Best, after, best_of, evaluations, require_figure
 from t5like.runs.directory import RunDirectory
+from t5like.runs.events import finished
 
 
 class Selection:
@@ -14,13 +15,14 @@ class Selection:
     def __init__(self, settings: Train, run: RunDirectory, first: int):
         self._settings, self._run = settings, run
         self.go_back(first)
+        self.noted = finished(run, first)
 
     def go_back(self, first: int) -> None:
         """Follow the figure from what is kept of evaluations up to a step on."""
         figure = self._settings.best
-        values = evaluations(self._run, figure, first) if figure else {}
-        self._steps = self._run.steps() if figure else []
-        self.best: Best | None = best_of(figure, values, self._steps)
+        values = evaluations(self._run, figure or "loss", first)
+        self._steps = self._run.steps()
+        self.best: Best | None = best_of(figure, values, self._steps) if figure else None
         self._evaluated = max(values, default=None)
 
     def __bool__(self) -> bool:
@@ -36,7 +38,7 @@ class Selection:
         """True if the run itself, and not one that it branched from, was stopped after it saved this step and before it
         evaluated it."""
         due = step in self._steps and (step % every == 0 or step >= last)
-        return bool(self) and due and self._evaluated != step
+        return due and self._evaluated != step
 
     def add(self, step: int, figures: dict[str, float]) -> bool:
         """Take in an evaluation; True if it is the best so far."""

@@ -1,5 +1,6 @@
 """The loop over the steps of a run, with what happens at some of them."""
 
+import contextlib
 from collections.abc import Iterator
 
 import jax
@@ -21,6 +22,7 @@ from t5like.train.reporter import Reporter
 from t5like.train.selection import Selection
 from t5like.train.state import Training
 from t5like.train.step import Metrics
+from t5like.train.watchdog import Watchdog
 
 
 def run_steps(
@@ -35,20 +37,43 @@ def run_steps(
     logger: Logger,
     began: float,
 ) -> None:
-    """The loop: step N is dispatched before the metrics of step N-1 are read, so that the device never waits.
+    """The evaluation that a run owes since it was stopped before, then the loop. `source` is where a run without a
+    checkpoint began; `began` is when the command did, by the monotonic clock.
 
-    An evaluation that may be the best comes before the step is saved, others after it. `source` is where a run without
-    a checkpoint began; `began` is when the command did, by the monotonic clock.
+    Raises:
+      InterruptedRunError: a signal asked for the end; the state is saved.
     """
     settings, last = training.config.train, training.config.train.steps
-    every, throughput = training.config.eval.every, Throughput(first, last)
+    throughput = Throughput(first, last)
     report = Reporter(training, logger, throughput, began)
-    milestones = Milestones(training, evaluator, checkpoints, selection, report, logger)
-    if selection.owes(first, every, last):
-        milestones.evaluate(state, first)
-        if first >= last or selection.over:
-            milestones.finish(state, first)
-            return
+    with Watchdog(settings.limits, path_of(settings.directory)) as watchdog:
+        milestones = Milestones(training, evaluator, checkpoints, selection, report, logger, watchdog)
+        if selection.owes(first, training.config.eval.every, last):
+            with PreemptionHandler(settings, watchdog) as preemption:
+                milestones.evaluate_owed(state, first, preemption)
+        if first < last and not selection.over:
+            recovery = Recovery(training, checkpoints, source, selection, logger, throughput)
+            state, first = _loop(
+                training, state, first, rows, milestones, report, throughput, recovery, watchdog, logger
+            )
+        milestones.finish(state, first)
+
+
+def _loop(
+    training: Training,
+    state: State,
+    first: int,
+    rows: Rows,
+    milestones: Milestones,
+    report: Reporter,
+    throughput: Throughput,
+    recovery: Recovery,
+    watchdog: Watchdog,
+    logger: Logger,
+) -> tuple[State, int]:
+    """The loop, up to the state and step that it returns: step N is dispatched before the metrics of step N-1 are read,
+    so that the device never waits."""
+    settings, last = training.config.train, training.config.train.steps
     to_global = GlobalBatches(batch_sharding(training.config.rules, training.mesh), settings.batch)
     compiled = compile_step(training, logger.say)
 
@@ -57,12 +82,17 @@ def run_steps(
         return training_stream(rows, step, last, settings.batch, to_global.local_rows, offset)
 
     upcoming = Upcoming(batches, first, last, int(jax.device_get(state.skipped)))
-    recovery = Recovery(training, checkpoints, source, selection, milestones.saver, logger, throughput)
     profile = Profile(path_of(settings.directory) / "profile", settings.profile_steps)
     pending: tuple[int, Metrics] | None = None
     step = first
-    with jax.transfer_guard("disallow"), PreemptionHandler() as preemption, milestones.saver:
+    with (
+        contextlib.closing(profile),
+        jax.transfer_guard("disallow"),
+        PreemptionHandler(settings, watchdog) as preemption,
+        milestones.saver,
+    ):
         for step in upcoming:
+            watchdog.enters("first_step" if upcoming.taken == 1 else "step", step)
             profile.before(step)
             with throughput.waiting():
                 features = upcoming.batch()
@@ -72,26 +102,16 @@ def run_steps(
             due = [pending] if pending else []
             pending = step, metrics
             milestones.saver.tell()
-            stopping = preemption.after(upcoming.taken)
-            saves = step % settings.save_every == 0 or step == last or stopping is not None
-            evaluates = step % every == 0 or step == last
-            if saves or evaluates:
+            asked = preemption.after(step)
+            if reached := milestones.due(step, asked):
                 due.append(pending)
                 pending = None
             if bad := next(((n, why) for n, each in due if (why := report(n, each))), None):
                 del state, metrics, due
-                state, pending = recovery(upcoming, *bad), None
+                with watchdog.phase("", step):
+                    state, pending = recovery(upcoming, *bad), None
                 continue
-            if saves and not (selection and evaluates and not stopping):
-                milestones.save(state, step)
-            if stopping:
-                profile.end()
-                milestones.stop(state, step, stopping)
-            if evaluates:
-                best = milestones.evaluate(state, step)
-                if selection and (saves or best or selection.over):
-                    milestones.save(state, step)
-                if selection.over:
-                    break
-    profile.end()
-    milestones.finish(state, step)
+            if reached and milestones.reach(state, step, asked, preemption):
+                break
+        watchdog.enters("save", step)
+    return state, step
