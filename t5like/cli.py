@@ -17,6 +17,7 @@ from t5like.commands import (
     Command,
     convert,
     data,
+    drill,
     finetune,
     generate,
     models,
@@ -37,7 +38,7 @@ FOLLOWED = {"run and folder": "the Hugging Face folder", "run and file": "the fi
 """Arguments after a SOURCE."""
 COMMANDS = {
     command.name: command
-    for group in (models, generate, finetune, tasks, score, data, why, plan, convert, vocabulary)
+    for group in (models, generate, finetune, tasks, score, data, why, plan, drill, convert, vocabulary)
     for command in group.COMMANDS
 }
 """All commands by name, in the order of the help."""

@@ -16,7 +16,8 @@ from t5like.data.order import hash_of
 from t5like.data.packing.pack_table import make_tables
 from t5like.data.ragged import Ragged
 from t5like.data.rows.layout import lay_out
-from t5like.data.store import FORMAT, SPLITS, Store
+from t5like.data.store import SPLITS, Store
+from t5like.data.store.forms import FORMAT
 
 FRAME, KEYS, NOISE = (4, 5), 10, (20, 60)
 """Tokens around a text, the first of three tokens that say the label, and all others."""
@@ -85,11 +86,13 @@ def write_store(folder: pathlib.Path, data: config.Data, splits: dict[str, list[
         (folder / split / "00000.bin").write_bytes(tokens)
         (folder / split / "00000.documents").write_bytes(documents)
         hashes = [hashlib.sha256(content).hexdigest() for content in (tokens, documents)]
-        counts = {"documents": len(examples), "tokens": len(tokens) // 2}
+        counts = {"documents": len(examples), "tokens": len(tokens) // 2, "bytes": 0, "longest": 0}
         file = {"name": "00000.bin", "read": ["made"], "sha256": hashes[0], "documents_sha256": hashes[1], **counts}
-        described[split] = {**counts, "bytes": 0, "files": [file]}
+        described[split] = {**counts, "files": [file]}
     assert described.keys() == set(SPLITS)
-    sources = [{"name": "made", "parts": 3, "splits": described}]
-    manifest = {"format": FORMAT, "dtype": "<u2", "vocabulary_sha256": "", "sources": sources}
+    source = {"name": "made", "kind": "text", "parts": 3, "units": 1, "splits": described, "filters": []}
+    source["read"] = {"documents": 0, "bytes": 0}
+    manifest = {"format": FORMAT, "dtype": "<u2", "vocabulary_sha256": "", "created_with": {}, "sources": [source]}
+    manifest["invalid_sequences"] = 0
     (folder / "manifest.json").write_text(json.dumps(manifest))
     make_tables(Store(epath.Path(folder)), data, vocabulary(), [].append)

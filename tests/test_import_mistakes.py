@@ -12,6 +12,7 @@ from t5x_format import written
 
 from t5like.cli import run
 
+DECODER = "SOURCE/tokenizer_config.json is damaged (added_tokens_decoder"
 ADDED = "The added pieces of SOURCE, in added_tokens.json, tokenizer_config.json or tokenizer.json, are not all a name"
 TOKENIZERS = {
     "none": ("t5_1_1", file("spiece.model", None), "SOURCE holds no tokenizer: spiece.model, tokenizer.json, "),
@@ -36,7 +37,7 @@ TOKENIZERS = {
     "numbers as text": (
         "gpt2",
         file("vocab.json", '{"a": "1"}'),
-        "SOURCE/vocab.json and SOURCE/merges.txt are no ",
+        """SOURCE/vocab.json is damaged (a is "1"): fetch""",
     ),
     "no vocab.txt of BERT": ("bert_masked", file("vocab.txt", "a\nb\n"), "SOURCE/vocab.txt is no vocabulary of "),
     "a piece twice": (
@@ -57,22 +58,26 @@ TOKENIZERS = {
         "The tokenizer has the added piece ",
     ),
     "a number that is none": ("t5_1_1", file("added_tokens.json", '{"[X]": "a"}'), ADDED),
-    "a name that is none": ("t5_1_1", file("tokenizer_config.json", '{"added_tokens_decoder": {"300": "[X]"}}'), ADDED),
-    "a number as a name": ("t5_1_1", file("tokenizer_config.json", '{"added_tokens_decoder": {"x": {}}}'), ADDED),
+    "a name that is none": (
+        "t5_1_1",
+        file("tokenizer_config.json", '{"added_tokens_decoder": {"300": "[X]"}}'),
+        DECODER,
+    ),
+    "a number as a name": ("t5_1_1", file("tokenizer_config.json", '{"added_tokens_decoder": {"x": {}}}'), DECODER),
     "a list of names": (
         "t5_1_1",
         file("tokenizer_config.json", '{"added_tokens_decoder": ["x"]}'),
-        "SOURCE/tokenizer_config.json: added_tokens_decoder=['x'] must be of type dict.",
+        DECODER + " is a list): fetch it again.",
     ),
     "sentinels below zero": (
         "t5_1_1",
         file("tokenizer_config.json", '{"extra_ids": -3}'),
-        "SOURCE/tokenizer_config.json: extra_ids=-3 must not be negative.",
+        "SOURCE/tokenizer_config.json: extra_ids=-3 must be between 0 and 65535.",
     ),
     "names as a number": (
         "t5_1_1",
         file("tokenizer_config.json", '{"additional_special_tokens": 3}'),
-        "SOURCE/tokenizer_config.json: additional_special_tokens=3 must be of type list.",
+        "SOURCE/tokenizer_config.json is damaged (additional_special_tokens is 3): fetch it again.",
     ),
     "lower case as text": (
         "bert_masked",

@@ -41,7 +41,7 @@ FILES = {
     "a path in the index": (
         SHARDED,
         index(lambda names: names.update({"extra.weight": "../other.safetensors"})),
-        "SOURCE/model.safetensors.index.json is no index of weights (its files are not names): fetch it again.",
+        "SOURCE/model.safetensors.index.json is no index of weights (extra.weight is ",
     ),
     "a number in the index": (
         SHARDED,

@@ -20,6 +20,7 @@ TOWER = {
     "cli": 9,
     "commands": 8,
     "plan": 7,
+    "drill": 7,
     "library": 7,
     "loading": 7,
     "results": 7,

@@ -54,6 +54,7 @@ def test_roles_are_what_the_folder_of_a_tokenizer_says_and_are_saved_with_it(rob
     assert roles_of(open_vocabulary(tmp_path / "saved")) == expected
     description = json.loads((tmp_path / "saved" / "vocabulary.json").read_text())
     assert description.pop("roles") == {"mask": "<mask>", "cls": "<s>", "sep": "</s>"}
+    del description["checksum"]
     # As earlier versions saved it: <mask> is known by its usual name, the others were not.
     (tmp_path / "saved" / "vocabulary.json").write_text(json.dumps(description))
     before = open_vocabulary(tmp_path / "saved")

@@ -41,7 +41,9 @@ def test_no_file_leads_its_reader_out_of_its_folder(tmp_path):
     manifest.write_text(manifest.read_text().replace("00002.bin", "../../secret.bin"))
     for remote in (False, True):
         assert "manifest.json names '../../secret.bin'" in sentence(Store, epath.Path(tmp_path), remote)
-    (tmp_path / "table.json").write_text('{"tables": {"../../secret": {}}}')
+    table = {"examples": 0, "rows": 0, "cut": 0, "tokens": [], "sha256": ["0" * 64] * 2}
+    described = {"lengths": {}, "objective": "causal", "tables": {"../../secret": table}}
+    (tmp_path / "table.json").write_text(json.dumps(described))
     assert "table.json names '../../secret'" in sentence(read_tables, epath.Path(tmp_path))
     (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "../secret.arrow"}]}')
     assert "state.json names '../secret.arrow'" in sentence(_saved, epath.Path(tmp_path))

@@ -115,6 +115,7 @@ def test_a_run_that_puts_something_else_around_texts_fails(imported, tmp_path, c
     shutil.copytree(imported, run)
     description = json.loads((run / "vocabulary" / "vocabulary.json").read_text("utf-8"))
     assert description["frame"] == {"before": [], "behind": []}
+    del description["checksum"]
     description["frame"]["before"] = [319]
     (run / "vocabulary" / "vocabulary.json").write_text(json.dumps(description), "utf-8")
     found = failing(capsys, run, GOLDEN / "gpt2")

@@ -208,12 +208,16 @@ def _with_gin(model: Model, gin: Path) -> Model:
             )
     changes: dict[str, Any] = {}
     if settings.get("dropout_rate", UNKNOWN) != UNKNOWN:
-        changes["dropout"] = float(settings["dropout_rate"])
+        rate = settings["dropout_rate"]
+        if not isinstance(rate, int | float):
+            raise UserError(f"{gin} sets T5Config.dropout_rate = {rate!r}, which is no number: give T5X's config.gin.")
+        changes["dropout"] = float(rate)
     if "mlp_activations" in settings:
-        first, *rest = settings["mlp_activations"]
-        if first not in ACTIVATIONS or rest != ["linear"] * model.gated:
+        named = settings["mlp_activations"]
+        first, *rest = named if isinstance(named, tuple | list) and named else [""]
+        if not isinstance(first, str) or first not in ACTIVATIONS or rest != ["linear"] * model.gated:
             raise UserError(
-                f"{gin} sets T5Config.mlp_activations = {settings['mlp_activations']!r}, but one of "
+                f"{gin} sets T5Config.mlp_activations = {named!r}, but one of "
                 f"{', '.join(ACTIVATIONS)} is possible, {'with' if model.gated else 'without'} 'linear' after it."
             )
         changes["activation"] = ACTIVATIONS[first]

@@ -188,7 +188,9 @@ def _leaf(file: Path, name: str, value: Any) -> np.ndarray | str:
         return value
     if isinstance(value, str) and value.startswith(PLACEHOLDER):
         return inside(value.removeprefix(PLACEHOLDER), file)
-    if isinstance(value, dict) and isinstance(path := value["kvstore"].get("path", value.get("path")), str):
+    store = value.get("kvstore") if isinstance(value, dict) else None
+    path = {**value, **store}.get("path") if isinstance(value, dict) and isinstance(store, dict) else None
+    if isinstance(path, str):
         return inside(PurePosixPath(path).name, file)
     raise UserError(f"The msgpack file {file} has neither an array nor a place of one for {name!r}: {AGAIN}.")
 

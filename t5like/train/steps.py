@@ -52,7 +52,7 @@ def run_steps(
             with PreemptionHandler(settings, watchdog) as preemption:
                 milestones.evaluate_owed(state, first, preemption)
         if first < last and not selection.over:
-            recovery = Recovery(training, checkpoints, source, selection, logger, throughput)
+            recovery = Recovery(training, checkpoints, source, selection, milestones.saver, logger, throughput)
             state, first = _loop(
                 training, state, first, rows, milestones, report, throughput, recovery, watchdog, logger
             )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from t5like.json_files import Count, Digest, Name
+from t5like.json_files import Count, Digest
 
 FORMAT = 2
 
@@ -10,7 +10,7 @@ FORMAT = 2
 class File(TypedDict):
     """The tokens of a unit, and the table of its documents."""
 
-    name: Name
+    name: str  # which `storage.inside` checks where it is used
     read: list[str]
     sha256: Digest
     documents_sha256: Digest
