@@ -20,7 +20,7 @@ SAVE = "save"
 
 
 class Asked(NamedTuple):
-    """What a run is to do after a step, the same on every process."""
+    """The duties of a run after a step, the same on every process."""
 
     stop: signal.Signals | None = None
     save: bool = False
@@ -67,7 +67,8 @@ class PreemptionHandler:
             self._agreement.end()
 
     def after(self, step: int) -> Asked:
-        """What this step ends with, whichever process was sent a signal; asked for until it is done, since a run that
+        """The duties that this step ends with, whichever process was sent a signal; asked for until it is done, since a run
+        that
         goes back does not do it now."""
         stop, save = self._now()
         self._stopping, self._late = self._stopping or stop, self._late or save
@@ -103,7 +104,7 @@ class PreemptionHandler:
         return minutes is not None and time.monotonic() - self._saved > 60 * minutes
 
     def _wanted(self) -> str | None:
-        """What this process asks the others for; by time process 0 alone."""
+        """The request of this process to the others; by time of process 0 alone."""
         if self.signal:
             return None if self._ends else self.signal.name
         return SAVE if self._primary and not self._late and self._is_late() else None
