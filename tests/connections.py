@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-from jaxlib import _jax
+from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]
 
 from t5like.processes.distributed import Connection
 

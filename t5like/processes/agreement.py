@@ -38,17 +38,31 @@ class Agreement:
         self._connected, self._wanted, self._heard = connected, wanted, heard
         self._milliseconds = int(1000 * (seconds or 24 * 3600))
         self._key, self.moments, self._due = f"t5like/agree/{next(_agreements)}", 0, dict[int, str]()
-        self._held, self._over = threading.Lock(), threading.Event()
+        self._held, self._over, self._together = threading.Lock(), threading.Event(), False
         self._thread = threading.Thread(target=self._watch, name="requests of other processes", daemon=True)
 
     def start(self) -> None:
         """Begin to watch."""
         self._thread.start()
 
-    def end(self) -> None:
-        """End the watch; while the processes agree, it may have to wait for others for a while."""
+    def end(self, together: bool) -> None:
+        """End the watch, `together` when all others do too: a request in the last moment needs the answers of all."""
+        if together:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                self._connected.client.key_value_set(f"{self._key}/ended/{self._connected.index}", "")
+        self._together = together
         self._over.set()
-        self._thread.join(JOINED_WITHIN)
+        self._thread.join(JOINED_WITHIN if together else 0)
+
+    def _is_over(self) -> bool:
+        # A client that is cut off fails at once, so there is a pause.
+        if not self._over.wait(0.05):
+            return False
+        try:
+            ended = self._connected.client.key_value_dir_get(f"{self._key}/ended/")
+        except jax.errors.JaxRuntimeError:
+            return True
+        return not self._together or len(ended) == self._connected.count
 
     def now(self) -> str | None:
         """The request whose moment this is, if any: the same on every process."""
@@ -61,9 +75,9 @@ class Agreement:
         for number in itertools.count():
             key, value = f"{self._key}/{number}", None
             while value is None:
-                if self._over.wait(0.05):  # a client that is cut off fails at once
+                if self._is_over():
                     return
-                own = self._wanted()
+                own = None if self._over.is_set() else self._wanted()
                 if own and own not in self._due.values():
                     with contextlib.suppress(jax.errors.JaxRuntimeError):  # another was first
                         client.key_value_set(key, own)

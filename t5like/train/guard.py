@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jax.experimental import multihost_utils
 
 from t5like.config import Train
+from t5like.errors import InterruptedRunError
 from t5like.processes.agreement import Agreement
 from t5like.processes.distributed import connection
 from t5like.processes.joining import notices_preemption
@@ -64,12 +65,11 @@ class PreemptionHandler:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._context.close()
         if self._agreement:
-            self._agreement.end()
+            self._agreement.end(kind in (None, InterruptedRunError))
 
     def after(self, step: int) -> Asked:
-        """The duties that this step ends with, whichever process was sent a signal; asked for until it is done, since a run
-        that
-        goes back does not do it now."""
+        """The duties that this step ends with, whichever process was sent a signal; asked for until they are done, since
+        a run that goes back does not do them now."""
         stop, save = self._now()
         self._stopping, self._late = self._stopping or stop, self._late or save
         return Asked(self._stopping, self._late)
@@ -105,8 +105,10 @@ class PreemptionHandler:
 
     def _wanted(self) -> str | None:
         """The request of this process to the others; by time of process 0 alone."""
+        if self._ends:
+            return None
         if self.signal:
-            return None if self._ends else self.signal.name
+            return self.signal.name
         return SAVE if self._primary and not self._late and self._is_late() else None
 
     def _heard(self, asked: str) -> None:
