@@ -68,7 +68,7 @@ class PreemptionHandler:
             self._agreement.end(kind in (None, InterruptedRunError))
 
     def after(self, step: int) -> Asked:
-        """The duties that this step ends with, whichever process was sent a signal; asked for until they are done, since
+        """The duties at the end of a step, whichever process was sent a signal; asked for until they are done, since
         a run that goes back does not do them now."""
         stop, save = self._now()
         self._stopping, self._late = self._stopping or stop, self._late or save
