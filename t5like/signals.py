@@ -99,4 +99,4 @@ def _flush() -> None:
 
 
 def uninterrupted() -> None:
-    """What is called between batches that nobody wants to stop."""
+    """The call between batches that nobody wants to stop."""

@@ -1,4 +1,4 @@
-"""How long the phases of a run may take, before it counts as stuck."""
+"""The longest times of the phases of a run, after which it counts as stuck."""
 
 from __future__ import annotations
 

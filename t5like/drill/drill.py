@@ -28,7 +28,7 @@ LONGEST = 24 * 3600.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a drill is to do."""
+    """The course of a drill."""
 
     kinds: Sequence[str]
     """Signals and faults, which take turns."""

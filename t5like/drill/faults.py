@@ -26,8 +26,7 @@ PEER = 120.0
 """Seconds within which the end of a process has ended all others."""
 REFUSED = {2, 75}
 """Statuses of a command that refuses in a sentence."""
-WHOLE = 2
-"""Whole checkpoints of which the newest is damaged."""
+WHOLE = 2  # checkpoints of which the newest is damaged
 
 
 def signalled(trial: Trial, number: signal.Signals) -> None:
@@ -56,7 +55,7 @@ def disk_full(trial: Trial) -> None:
         trial.end(group, {0})
         return
     for_good = trial.random.random() < 0.5
-    trial.note(f"disk full from step {watch.last_step(trial.path)} on{'' if for_good else ', for a while'}")
+    trial.note(f"disk full from step {watch.last_step(trial.path)} on{', for a while' * (not for_good)}")
     group.limit_files(largest_file(trial.drill.undisturbed.path / "checkpoints") // 2)
     if for_good:
         trial.end(group, REFUSED if _fails(trial, group) else {0})
@@ -95,8 +94,7 @@ def _a_save_later(trial: Trial) -> Callable[[], bool]:
 
 def _failed_saves(trial: Trial) -> list[int]:
     """The steps whose saves have failed."""
-    events = watch.records(trial.path / "events.jsonl")
-    return [event["step"] for event in events if event.get("event") == "save_failed"]
+    return [each["step"] for each in watch.records(trial.path / "events.jsonl") if each.get("event") == "save_failed"]
 
 
 def _fails(trial: Trial, group: Group) -> bool:

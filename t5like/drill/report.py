@@ -1,4 +1,4 @@
-"""What a drill found: a line for each kind of disturbance, and the complaints."""
+"""The findings of a drill: a line for each kind of disturbance, and the complaints."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -29,7 +29,7 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How a command is started."""
+    """The way in which a command is started."""
 
     folder: pathlib.Path
     """The working folder."""

@@ -28,7 +28,7 @@ INTERRUPTED = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True)
 class Drill:
-    """What all trials share: the config as a folder, the run to compare with, and how processes are started."""
+    """The ground that all trials share: the config as a folder, the run to compare with, and the start of processes."""
 
     folder: pathlib.Path
     config: pathlib.Path

@@ -1,4 +1,4 @@
-"""What a run directory shows from outside while a run goes on: the last step, the checkpoints, the logs."""
+"""The view of a run directory from outside while a run goes on: the last step, the checkpoints, the logs."""
 
 import contextlib
 import json

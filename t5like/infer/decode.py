@@ -75,7 +75,7 @@ def advance(net: Transformer, params: Params, state: DecodeState, tokens: Int[Ar
 def take_parents(
     x: Shaped[Array, "rows *shape"], parents: Int[Array, "sources copies"]
 ) -> Shaped[Array, "rows *shape"]:
-    """What the parent of each row has; it is one of the rows of the same source, which `parents` counts from 0.
+    """The part of each row's parent; it is one of the rows of the same source, which `parents` counts from 0.
 
     Sources are a batch of look-ups, so that a mesh that splits them sends nothing.
     """

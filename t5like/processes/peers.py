@@ -1,4 +1,4 @@
-"""What the processes of a run know of each other while they work: who is silent, who ended, and why.
+"""The knowledge that the processes of a run have of each other while they work: who is silent, who ended, and why.
 
 JAX's coordination service notices a process that is lost, and then aborts each of the others with a stack of C++
 (measured with jax 0.10.2: its client's call-back can be given, but fails to convert its argument, which ends in

@@ -103,7 +103,7 @@ class Checkpoints:
         self.wait()
 
     def ended(self) -> Outcome | None:
-        """How the save that was begun has ended in this process, without waiting; None while it goes on."""
+        """The outcome of the save that was begun in this process, without waiting; None while it goes on."""
         return self._saves.own_outcome() if self._saves.over() else None
 
     def finish(self) -> None:

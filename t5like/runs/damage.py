@@ -119,7 +119,7 @@ def _has(run: RunDirectory, log: str) -> bool:
 
 
 def _strays(run: RunDirectory) -> dict[int, str]:
-    """What is named as a checkpoint in a folder on a disk and holds none, with the reason."""
+    """Folders on a disk that are named as checkpoints and hold none, with the reason."""
     if is_remote(run.checkpoints):  # where it is what a killed save has left, which Orbax removes
         return {}
     found = [path for path in run.checkpoints.glob("*") if is_step(path.name) and not is_whole(path)]

@@ -31,7 +31,7 @@ _outcomes = itertools.count()
 
 
 class Outcome(NamedTuple):
-    """How the save of a step ended: committed, or the reason why not, as part of a sentence."""
+    """The end of the save of a step: committed, or the reason why not, as part of a sentence."""
 
     step: int
     reason: str = ""

@@ -21,7 +21,7 @@ SAVE = "save"
 
 
 class Asked(NamedTuple):
-    """What a run is to do after a step, the same on every process."""
+    """The duties of a run after a step, the same on every process."""
 
     stop: signal.Signals | None = None
     save: bool = False
@@ -68,8 +68,8 @@ class PreemptionHandler:
             self._agreement.end(kind in (None, InterruptedRunError))
 
     def after(self, step: int) -> Asked:
-        """What this step ends with, whichever process was sent a signal; asked for until it is done, since a run that
-        goes back does not do it now."""
+        """The duties at the end of a step, whichever process was sent a signal; asked for until they are done, since
+        a run that goes back does not do them now."""
         stop, save = self._now()
         self._stopping, self._late = self._stopping or stop, self._late or save
         return Asked(self._stopping, self._late)
@@ -104,7 +104,7 @@ class PreemptionHandler:
         return minutes is not None and time.monotonic() - self._saved > 60 * minutes
 
     def _wanted(self) -> str | None:
-        """What this process asks the others for; by time process 0 alone."""
+        """The request of this process to the others; by time of process 0 alone."""
         if self._ends:
             return None
         if self.signal:

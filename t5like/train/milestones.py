@@ -1,4 +1,4 @@
-"""What a run does at some of its steps besides training: evaluations, checkpoints and its end."""
+"""The work of a run at some of its steps besides training: evaluations, checkpoints and its end."""
 
 import signal
 from typing import NoReturn

@@ -87,7 +87,7 @@ def judge(
 
 
 def _times_median(value: Float[Array, ""], past: Array, seen: Array, limit: float | None) -> Float[Array, ""]:
-    """How many times the median of the past a value is, if that is above the limit and the past is complete; else 0."""
+    """The value in medians of the past, if that is above the limit and the past is complete; else 0."""
     if limit is None:
         return jnp.float32(0)
     times = value / jnp.median(past)

@@ -186,7 +186,7 @@ def _gradient(
 
 
 def _bad_numbers(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """How many numbers of each array are not finite."""
+    """The count of numbers of each array that are not finite."""
     return {path: jnp.sum(~jnp.isfinite(leaf)) for path, leaf in leaves.items()}
 
 

@@ -83,7 +83,7 @@ class Source(TypedDict):
 
 
 class Record(TypedDict):
-    """What the work on one unit says of it."""
+    """The record of the work on one unit."""
 
     number: Count
     splits: dict[str, UnitSplit]
