@@ -94,6 +94,7 @@ def test_the_processes_that_do_not_answer_are_named(tmp_path, monkeypatch):
         dogs = [watched(tmp_path, monkeypatch, process, step=60.0) for process in processes]
         for dog, _ in dogs:
             dog.enters("step", 4)
+        dogs[1][0]._since -= 60.5  # its own step will be too long as well, when another has found that
         with dogs[1][0]:  # it answers, and the third process does not
             dogs[0][0]._look(time.monotonic() + 61)
             dogs[1][0]._thread.join(0.5)

@@ -133,6 +133,8 @@ class Watchdog:
         try:
             connected.client.key_value_set(KEY, json.dumps(f"{sentence} in process {connected.index}"))
         except jax.errors.JaxRuntimeError:  # another was first, or process 0 is lost
+            if asked := _value(connected, KEY):
+                self._answer(connected, asked)
             return
         self._collect(connected, f"{sentence} in process {connected.index} ({socket.gethostname()})", about)
 
