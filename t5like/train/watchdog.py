@@ -152,6 +152,7 @@ class Watchdog:
             sentence += f"; {listed(silent)} did not answer"
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             connected.client.key_value_set(f"{KEY}/told", json.dumps(sentence))
+        _last(connected)
         self._tell(sentence, about | {"process": connected.index, "stacks": found, "silent": silent})
 
     def _own(self) -> dict[str, Any]:
@@ -165,6 +166,7 @@ class Watchdog:
         while told is None and time.monotonic() < deadline:
             time.sleep(LOOKS / 4)
             told = _value(connected, f"{KEY}/told")
+        _last(connected)
         self._end(TRY_AGAIN, f"{told or asked}: see the event `hang` of {self._folder}.")
 
     def _tell(self, sentence: str, about: dict[str, Any]) -> None:
@@ -180,6 +182,12 @@ def _said(phase: str, step: int) -> str:
     """`The step 7`, `The save of step 7`."""
     words = WORDS.get(phase, "What comes before the first step")
     return f"{words} {step:,}" if phase == "step" else f"{words} of step {step:,}" if step else words
+
+
+def _last(connected: Connection) -> None:
+    """Let process 0, which has the store of values, end after the others have read it."""
+    if connected.index == 0:
+        time.sleep(3 * LOOKS)
 
 
 def _value(connected: Connection, key: str) -> Any:
