@@ -123,7 +123,7 @@ from t5like.errors import UserError
 
 data = settings(pathlib.Path(sys.argv[3]), filters=())
 # A limit on the size of a file, which workers inherit, stands in for a full disk.
-resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
     prepare(data, [].append, pool(2))
 except UserError as error:
