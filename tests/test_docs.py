@@ -285,8 +285,8 @@ def made_small(words: Sequence[str]) -> list[str]:
 
 
 def too_large(words: Sequence[str]) -> bool:
-    """True if a command needs text, devices or libraries that a test does not have; it is only read then."""
-    if words[0] == "plan" or ("--runner" in words and importlib.util.find_spec("apache_beam") is None):
+    """True if a command needs text, devices, libraries or minutes that a test does not have; it is only read then."""
+    if words[0] in ("plan", "drill") or ("--runner" in words and importlib.util.find_spec("apache_beam") is None):
         return True
     return not all(pathlib.Path(word).exists() for word in words if re.match(r"configs/|path/", word))
 
