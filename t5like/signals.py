@@ -86,16 +86,24 @@ def end_now(status: int, sentence: str) -> None:
     # sys.stderr may be held by a thread that never comes back
     with contextlib.suppress(OSError):
         os.write(2, f"t5like: {sentence}\n".encode(errors="backslashreplace"))
-    flushing = threading.Thread(target=_flush, daemon=True)
-    flushing.start()
-    flushing.join(1)
+    leaving = threading.Thread(target=_leave_nothing, daemon=True)
+    leaving.start()
+    leaving.join(1)
     os._exit(status)
 
 
-def _flush() -> None:
+def _leave_nothing() -> None:
+    """Flush what was printed, end worker processes, and take back their semaphores, of which Python would warn."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    if "multiprocessing.util" in sys.modules:
+        from multiprocessing import active_children, util
+
+        for worker in active_children():
+            worker.kill()
+            worker.join()
+        util._run_finalizers(0)
 
 
 def uninterrupted() -> None:
