@@ -98,12 +98,13 @@ def _leave_nothing() -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     if "multiprocessing.util" in sys.modules:
-        from multiprocessing import active_children, util
+        from multiprocessing import active_children
+        from multiprocessing.util import _run_finalizers  # pyright: ignore[reportAttributeAccessIssue]
 
         for worker in active_children():
             worker.kill()
             worker.join()
-        util._run_finalizers(0)
+        _run_finalizers(0)
 
 
 def uninterrupted() -> None:

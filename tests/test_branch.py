@@ -18,7 +18,7 @@ from t5like.model.sharding import make_mesh
 from t5like.runs.changes import acquire
 from t5like.runs.checkpoints import Checkpoints
 from t5like.runs.directory import RunDirectory
-from t5like.train import loop
+from t5like.train import loop, steps
 from t5like.train.state import make_training
 
 
@@ -158,7 +158,7 @@ def test_a_branch_without_changes_is_the_undisturbed_run_and_one_with_another_ba
         streams.append(given)
         return training_stream(*given)
 
-    monkeypatch.setattr(loop, "training_stream", recorded)
+    monkeypatch.setattr(steps, "training_stream", recorded)
     say("branch", tmp_path / "run", "--at", 2, "--train.batch", 16, "--train.directory", tmp_path / "wide")
     first = next(training_stream(*streams[0]))
     rows = Rows(settings.data, open_vocabulary(tmp_path / "run" / "vocabulary"), "train")(np.arange(16, 32))

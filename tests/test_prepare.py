@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from t5like import config
+from t5like import config, lock
 from t5like.data import sources
 from t5like.data.prepare import prepare
 from t5like.data.prepare.held_out import split_of
@@ -39,9 +39,10 @@ def settings(folder: pathlib.Path, store: str = "store", kind: str = "bpe", **ch
 
 
 def contents(store: str) -> dict[str, bytes]:
-    """Path and bytes of every file of a store."""
+    """Path and bytes of every file of a store, but for the lock that a kill may leave."""
     root = pathlib.Path(store)
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    files = [path for path in root.rglob("*") if path.is_file() and path.name != lock.FILE]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
 def documents(data: config.Data, split) -> list[str]:
