@@ -10,11 +10,15 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+LONGEST = 2.0
+"""Seconds that the end of a process takes at most."""
+_ending = threading.Lock()
 _holding: list[str] = []
 """What holds if the process ends now, the innermost last."""
 
@@ -82,13 +86,17 @@ def end_at_once(number: signal.Signals) -> None:
 
 
 def end_now(status: int, sentence: str) -> None:
-    """Print the sentence and end the process, whatever its other threads are doing."""
+    """Print the sentence and end the process, whatever its other threads are doing; the first of them that ends it says
+    why, and with which status."""
+    if not _ending.acquire(blocking=False):
+        time.sleep(LONGEST)
+        os._exit(status)
     # sys.stderr may be held by a thread that never comes back
     with contextlib.suppress(OSError):
         os.write(2, f"t5like: {sentence}\n".encode(errors="backslashreplace"))
     leaving = threading.Thread(target=_leave_nothing, daemon=True)
     leaving.start()
-    leaving.join(1)
+    leaving.join(LONGEST / 2)
     os._exit(status)
 
 
