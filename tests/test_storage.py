@@ -79,7 +79,7 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(address, said):
     "address", ["hf://gpt2@main/a.txt", "sftp://me@host/a", "https://host/a@b:c/?page=2&design=x", "a:b@c?token=x"]
 )
 def test_an_address_without_a_secret_is_taken(address):
-    require_no_secret(address)
+    assert require_no_secret(address) is None
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o077])

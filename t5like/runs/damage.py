@@ -49,8 +49,9 @@ def restored_newest(checkpoints: Checkpoints, restore: Callable[[int], Result]) 
     """The newest checkpoint that is good, and what `restore` makes of its step; None if there is none. Damaged ones,
     and whatever else has the name of one, are renamed."""
     run = RunDirectory(checkpoints.folder.parent)
-    for step, reason in _strays(run).items():
-        set_aside(checkpoints, step, reason)
+    # Process 0 alone looks for them: the others might look before it has renamed them, or after.
+    run_on_primary("rename damaged checkpoints", lambda: [_rename(run, *stray) for stray in _strays(run).items()])
+    checkpoints.reload()
     while steps := checkpoints.steps():
         try:
             return steps[-1], restore(steps[-1])
@@ -63,17 +64,17 @@ def restored_newest(checkpoints: Checkpoints, restore: Callable[[int], Result]) 
 def set_aside(checkpoints: Checkpoints, step: int, reason: str) -> None:
     """Rename a damaged checkpoint, so that it does not count any more, with an event and a line on the terminal."""
     run = RunDirectory(checkpoints.folder.parent)
-
-    def rename() -> None:
-        name = _free(checkpoints.folder, f"{step}.{DAMAGED}")
-        (checkpoints.folder / str(step)).rename(checkpoints.folder / name)
-        events = Appended(run.path / "events.jsonl")
-        events.append(event("damaged", step=step, reason=reason, renamed=name))
-        events.close()
-        print(f"{checkpoints.folder / str(step)} is damaged ({reason}): renamed to {name}.", flush=True)
-
-    run_on_primary("rename a damaged checkpoint", rename)
+    run_on_primary("rename a damaged checkpoint", lambda: _rename(run, step, reason))
     checkpoints.reload()
+
+
+def _rename(run: RunDirectory, step: int, reason: str) -> None:
+    name = _free(run.checkpoints, f"{step}.{DAMAGED}")
+    (run.checkpoints / str(step)).rename(run.checkpoints / name)
+    events = Appended(run.path / "events.jsonl")
+    events.append(event("damaged", step=step, reason=reason, renamed=name))
+    events.close()
+    print(f"{run.checkpoints / str(step)} is damaged ({reason}): renamed to {name}.", flush=True)
 
 
 def require_never_saved(run: RunDirectory) -> None:

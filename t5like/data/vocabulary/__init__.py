@@ -20,8 +20,8 @@ from jaxtyping import Bool, Int, UInt8
 from t5like import config
 from t5like.config import ROLES, Role
 from t5like.data.files import write_whole
-from t5like.data.vocabulary import forms
 from t5like.data.vocabulary.files import Path, load_pieces
+from t5like.data.vocabulary.forms import Described
 from t5like.data.vocabulary.frame import Frame
 from t5like.data.vocabulary.names import check_names, sentinel_number
 from t5like.data.vocabulary.offsets import Span, trimmed
@@ -288,7 +288,7 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     """
     if not (folder / "vocabulary.json").exists():
         raise UserError(f"{folder} holds no vocabulary: vocabulary.json is missing.")
-    description = read_object(folder / "vocabulary.json", forms.Described, "put back the one that was saved")
+    description = read_object(folder / "vocabulary.json", Described, "put back the one that was saved")
     file = folder / {"sentencepiece": "spiece.model", "tokenizers": "tokenizer.json"}.get(description["kind"], "")
     pieces = Bytes() if description["kind"] == "bytes" else load_pieces(file)
     sides = description.get("frame")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from etils import epath
 
 from t5like.config.vocabulary import CLS, OWN_SPECIALS, ROLES, SEP
-from t5like.data.vocabulary import forms
+from t5like.data.vocabulary.forms import Beside, Settings, Vocab
 from t5like.data.vocabulary.hugging_face import HuggingFace, byte_of_character
 from t5like.data.vocabulary.pieces import Control, Pieces, SentencePiece
 from t5like.errors import UserError
@@ -100,7 +100,7 @@ def _wordpiece_of(path: Path, lowercase: bool) -> HuggingFace:
     if len(set(names)) < len(names):
         twice = next(name for number, name in enumerate(names) if name in names[:number])
         raise UserError(f"{path} has the piece {twice!r} twice: the numbers of its pieces are not certain.")
-    told = _checked(path.parent / "tokenizer_config.json", forms.Settings).get("do_lower_case")
+    told = _checked(path.parent / "tokenizer_config.json", Settings).get("do_lower_case")
     lowercase = lowercase if told is None else told
     tokenizer = wordpiece({name: number for number, name in enumerate(names)}, lowercase)
     return HuggingFace(tokenizer.to_str().encode(), called=_called(path.parent))
@@ -109,7 +109,7 @@ def _wordpiece_of(path: Path, lowercase: bool) -> HuggingFace:
 def _byte_bpe_of(path: Path, merges: Path) -> HuggingFace:
     if not (path.exists() and merges.exists()):
         raise UserError(f"{path.parent} needs both vocab.json and merges.txt.")
-    vocab = _checked(path, forms.Vocab)
+    vocab = _checked(path, Vocab)
     lines = (line.partition(" ") for line in _lines(merges) if line and not line.startswith("#version"))
     pairs = [(left, right) for left, _, right in lines]
     missing = [character for character in byte_of_character() if character not in vocab]
@@ -162,7 +162,7 @@ def _called(folder: Path) -> dict[str, str]:
 
 def special_names(folder: Path) -> dict[str, str]:
     """Role, such as "eos", -> name of its piece, as tokenizer_config.json and the older special_tokens_map.json say."""
-    settings = _checked(folder / "tokenizer_config.json", forms.Settings)
+    settings = _checked(folder / "tokenizer_config.json", Settings)
     if "added_tokens_decoder" not in settings:
         settings = settings | json_object(folder / "special_tokens_map.json")
     tokens = {role: settings.get(f"{role}_token") for role in NAMED}
@@ -171,7 +171,7 @@ def special_names(folder: Path) -> dict[str, str]:
 
 
 def _saved(folder: Path) -> dict[str, Any]:
-    return _checked(folder / "vocabulary.json", forms.Beside)
+    return _checked(folder / "vocabulary.json", Beside)
 
 
 def _checked(file: Path, form: Any) -> dict[str, Any]:
